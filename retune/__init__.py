@@ -1,0 +1,75 @@
+"""The benchmark suite for continual learning of chest X-ray vision-language models."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from retune.backbones.load import load_backbone
+    from retune.data.dataset import Dataset
+    from retune.features import encode_images, encode_texts
+    from retune.metrics import continual_report
+    from retune.plugins import registry
+    from retune.prompts import PromptBank
+    from retune.result import Result
+    from retune.runner import plan, run
+    from retune.spec import Spec
+    from retune.strategy import Context, Images, Strategy, Training
+    from retune.stream import Experience, Scenario, Stream
+
+__version__ = "0.1.0"
+
+# Where each public name lives: imported when first used, so that `import retune` is instant.
+_PUBLIC = {
+    "Context": "retune.strategy",
+    "Dataset": "retune.data.dataset",
+    "Experience": "retune.stream",
+    "Images": "retune.strategy",
+    "PromptBank": "retune.prompts",
+    "Result": "retune.result",
+    "Scenario": "retune.stream",
+    "Spec": "retune.spec",
+    "Strategy": "retune.strategy",
+    "Stream": "retune.stream",
+    "Training": "retune.strategy",
+    "continual_report": "retune.metrics",
+    "encode_images": "retune.features",
+    "encode_texts": "retune.features",
+    "load_backbone": "retune.backbones.load",
+    "plan": "retune.runner",
+    "registry": "retune.plugins",
+    "run": "retune.runner",
+}
+
+__all__ = [
+    "Context",
+    "Dataset",
+    "Experience",
+    "Images",
+    "PromptBank",
+    "Result",
+    "Scenario",
+    "Spec",
+    "Strategy",
+    "Stream",
+    "Training",
+    "__version__",
+    "continual_report",
+    "encode_images",
+    "encode_texts",
+    "load_backbone",
+    "plan",
+    "registry",
+    "run",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+        return getattr(import_module(_PUBLIC[name]), name)
+    raise AttributeError(f"module 'retune' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_PUBLIC})

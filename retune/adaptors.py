@@ -1,0 +1,63 @@
+"""Small trainable maps on top of frozen embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+from torch import nn
+
+AdaptorKind = Literal["dense", "mlp"]
+
+
+def adaptor(kind: AdaptorKind, dim: int, *, generator: torch.Generator | None = None) -> nn.Module:
+    """RE-tune's adaptor: no residual, no bottleneck (Mistretta & Bagdanov, arXiv 2410.17827).
+
+    Args:
+        kind: ``dense`` is Linear(d, d), 16,512 parameters at d = 128; ``mlp`` is Linear(d, 2d),
+            ReLU, Linear(2d, d), 65,920 at d = 128.
+        dim: d, the dimension of the joint space.
+        generator: Source of the initial weights; PyTorch's uniform default distribution.
+    """
+    if kind == "dense":
+        return linear(dim, dim, generator)
+    return nn.Sequential(linear(dim, 2 * dim, generator), nn.ReLU(), linear(2 * dim, dim, generator))
+
+
+def linear(inputs: int, outputs: int, generator: torch.Generator | None = None) -> nn.Linear:
+    """A linear layer whose initial weights come from a generator, not from global state.
+
+    Args:
+        inputs: Input dimension.
+        outputs: Output dimension.
+        generator: Source of the weights; None leaves them uninitialised.
+    """
+    layer = nn.utils.skip_init(nn.Linear, inputs, outputs)
+    if generator is not None:
+        bound = inputs**-0.5
+        with torch.no_grad():
+            for parameter in layer.parameters():
+                parameter.uniform_(-bound, bound, generator=generator)
+    return layer
+
+
+def normalised(features: torch.Tensor) -> torch.Tensor:
+    """Rows of (N, d) scaled to length sqrt(d), so that a coordinate is about 1 whatever d is."""
+    return nn.functional.normalize(features, dim=1) * features.shape[1] ** 0.5
+
+
+def count_parameters(module: nn.Module) -> int:
+    """Number of trainable parameters."""
+    return sum(p.numel() for p in module.parameters() if p.requires_grad)
+
+
+def prefixed(prefix: str, module: nn.Module) -> dict[str, torch.Tensor]:
+    """A module's state with every key behind ``prefix.``, for :meth:`Strategy.state_dict`."""
+    return {f"{prefix}.{key}": value for key, value in module.state_dict().items()}
+
+
+def load_prefixed(prefix: str, module: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
+    """Take up what :func:`prefixed` gave."""
+    start = f"{prefix}."
+    module.load_state_dict({k.removeprefix(start): v for k, v in state.items() if k.startswith(start)})

@@ -1,0 +1,27 @@
+"""phantom-clip: a small CLIP of synthetic chest radiographs and their reports, packaged with retune."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import retune.backbones.phantom_clip as package
+from retune.backbones.base import BackboneCard
+from retune.backbones.open_clip import OpenClip
+
+
+class PhantomClip(OpenClip):
+    """A 128 px image tower and a small text tower, 128 joint dimensions; works offline."""
+
+    def __init__(self) -> None:
+        super().__init__(f"local-dir:{Path(package.__file__).parent}", name="phantom-clip")
+
+    @property
+    def card(self) -> BackboneCard:
+        """Sizes from the packaged configuration; the model card beside it tells the rest."""
+        return BackboneCard(
+            source="packaged with retune; recipe in retune/backbones/phantom_clip/train.py",
+            licence="Apache-2.0",
+            pretraining_data=("phantom (synthetic radiographs and reports, sites of its own)",),
+            image_size=self._image_size,
+            dim=int(self.files.model_cfg["embed_dim"]),
+        )

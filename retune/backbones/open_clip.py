@@ -1,0 +1,212 @@
+"""Any model in open_clip's format: built in, on the Hugging Face hub, or in a folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final
+
+from PIL import Image
+
+from retune.backbones.base import Backbone, BackboneCard
+from retune.backbones.hushed import hushed
+from retune.backbones.open_clip_files import ModelFiles, find_files
+from retune.cache import file_digests
+from retune.errors import BadSetting, MissingFiles, UserError
+
+if TYPE_CHECKING:
+    import torch
+
+ADAPTER: Final = "open_clip/1"
+"""Enters every fingerprint; goes up whenever this file would turn the same weights into other features."""
+
+TEXT_BATCH: Final = 16
+"""Texts are always encoded so many at a time: the last bits of a product depend on its size."""
+
+
+class OpenClip(Backbone):
+    """A CLIP-like model that open_clip can load.
+
+    Args:
+        source: ``open_clip:NAME/TAG``, ``hf-hub:ORG/REPO`` or ``local-dir:PATH``.
+        name: What results call it; by default the source.
+        device: Where to encode, e.g. ``"cpu"`` or ``"cuda:1"``; ``"auto"`` is a GPU where there is one.
+    """
+
+    def __init__(self, source: str, *, name: str | None = None, device: str = "auto") -> None:
+        self.source = source
+        self.name = name or source
+        self.device = device
+
+    @cached_property
+    def files(self) -> ModelFiles:
+        """Configuration, weights and tokenizer; found, and downloaded if need be, at first use."""
+        return find_files(self.source)
+
+    @cached_property
+    def card(self) -> BackboneCard:
+        """What the files themselves say; nothing in them names the pre-training data."""
+        return BackboneCard(
+            source=self.source,
+            licence="unknown",
+            pretraining_data=("unknown",),
+            image_size=self._image_size,
+            dim=int(self.files.model_cfg["embed_dim"]),
+        )
+
+    @property
+    def _image_size(self) -> int:
+        size = self.files.model_cfg["vision_cfg"].get("image_size", 224)
+        return int(size if isinstance(size, int) else max(size))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of weights, configuration, tokenizer and this adapter; the same wherever they lie."""
+        files = self.files
+        digests = dict(zip(files.parts, file_digests(list(files.parts.values())), strict=True))
+        for part, digest in digests.items():
+            if digest is None:
+                raise MissingFiles("cannot be read", where=str(files.parts[part]))
+        # Names of other models may be paths; what they stand for is among the parts.
+        text_cfg = {k: v for k, v in files.model_cfg["text_cfg"].items() if k not in _PLACES}
+        about = {
+            "adapter": ADAPTER,
+            "model": {**files.model_cfg, "text_cfg": text_cfg},
+            "preprocess": files.preprocess_cfg,
+            "parts": {part: digest.hex() for part, digest in digests.items() if digest is not None},
+        }
+        return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
+
+    def preprocess(self, image: Image.Image) -> torch.Tensor:
+        """One picture, any size and mode, as float32 (3, S, S); the model itself is not loaded."""
+        pixels: torch.Tensor = self._transform(image)
+        return pixels
+
+    def encode_images(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Embed (B, 3, S, S) preprocessed pictures as float32 (B, d), not normalised."""
+        import torch
+
+        with torch.inference_mode():
+            features: torch.Tensor = self._model.encode_image(pixels.to(self._device))
+            return features.float().cpu()
+
+    def encode_texts(self, texts: Sequence[str]) -> torch.Tensor:
+        """Embed P texts as float32 (P, d), not normalised; no text depends on its neighbours."""
+        import torch
+
+        done = []
+        with torch.inference_mode():
+            for start in range(0, len(texts), TEXT_BATCH):
+                batch = list(texts[start : start + TEXT_BATCH])
+                tokens = self._tokenizer(batch + batch[-1:] * (TEXT_BATCH - len(batch)))
+                features: torch.Tensor = self._model.encode_text(tokens.to(self._device))
+                done.append(features.float().cpu()[: len(batch)])
+        return torch.cat(done) if done else torch.empty(0, self.card.dim)
+
+    @property
+    def logit_scale(self) -> float:
+        """The inverse temperature the model was trained to."""
+        return float(self._model.logit_scale.detach().exp())
+
+    @cached_property
+    def _transform(self) -> Callable[[Image.Image], torch.Tensor]:
+        with hushed():
+            from open_clip.transform import PreprocessCfg, image_transform_v2, merge_preprocess_dict
+
+            files = self.files
+            settings = merge_preprocess_dict(PreprocessCfg(), files.preprocess_cfg)
+            settings["size"] = files.model_cfg["vision_cfg"].get("image_size", 224)
+            try:
+                transform: Callable[[Image.Image], torch.Tensor] = image_transform_v2(
+                    PreprocessCfg(**settings), is_train=False
+                )
+            except (AssertionError, KeyError, TypeError, ValueError) as error:
+                raise UserError(f"open_clip cannot use its preprocess_cfg ({error})", where=files.where) from error
+        return transform
+
+    @cached_property
+    def _device(self) -> torch.device:
+        import torch
+
+        if self.device == "auto":
+            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        try:
+            device = torch.device(self.device)
+            torch.empty(1, device=device)
+        except (RuntimeError, AssertionError, NotImplementedError) as error:
+            raise BadSetting(f"there is no device '{self.device}'", where=self.name, fix="use cpu") from error
+        return device
+
+    @cached_property
+    def _model(self) -> Any:
+        device = self._device
+        with hushed():
+            import open_clip
+
+            files = self.files
+            text_cfg = dict(files.model_cfg["text_cfg"])
+            if files.text_tower is not None:
+                text_cfg |= {"hf_model_name": str(files.text_tower), "hf_model_pretrained": False}
+            try:
+                with _no_remote_code():
+                    model = open_clip.create_model(
+                        files.architecture, load_weights=False, pretrained_text=False, text_cfg=text_cfg
+                    )
+            except Exception as error:
+                raise UserError(f"open_clip cannot build this model ({_short(error)})", where=files.where) from error
+            try:
+                # weights_only: a pickle that would run code is refused.
+                open_clip.load_checkpoint(model, str(files.weights), strict=True, weights_only=True)
+            except Exception as error:
+                raise UserError(
+                    f"does not fit its configuration or is damaged ({_short(error)})", where=str(files.weights)
+                ) from error
+        return model.to(device).eval().requires_grad_(False)
+
+    @cached_property
+    def _tokenizer(self) -> Callable[[list[str]], torch.Tensor]:
+        text_cfg = self.files.model_cfg["text_cfg"]
+        settings = {**text_cfg.get("tokenizer_kwargs", {}), "context_length": text_cfg.get("context_length", 77)}
+        with hushed():
+            from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
+
+            tokenizer: Callable[[list[str]], torch.Tensor]
+            try:
+                if self.files.tokenizer is None:
+                    tokenizer = SimpleTokenizer(**settings)
+                else:
+                    # Last, so that no configuration can allow it.
+                    settings |= {"tokenizer_mode": text_cfg.get("tokenizer_mode"), "trust_remote_code": False}
+                    tokenizer = HFTokenizer(str(self.files.tokenizer), **settings)
+            except Exception as error:
+                raise UserError(
+                    f"its tokenizer cannot be loaded ({_short(error)})",
+                    where=str(self.files.tokenizer or self.files.where),
+                ) from error
+        return tokenizer
+
+
+_PLACES: Final = ("hf_model_name", "hf_tokenizer_name")
+
+
+class _no_remote_code:  # noqa: N801  (used like a function)
+    """Makes transformers refuse code that comes with a model, where it would otherwise ask on the terminal."""
+
+    def __enter__(self) -> None:
+        from transformers import dynamic_module_utils
+
+        self._module: Any = dynamic_module_utils
+        self._before = dynamic_module_utils.TIME_OUT_REMOTE_CODE
+        self._module.TIME_OUT_REMOTE_CODE = 0
+
+    def __exit__(self, *_: object) -> None:
+        self._module.TIME_OUT_REMOTE_CODE = self._before
+
+
+def _short(error: Exception) -> str:
+    """The gist of another library's message: its kind and its first two lines, cut."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = " ".join(lines[:2])
+    return f"{type(error).__name__}: {text[:200]}{'...' if len(text) > 200 or len(lines) > 2 else ''}"

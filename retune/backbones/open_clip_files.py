@@ -1,0 +1,305 @@
+"""Where an open_clip model's configuration, weights and tokenizer lie, found without importing torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from retune.backbones.hushed import hushed
+from retune.errors import MissingFiles, UnknownName, UserError
+
+CONFIG: Final = "open_clip_config.json"
+SAFE_WEIGHTS: Final = "open_clip_model.safetensors"
+PICKLED_WEIGHTS: Final = "open_clip_pytorch_model.bin"
+
+# The order in which open_clip itself prefers the weights of a folder.
+_WEIGHTS: Final = (
+    SAFE_WEIGHTS,
+    "open_clip_pytorch_model.safetensors",
+    PICKLED_WEIGHTS,
+    "open_clip_pytorch_model.pth",
+    "model.safetensors",
+    "pytorch_model.bin",
+    "pytorch_model.pth",
+    "model.pth",
+)
+_TOKENIZER_SETTINGS: Final = ("tokenizer_config.json", "special_tokens_map.json", "config.json")
+# Read only where there is no tokenizer.json, which holds all of them.
+_VOCABULARIES: Final = (
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "tokenizer.model",
+)
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class ModelFiles:
+    """An open_clip model, found but not read.
+
+    Args:
+        where: What to name in messages: the configuration file or the model's name.
+        architecture: What ``open_clip.create_model`` is asked for: ``local-dir:FOLDER`` or a built-in name.
+        model_cfg: open_clip's description of the two towers.
+        preprocess_cfg: Mean, standard deviation, interpolation and resizing.
+        weights: The checkpoint.
+        tokenizer: Folder of a Hugging Face tokenizer; None for open_clip's own.
+        text_tower: Folder with the ``config.json`` of a Hugging Face text tower; None for open_clip's own.
+        parts: The files that, with the configuration, make the features what they are.
+    """
+
+    where: str
+    architecture: str
+    model_cfg: Json
+    preprocess_cfg: Json
+    weights: Path
+    tokenizer: Path | None = None
+    text_tower: Path | None = None
+    parts: dict[str, Path] = field(default_factory=dict)
+
+
+def find_files(name: str) -> ModelFiles:
+    """Find the files of ``open_clip:NAME/TAG``, ``hf-hub:ORG/REPO`` or ``local-dir:PATH``.
+
+    Files of the hub are downloaded unless they are in its cache already.
+
+    Raises:
+        MissingFiles: If files are missing and cannot be downloaded.
+        UnknownName: If open_clip knows no such name or tag.
+        UserError: If the name or the configuration is malformed.
+    """
+    scheme, _, rest = name.partition(":")
+    if not rest:
+        raise UserError(
+            "names no model", where=name, fix="write open_clip:NAME/TAG, hf-hub:ORG/REPO or local-dir:PATH"
+        )
+    if scheme == "local-dir":
+        return _in_folder(Path(rest).expanduser())
+    if scheme == "hf-hub":
+        return _on_hub(rest)
+    if scheme == "open_clip":
+        return _built_in(rest)
+    raise UnknownName("model scheme", scheme, ("hf-hub", "local-dir", "open_clip"))
+
+
+def _in_folder(folder: Path) -> ModelFiles:
+    if not folder.is_dir():
+        raise MissingFiles("there is no such folder", where=f"local-dir:{folder}")
+    config = folder / CONFIG
+    if not config.is_file():
+        raise MissingFiles(f"holds no {CONFIG}", where=str(folder), fix="give a folder in open_clip's format")
+    model_cfg, preprocess_cfg = _read_config(config)
+    weights = _weights_in(folder)
+    if weights is None:
+        raise MissingFiles("holds no weights", where=str(folder), fix=f"put {SAFE_WEIGHTS} there")
+    text_cfg = model_cfg["text_cfg"]
+    text_tower = tokenizer = None
+    if text_cfg.get("hf_model_name"):
+        beside = folder / text_cfg["hf_model_name"]
+        text_tower = beside if beside.is_dir() else _text_tower_on_hub(text_cfg["hf_model_name"])
+        if not (text_tower / "config.json").is_file():
+            raise MissingFiles("holds no config.json of the text tower", where=str(text_tower))
+    if text_cfg.get("hf_tokenizer_name"):
+        tokenizer = folder
+        if not any((folder / name).is_file() for name in ("tokenizer.json", *_VOCABULARIES)):
+            raise MissingFiles("holds no tokenizer", where=str(folder), fix="put tokenizer.json there")
+    return _with_parts(
+        str(config), f"local-dir:{folder}", model_cfg, preprocess_cfg, weights, tokenizer, text_tower
+    )
+
+
+def _on_hub(repository: str) -> ModelFiles:
+    config = from_hub(repository, (CONFIG,))
+    model_cfg, preprocess_cfg = _read_config(config)
+    weights = from_hub(repository, (SAFE_WEIGHTS, PICKLED_WEIGHTS))
+    if weights.parent != config.parent:
+        raise MissingFiles(
+            "its configuration and its weights in the local cache are of two revisions",
+            where=f"hf-hub:{repository}",
+            fix=f"download both again with 'hf download {repository}'",
+        )
+    tokenizer, text_tower = _text_side(model_cfg)
+    return _with_parts(
+        f"hf-hub:{repository}",
+        f"local-dir:{config.parent}",
+        model_cfg,
+        preprocess_cfg,
+        weights,
+        tokenizer,
+        text_tower,
+    )
+
+
+def _built_in(name: str) -> ModelFiles:
+    with hushed():
+        import open_clip
+
+    model, _, tag = name.rpartition("/")
+    model = model or tag
+    pairs = open_clip.list_pretrained()
+    tags = [known_tag for known, known_tag in pairs if known == model]
+    if not tags:
+        raise UnknownName("open_clip model", model, {known for known, _ in pairs})
+    if not open_clip.is_pretrained_cfg(model, tag):
+        raise UnknownName(f"tag of open_clip model {model}", tag if "/" in name else "", tags)
+    source = dict(open_clip.get_pretrained_cfg(model, tag))
+    model_cfg = open_clip.get_model_config(model)
+    if source.get("hf_hub"):
+        repository, _, file = source["hf_hub"].rpartition("/")
+        safe = Path(file).with_suffix(".safetensors").name if file else SAFE_WEIGHTS
+        weights = from_hub(repository, (safe, file or PICKLED_WEIGHTS))
+    else:
+        weights = _from_url(source["url"], f"open_clip:{name}")
+    preprocess_cfg = {
+        key: source[key] for key in ("mean", "std", "interpolation", "resize_mode") if source.get(key)
+    }
+    tokenizer, text_tower = _text_side(model_cfg)
+    return _with_parts(f"open_clip:{name}", model, model_cfg, preprocess_cfg, weights, tokenizer, text_tower)
+
+
+def _with_parts(
+    where: str,
+    architecture: str,
+    model_cfg: Json,
+    preprocess_cfg: Json,
+    weights: Path,
+    tokenizer: Path | None,
+    text_tower: Path | None,
+) -> ModelFiles:
+    parts = {"weights": weights}
+    if tokenizer is not None:
+        vocabulary = ("tokenizer.json",) if (tokenizer / "tokenizer.json").is_file() else _VOCABULARIES
+        for name in (*_TOKENIZER_SETTINGS, *vocabulary):
+            if (tokenizer / name).is_file():
+                parts[f"tokenizer/{name}"] = tokenizer / name
+    if text_tower is not None:
+        parts["text tower/config.json"] = text_tower / "config.json"
+    return ModelFiles(
+        where, architecture, model_cfg, preprocess_cfg, weights, tokenizer, text_tower, parts
+    )
+
+
+def _read_config(path: Path) -> tuple[Json, Json]:
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"is not JSON ({error})", where=str(path)) from error
+    model_cfg = config.get("model_cfg") if isinstance(config, dict) else None
+    if not isinstance(model_cfg, dict):
+        raise UserError("has no section 'model_cfg'", where=str(path), fix="give open_clip's own format")
+    for key, kind in (("embed_dim", int), ("vision_cfg", dict), ("text_cfg", dict)):
+        if not isinstance(model_cfg.get(key), kind):
+            raise UserError(f"model_cfg has no {key} that is a {_JSON_NAMES[kind]}", where=str(path))
+    size = model_cfg["vision_cfg"].get("image_size", 224)
+    if not (isinstance(size, int) or (isinstance(size, list) and all(isinstance(s, int) for s in size))):
+        raise UserError(f"vision_cfg.image_size is not a number but {size!r}", where=str(path))
+    preprocess_cfg = config.get("preprocess_cfg", {})
+    if not isinstance(preprocess_cfg, dict):
+        raise UserError("preprocess_cfg is not an object", where=str(path))
+    return model_cfg, preprocess_cfg
+
+
+_JSON_NAMES: Final = {int: "whole number", dict: "JSON object"}
+
+
+def _weights_in(folder: Path) -> Path | None:
+    for name in _WEIGHTS:
+        if (folder / name).is_file():
+            return folder / name
+    others = sorted(p for ext in ("*.safetensors", "*.bin", "*.pth") for p in folder.glob(ext))
+    return min(others, key=lambda p: p.suffix != ".safetensors") if others else None
+
+
+def _text_side(model_cfg: Json) -> tuple[Path | None, Path | None]:
+    """Folders of the tokenizer and of the text tower's configuration that a model of the hub names."""
+    text_cfg = model_cfg["text_cfg"]
+    tokenizer = text_tower = None
+    if text_cfg.get("hf_tokenizer_name"):
+        tokenizer = _tokenizer_on_hub(text_cfg["hf_tokenizer_name"])
+    if text_cfg.get("hf_model_name"):
+        text_tower = _text_tower_on_hub(text_cfg["hf_model_name"])
+    return tokenizer, text_tower
+
+
+def _text_tower_on_hub(repository: str) -> Path:
+    return from_hub(repository, ("config.json",)).parent
+
+
+def _tokenizer_on_hub(repository: str) -> Path:
+    found = from_hub(repository, ("tokenizer.json", *_VOCABULARIES))
+    wanted: Iterable[str] = _TOKENIZER_SETTINGS
+    if found.name != "tokenizer.json":
+        wanted = (*wanted, *_VOCABULARIES)
+    for name in wanted:
+        from_hub(repository, (name,), needed=False)
+    return found.parent
+
+
+def from_hub(repository: str, names: Sequence[str], *, needed: bool = True) -> Path:
+    """The first of some files of a model on the Hugging Face hub, from the local cache if it is there.
+
+    Args:
+        repository: ``ORG/REPO``.
+        names: File names, the most wanted first.
+        needed: Whether it is a mistake if there is none; if not, the name of a missing file is returned.
+
+    Raises:
+        MissingFiles: If a needed file is neither in the cache nor to be had.
+    """
+    from huggingface_hub import errors, hf_hub_download, try_to_load_from_cache
+
+    where = f"hf-hub:{repository}"
+    try:
+        for name in names:
+            cached = try_to_load_from_cache(repository, name)
+            if isinstance(cached, str):
+                return Path(cached)
+        for name in names:
+            try:
+                with hushed():
+                    return Path(hf_hub_download(repository, name))
+            except errors.RemoteEntryNotFoundError:
+                continue
+    except errors.HFValidationError as error:
+        raise UserError("is not a name of the form ORG/REPO", where=where) from error
+    except (errors.RepositoryNotFoundError, errors.HfHubHTTPError) as error:
+        raise MissingFiles(
+            "the hub has no such model, or does not let you read it",
+            where=where,
+            fix="check the name, and for a gated model accept its terms and run 'hf auth login'",
+        ) from error
+    except OSError as error:
+        if needed:
+            raise _unreachable(where, repository, names) from error
+    if needed:
+        raise MissingFiles(f"has no {' or '.join(names)}", where=where)
+    return Path(names[0])
+
+
+def _unreachable(where: str, repository: str, names: Sequence[str]) -> MissingFiles:
+    files = f"{CONFIG}, {SAFE_WEIGHTS} (or {PICKLED_WEIGHTS}) and the tokenizer's files"
+    return MissingFiles(
+        f"{names[0]} is not in the local cache and the hub cannot be reached",
+        where=where,
+        fix=f"run 'hf download {repository}' where there is a network, or put a model's {files} "
+        "in one folder and name it local-dir:FOLDER",
+    )
+
+
+def _from_url(url: str, where: str) -> Path:
+    from open_clip import download_pretrained_from_url
+
+    try:
+        with hushed():
+            return Path(download_pretrained_from_url(url))
+    except (OSError, RuntimeError) as error:
+        raise MissingFiles(
+            f"its weights cannot be downloaded ({error})", where=where, fix=f"put {url} in ~/.cache/clip"
+        ) from error

@@ -1,0 +1,80 @@
+"""Where retune keeps what it never computes twice."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+
+from retune.errors import StorageError, UserError
+
+
+def cache_dir() -> Path:
+    """The folder of features and digests: ``$RETUNE_CACHE``, else ``~/.cache/retune``.
+
+    Raises:
+        UserError: If it cannot be made or written to.
+    """
+    root = os.environ.get("RETUNE_CACHE")
+    base = Path(root) if root else Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "retune"
+    try:
+        base.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"cannot make the cache folder ({error.strerror})",
+            where=str(base),
+            fix="set RETUNE_CACHE to a folder you may write to",
+        ) from error
+    return base
+
+
+def file_digests(paths: Sequence[str | Path]) -> list[bytes | None]:
+    """SHA-256 of each file's bytes; None where there is no such file.
+
+    Digests are remembered by path, size and modification time, so a file is read once.
+
+    Raises:
+        StorageError: If the cache cannot be written.
+    """
+    stats: list[tuple[str, int, int] | None] = []
+    for path in paths:
+        try:
+            stat = os.stat(path)
+        except OSError:
+            stats.append(None)
+        else:
+            stats.append((os.path.realpath(path), stat.st_size, stat.st_mtime_ns))
+    try:
+        with closing(sqlite3.connect(cache_dir() / "digests.sqlite", timeout=60)) as db:
+            db.execute(
+                "CREATE TABLE IF NOT EXISTS digest (path TEXT PRIMARY KEY, size INT, mtime INT, sha256 BLOB)"
+            )
+            return _digests(db, stats)
+    except sqlite3.Error as error:
+        raise StorageError(f"cannot use the digest cache in {cache_dir()}: {error}") from error
+
+
+def _digests(db: sqlite3.Connection, stats: list[tuple[str, int, int] | None]) -> list[bytes | None]:
+    query = "SELECT sha256 FROM digest WHERE path = ? AND size = ? AND mtime = ?"
+    found: list[bytes | None] = []
+    fresh: list[tuple[str, int, int, bytes]] = []
+    for stat in stats:
+        if stat is None:
+            found.append(None)
+            continue
+        row = db.execute(query, stat).fetchone()
+        if row is None:
+            try:
+                with open(stat[0], "rb") as file:
+                    row = (hashlib.file_digest(file, "sha256").digest(),)
+            except OSError:
+                found.append(None)
+                continue
+            fresh.append((*stat, row[0]))
+        found.append(row[0])
+    with db:
+        db.executemany("INSERT OR REPLACE INTO digest VALUES (?, ?, ?, ?)", fresh)
+    return found

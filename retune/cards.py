@@ -1,0 +1,134 @@
+"""What there is, and what each of it is: the lists and cards that ``retune list`` and ``show`` print."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any, Final, cast
+
+from retune.errors import UnknownName
+from retune.plugins import Kind, registry
+from retune.settings import settings_of
+
+KINDS: Final = ("datasets", "backbones", "scenarios", "strategies", "prompts")
+SINGULAR: Final = {
+    "dataset": "datasets",
+    "backbone": "backbones",
+    "scenario": "scenarios",
+    "strategy": "strategies",
+    "prompt": "prompts",
+}
+
+
+def listing(kind: str) -> list[dict[str, str]]:
+    """Names of a kind with their origin and first line; no plugin is imported.
+
+    Args:
+        kind: One of :data:`KINDS`.
+    """
+    if kind == "prompts":
+        from retune.prompts import names
+
+        return [{"name": name, "origin": "retune", "summary": _bank(name)["summary"]} for name in names()]
+    known = registry(cast(Kind, kind))
+    return [
+        {"name": name, "origin": entry.origin, "summary": entry.summary}
+        for name, entry in zip(known.names(), known.entries, strict=True)
+    ]
+
+
+def card(kind: str, name: str, *, dim: int = 128, n_labels: int = 14) -> dict[str, Any]:
+    """Everything to know of one name.
+
+    Args:
+        kind: One of :data:`KINDS`, or its singular.
+        name: As listed.
+        dim: Joint dimension that parameter counts are for.
+        n_labels: Number of labels that they are for.
+
+    Raises:
+        UnknownName: If there is no such kind or name.
+    """
+    plural = SINGULAR.get(kind, kind)
+    if plural not in KINDS:
+        raise UnknownName("kind", kind, (*KINDS, *SINGULAR))
+    makers: dict[str, Callable[[str], dict[str, Any]]] = {
+        "datasets": _dataset,
+        "backbones": _backbone,
+        "scenarios": lambda n: _described("scenarios", n),
+        "strategies": lambda n: _strategy(n, dim, n_labels),
+        "prompts": _bank,
+    }
+    return {"kind": plural, "name": name, **makers[plural](name)}
+
+
+def _described(kind: Kind, name: str) -> dict[str, Any]:
+    known = registry(kind)
+    cls = known.load(name)
+    module = inspect.getmodule(cls)
+    summary = (inspect.getdoc(module) or inspect.getdoc(cls) or "").strip()
+    body = (inspect.getdoc(cls) or "").split("\nArgs:")[0].strip()
+    return {
+        "origin": known.origin(name),
+        "summary": summary,
+        "description": body,
+        "settings": [asdict(setting) for setting in settings_of(cls)],
+    }
+
+
+def _strategy(name: str, dim: int, n_labels: int) -> dict[str, Any]:
+    cls = registry("strategies").load(name)
+    return {
+        **_described("strategies", name),
+        "paper": cls.paper,
+        "version": cls.version,
+        "needs": sorted(cls.needs),
+        "sees_everything": cls.sees_everything,
+        "keeps_samples": cls.keeps_samples,
+        "dim": dim,
+        "n_labels": n_labels,
+        "trainable_parameters": dict(cls.parameter_counts(dim, n_labels)),
+    }
+
+
+def _dataset(name: str) -> dict[str, Any]:
+    cls = registry("datasets").load(name)
+    return {
+        **_described("datasets", name),
+        "source": cls.source,
+        "licence": cls.licence,
+        "synthetic": cls.synthetic,
+        "needs_root": cls.needs_root,
+        "labels": list(cls.labels),
+    }
+
+
+def _backbone(name: str) -> dict[str, Any]:
+    from retune.backbones.load import load_backbone
+
+    backbone = load_backbone(name)
+    origin = "model" if ":" in name else registry("backbones").origin(name)
+    return {
+        "origin": origin,
+        "summary": (inspect.getdoc(inspect.getmodule(type(backbone))) or "").split("\n")[0],
+        "capabilities": sorted(backbone.capabilities),
+        **asdict(backbone.card),
+    }
+
+
+def _bank(name: str) -> dict[str, Any]:
+    from retune.prompts import load
+
+    bank = load(name)
+    sources = {(p.source.kind, p.source.model) for p in bank.prompts}
+    return {
+        "origin": "retune",
+        "summary": f"{len(bank.prompts)} prompts for {len(bank.findings)} findings; "
+        + ", ".join(f"{kind}: {model}" for kind, model in sorted(sources)),
+        "fingerprint": bank.fingerprint,
+        "sources": [f"{kind}: {model}" for kind, model in sorted(sources)],
+        "prompts": [
+            {"finding": f, "positive": len(bank.positive(f)), "negative": len(bank.negative(f))} for f in bank.findings
+        ],
+    }

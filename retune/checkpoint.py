@@ -1,0 +1,67 @@
+"""What a run has done so far, in one file that is replaced whole after every experience."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from retune.files import write_whole
+from retune.strategy import State
+
+CHECKPOINT_FILE: Final = "checkpoint.safetensors"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A run after some experience.
+
+    Args:
+        run_id: Of which run.
+        scores: Test scores before training and after each experience so far, float32 (t+1, N, C).
+        state: The strategy's state.
+        progress: Further JSON values: frozen thresholds, seconds.
+    """
+
+    run_id: str
+    scores: torch.Tensor
+    state: State
+    progress: dict[str, Any]
+
+    @property
+    def step(self) -> int:
+        """How many experiences are done."""
+        return len(self.scores) - 1
+
+    def write(self, folder: Path) -> None:
+        """Replace the checkpoint in a run's folder."""
+        tensors = {k: v for k, v in self.state.items() if isinstance(v, torch.Tensor)}
+        plain = {k: v for k, v in self.state.items() if k not in tensors}
+        # Clones: the format refuses tensors that share memory.
+        arrays = {f"state.{k}": v.detach().clone().contiguous() for k, v in tensors.items()}
+        about = {"run_id": self.run_id, "state": plain, "progress": self.progress}
+        data = save({**arrays, "scores": self.scores.contiguous()}, {"retune": json.dumps(about)})
+        write_whole(folder / CHECKPOINT_FILE, data)
+
+    @classmethod
+    def read(cls, folder: Path, run_id: str) -> Checkpoint | None:
+        """The checkpoint in a run's folder; None if there is none of this run that can be read."""
+        path = folder / CHECKPOINT_FILE
+        if not path.exists():
+            return None
+        try:
+            with safe_open(path, framework="pt") as file:
+                about = json.loads((file.metadata() or {})["retune"])
+                if about["run_id"] != run_id:
+                    return None
+                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError, KeyError, ValueError):
+            return None
+        scores = tensors.pop("scores")
+        state = {key.removeprefix("state."): value for key, value in tensors.items()}
+        return cls(run_id, scores, {**state, **about["state"]}, about["progress"])

@@ -1,0 +1,67 @@
+"""The command line: parse, call the library, print."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from retune import __version__
+from retune.cli import listing, run, show
+from retune.errors import RetuneError
+
+app = typer.Typer(
+    name="retune",
+    help="Continual learning of chest X-ray vision-language models.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"retune {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Continual learning of chest X-ray vision-language models."""
+
+
+app.command("run")(run.run)
+app.command("list")(listing.list_)
+app.command("show")(show.show)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; returns the exit code: 0 done, 1 failed, 2 the input is at fault."""
+    command = typer.main.get_command(app)
+    try:
+        code = command.main(args=arguments, prog_name="retune", standalone_mode=False)
+    except RetuneError as error:
+        return _complain(str(error), error.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        return _complain("interrupted; the same command continues", 130)
+    except Exception as error:
+        # Usage errors come as exceptions of the library beneath typer: they carry their own exit code.
+        if hasattr(error, "format_message") and hasattr(error, "exit_code"):
+            return _complain(f"{error.format_message()} See 'retune --help'.", 2)
+        raise
+    return code if isinstance(code, int) else 0
+
+
+def _complain(message: str, code: int) -> int:
+    print("error: " + " ".join(message.split()), file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

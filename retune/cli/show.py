@@ -1,0 +1,81 @@
+"""``retune show``: the card of one name."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+
+def show(
+    kind: Annotated[str, typer.Argument(help="dataset, backbone, scenario, strategy or prompts.")],
+    name: Annotated[str, typer.Argument(help="A name from 'retune list', or a Python file.")],
+    dim: Annotated[int, typer.Option(help="Joint dimension that parameter counts are for.")] = 128,
+    json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+) -> None:
+    """Show what something is, its source, settings and parameter counts."""
+    from retune.cards import card
+    from retune.cli.console import print_json
+
+    found = card(kind, name, dim=dim)
+    if json:
+        print_json(found)
+    else:
+        print_card(found)
+
+
+def print_card(found: dict[str, Any]) -> None:
+    """A card as text and tables."""
+    from rich.text import Text
+
+    from retune.cli.console import console, plain_table
+
+    out = console()
+    out.print(Text(found["name"], "bold"))
+    out.print(Text(found["summary"]))
+    if found.get("description") and found["description"] not in found["summary"]:
+        out.print()
+        out.print(Text(found["description"]))
+    out.print()
+    facts = plain_table()
+    facts.add_column("", no_wrap=True, style="bold")
+    facts.add_column("")
+    for key, value in found.items():
+        if key not in ("name", "kind", "summary", "description", "settings", "prompts", "trainable_parameters"):
+            text = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+            facts.add_row(key.replace("_", " "), Text(text or "-"))
+    out.print(facts)
+    if found.get("settings"):
+        out.print()
+        out.print(_settings(found))
+    if found.get("trainable_parameters"):
+        out.print()
+        counts = plain_table(f"Trainable parameters at d = {found['dim']}, {found['n_labels']} labels")
+        counts.add_column("", no_wrap=True)
+        counts.add_column("", justify="right")
+        for variant, count in found["trainable_parameters"].items():
+            counts.add_row(variant, f"{count:,}")
+        out.print(counts)
+    if found.get("prompts"):
+        out.print()
+        table = plain_table()
+        for column in ("finding", "positive", "negative"):
+            table.add_column(column, justify="left" if column == "finding" else "right")
+        for row in found["prompts"]:
+            table.add_row(row["finding"], str(row["positive"]), str(row["negative"]))
+        out.print(table)
+
+
+def _settings(found: dict[str, Any]) -> Any:
+    from rich.text import Text
+
+    from retune.cli.console import plain_table
+
+    prefix = {"datasets": "data.", "scenarios": "scenario."}.get(found["kind"], "")
+    table = plain_table(f"Settings, for --set {prefix}NAME=VALUE")
+    for column in ("name", "default", "type", "meaning"):
+        table.add_column(column, overflow="fold")
+    for setting in found["settings"]:
+        default = "none" if setting["default"] is None else str(setting["default"])
+        table.add_row(Text(setting["name"], "bold"), default, Text(setting["type"]), Text(setting["doc"]))
+    return table

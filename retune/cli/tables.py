@@ -1,0 +1,173 @@
+"""How runs look in a terminal."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import mean, stdev
+
+from rich.console import Console
+from rich.text import Text
+
+from retune.cli.console import console, plain_table
+from retune.data.findings import codes
+from retune.result import Result
+
+MEANINGS = {
+    "final_auc": ("final AUC", "mean over labels after the last experience"),
+    "average_auc": ("average AUC", "mean over experiences, of the labels learnt by then"),
+    "forgetting": ("forgetting", "how far labels fell from their best; 0 is none"),
+    "backward_transfer": ("backward transfer", "change since a label was first learnt"),
+    "forward_transfer": ("forward transfer", "change against zero-shot before a label is learnt"),
+    "final_ap": ("final AP", "mean average precision after the last experience"),
+    "final_f1": ("final F1", "at thresholds frozen when a label was first learnt"),
+    "calibration_error": ("calibration error", "of the scores read as logits; lower is better"),
+}
+
+
+def number(value: float | None, *, signed: bool = False) -> str:
+    """Three decimals without a leading zero; a dash where undefined."""
+    if value is None:
+        return "-"
+    text = f"{value:+.3f}" if signed else f"{value:.3f}"
+    return text.replace("0.", ".", 1) if abs(value) < 0.9995 else text[: 5 if signed else 4]
+
+
+def print_run(result: Result, folder: Path) -> None:
+    """A run: AUC per label after each experience, then labels, then metrics, then what to do next."""
+    out = console()
+    _headline(out, result)
+    _matrix(out, result)
+    _labels(out, result)
+    _metrics(out, result)
+    _costs(out, result)
+    out.print(Text.assemble("Written to ", (str(folder / "result.json"), "bold")), soft_wrap=True)
+    for line in _next(result):
+        out.print(Text(line, style="dim"), soft_wrap=True)
+
+
+def print_seeds(finished: Sequence[tuple[Result, Path]]) -> None:
+    """Several seeds of one run: mean and standard deviation of every metric."""
+    out = console()
+    results = [result for result, _ in finished]
+    _headline(out, results[0], seeds=len(results))
+    table = plain_table()
+    table.add_column("", no_wrap=True)
+    table.add_column("mean", justify="right")
+    table.add_column("sd", justify="right")
+    table.add_column("seeds", justify="right")
+    table.add_column("each seed" if len(results) <= 5 else "range")
+    for key, (name, _) in MEANINGS.items():
+        values = [r.metrics[key].value for r in results]
+        known = [v for v in values if v is not None]
+        spread = number(stdev(known)) if len(known) > 1 else "-"
+        each = " ".join(map(number, values)) if len(values) <= 5 else f"{number(min(known))} to {number(max(known))}"
+        table.add_row(name, number(mean(known)) if known else "-", spread, str(len(known)), each)
+    out.print(table)
+    out.print()
+    out.print("Written to", soft_wrap=True)
+    for _, folder in finished:
+        out.print(Text(f"  {folder / 'result.json'}"), soft_wrap=True)
+
+
+def _headline(out: Console, result: Result, seeds: int = 0) -> None:
+    data = f"{result.dataset.name} (synthetic)" if result.dataset.synthetic else result.dataset.name
+    steps = len(result.scenario.experiences)
+    out.print()
+    out.print(
+        Text.assemble(
+            (result.strategy.name, "bold"),
+            " on ",
+            (data, "bold"),
+            f", {result.scenario.name} in {steps} {'step' if steps == 1 else 'steps'}, backbone {result.backbone.name}, ",
+            f"{seeds} seeds" if seeds else f"seed {result.run.seed}",
+        )
+    )
+    if result.strategy.sees_everything:
+        out.print(Text("Upper bound: it sees all images and all labels at once, as no continual method may.", "yellow"))
+    for reason, count in result.dataset.dropped.items():
+        if count:
+            out.print(Text(f"{count:,} images left out: {reason}", "yellow"))
+    if result.dataset.undefined_labels:
+        names = ", ".join(result.dataset.undefined_labels)
+        out.print(Text(f"Left out of every mean, for the test images hold one class only: {names}", "yellow"))
+    out.print()
+
+
+def _matrix(out: Console, result: Result) -> None:
+    """Experiences as rows, zero-shot first; labels as columns, in as many blocks as the width asks for."""
+    heads = codes(result.labels)
+    matrix = result.array("auc_matrix")
+    per_block = max((out.width - 9) // 5, 1)
+    order = sorted(range(len(heads)), key=lambda c: (result.first[c] or len(matrix), c))
+    for start in range(0, len(order), per_block):
+        columns = order[start : start + per_block]
+        title = f"AUC on {result.dataset.n_test:,} test images, by label (columns) and time (rows)"
+        table = plain_table(title if start == 0 else None)
+        table.add_column("", no_wrap=True, min_width=9)
+        for c in columns:
+            table.add_column(heads[c], justify="right", no_wrap=True, min_width=4)
+        table.add_row("learnt in", *(str(result.first[c] or "-") for c in columns), style="cyan")
+        for i, row in enumerate(result.auc_matrix):
+            cells = [Text(number(row[c]), style="" if 0 < result.first[c] <= i else "dim") for c in columns]
+            table.add_row("zero-shot" if i == 0 else f"after {i}", *cells)
+        out.print(table)
+        out.print()
+
+
+def _labels(out: Console, result: Result) -> None:
+    table = plain_table()
+    for name, justify in (("", "left"), ("label", "left"), ("zero-shot", "right"), ("final AUC", "right")):
+        table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    table.add_column("95 % interval", no_wrap=True)
+    table.add_column("forgetting", justify="right", no_wrap=True)
+    for c, (code, label) in enumerate(zip(codes(result.labels), result.labels, strict=True)):
+        low, high = result.auc_low[-1][c], result.auc_high[-1][c]
+        table.add_row(
+            Text(code),
+            Text(label),
+            number(result.auc_matrix[0][c]),
+            number(result.auc_matrix[-1][c]),
+            f"{number(low)} to {number(high)}",
+            number(result.forgetting[c], signed=True),
+        )
+    out.print(table)
+    out.print()
+
+
+def _metrics(out: Console, result: Result) -> None:
+    table = plain_table()
+    table.add_column("metric", no_wrap=True)
+    table.add_column("value", justify="right", no_wrap=True)
+    table.add_column("95 % interval", no_wrap=True)
+    table.add_column("")
+    for key, (name, meaning) in MEANINGS.items():
+        metric = result.metrics[key]
+        span = f"{number(metric.low)} to {number(metric.high)}" if metric.low is not None else ""
+        table.add_row(Text(name, "bold"), Text(number(metric.value), "bold"), span, Text(meaning, "dim"))
+    out.print(table)
+    out.print(Text(f"Intervals: bootstrap over {result.dataset.n_test_patients:,} test patients.", "dim"))
+    out.print()
+
+
+def _costs(out: Console, result: Result) -> None:
+    cost = result.cost
+    encoded = f"encoded {cost.images_encoded:,} images in {cost.encode_seconds:.0f} s" if cost.images_encoded else ""
+    out.print(
+        f"Trained {cost.trainable_parameters:,} of {cost.total_parameters:,} parameters in {cost.fit_seconds:.1f} s; "
+        f"{encoded or 'encoded no image anew'}; kept {cost.stored_images:,} past images."
+    )
+    out.print()
+
+
+def _next(result: Result) -> list[str]:
+    stream = ["--scenario", result.scenario.name]
+    other = "joint" if result.strategy.name != "joint" else "zero-shot"
+    data = [] if result.dataset.name == "phantom" else ["--data", result.dataset.name, "--root", "DIR"]
+    commands = [
+        (["retune", "run", *stream, *data, "--strategy", other], "compare"),
+        (["retune", "run", *stream, *data, "--strategy", result.strategy.name, "--seeds", "5"], "repeat"),
+        (["retune", "list"], "see what else there is"),
+    ]
+    return [f"Next, {why}: {shlex.join(words)}" for words, why in commands]

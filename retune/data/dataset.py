@@ -1,0 +1,205 @@
+"""The indexed table of radiographs that every scenario starts from."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from retune.errors import BadImage, BadTable, MissingFiles
+
+Array = npt.NDArray[Any]
+FloatArray = npt.NDArray[np.float32]
+IntArray = npt.NDArray[np.int64]
+Split = Literal["train", "valid", "test"]
+SPLITS: Final[tuple[Split, ...]] = ("train", "valid", "test")
+
+
+class ImageSource(Protocol):
+    """Where the pictures of a data set come from: files on disk, a generator, an archive."""
+
+    def load(self, rows: IntArray) -> list[Image.Image | BadImage]:
+        """The pictures of some rows as 8-bit grey; in place of an undecodable one, what is wrong with it."""
+        ...
+
+    def keys(self, rows: IntArray) -> list[bytes | None]:
+        """Digest of each row's image content (32 bytes), or None where the image is missing."""
+        ...
+
+    def describe(self, row: int) -> str:
+        """A name for the row's picture that a user recognises."""
+        ...
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A table with one row per image and a label matrix.
+
+    Args:
+        name: Name in the registry, e.g. ``"nih"``.
+        labels: Canonical names of the C labels.
+        image_id: Unique identifier per image, shape (N,).
+        patient_id: Patient per image, shape (N,).
+        split: ``"train"``, ``"valid"`` or ``"test"`` per image, shape (N,).
+        targets: float32 (N, C): 1 present, 0 absent, NaN unknown or uncertain.
+        images: Where the pictures come from.
+        columns: Further columns, each of shape (N,); of old ``view``, ``site``, ``age``, ``sex``, ``report``.
+        dropped: How many images each filter removed on reading.
+        synthetic: Whether the pictures were computed rather than taken of people.
+        source: Citation or origin, for the result and the card.
+
+    Raises:
+        BadTable: If shapes disagree, an identifier repeats, a label is neither 0, 1 nor NaN,
+            or a patient stands in two splits.
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    image_id: Array
+    patient_id: Array
+    split: Array
+    targets: FloatArray
+    images: ImageSource
+    columns: Mapping[str, Array] = field(default_factory=dict)
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    synthetic: bool = False
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        n = len(self.image_id)
+        if self.targets.shape != (n, len(self.labels)):
+            raise BadTable(f"label matrix is {self.targets.shape}, not {(n, len(self.labels))}", where=self.name)
+        for column, values in {"patient_id": self.patient_id, "split": self.split, **self.columns}.items():
+            if len(values) != n:
+                raise BadTable(f"column {column} has {len(values)} rows, not {n}", where=self.name)
+        ids, counts = np.unique(self.image_id, return_counts=True)
+        if len(ids) < n:
+            raise BadTable(
+                f"image '{ids[counts > 1][0]}' stands in the table {counts.max()} times",
+                where=self.name,
+                fix="keep one row per image",
+            )
+        if not np.isin(self.split, SPLITS).all():
+            odd = self.split[~np.isin(self.split, SPLITS)][0]
+            raise BadTable(f"split '{odd}' is none of {', '.join(SPLITS)}", where=self.name)
+        self._check_patients()
+        if not (np.isnan(self.targets) | (self.targets == 0) | (self.targets == 1)).all():
+            raise BadTable("labels must be 1, 0 or NaN", where=self.name)
+
+    def _check_patients(self) -> None:
+        _, patient = np.unique(self.patient_id, return_inverse=True)
+        names, split = np.unique(self.split, return_inverse=True)
+        seen = np.zeros((patient.max(initial=-1) + 1, len(names)), dtype=bool)
+        seen[patient, split] = True
+        twice = np.flatnonzero(seen.sum(axis=1) > 1)
+        if len(twice):
+            row = int(np.flatnonzero(patient == twice[0])[0])
+            raise BadTable(
+                f"patient '{self.patient_id[row]}' is in {' and '.join(names[seen[twice[0]]])}"
+                + (f", and so are {len(twice) - 1} others" if len(twice) > 1 else ""),
+                where=self.name,
+                fix="put all images of a patient into one split",
+            )
+
+    def __len__(self) -> int:
+        return len(self.image_id)
+
+    def rows(self, split: Split) -> IntArray:
+        """Row numbers of one split, in table order."""
+        return np.flatnonzero(self.split == split).astype(np.int64)
+
+    def require_images(self, rows: IntArray, keys: Sequence[bytes | None]) -> None:
+        """See that no image is missing.
+
+        Args:
+            rows: The images needed.
+            keys: What ``images.keys(rows)`` gave.
+
+        Raises:
+            MissingFiles: Says how many are missing, and the first three.
+        """
+        missing = [int(row) for row, key in zip(rows, keys, strict=True) if key is None]
+        if missing:
+            names = ", ".join(self.images.describe(row) for row in missing[:3])
+            raise MissingFiles(
+                f"{len(missing):,} of {len(rows):,} images are missing: {names}{', ...' if len(missing) > 3 else ''}",
+                where=f"data set {self.name}",
+                fix="check --root, or go on without them with --skip-bad-images",
+            )
+
+    def take(self, rows: IntArray, *, dropped: Mapping[str, int] | None = None) -> Dataset:
+        """The data set with only these rows, in this order.
+
+        Args:
+            rows: Row numbers to keep.
+            dropped: Further entries for ``dropped``: why rows went, and how many.
+        """
+        return replace(
+            self,
+            image_id=self.image_id[rows],
+            patient_id=self.patient_id[rows],
+            split=self.split[rows],
+            targets=self.targets[rows],
+            images=Rows(self.images, rows),
+            columns={name: values[rows] for name, values in self.columns.items()},
+            dropped={**self.dropped, **(dropped or {})},
+        )
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of labels, identifiers, patients, splits and targets; no path enters it."""
+        digest = hashlib.sha256()
+        for part in (self.name, *self.labels):
+            digest.update(part.encode() + b"\0")
+        for values in (self.image_id, self.patient_id, self.split):
+            digest.update("\0".join(map(str, values.tolist())).encode())
+        # NaN has many bit patterns: spell it as one code.
+        codes = np.where(np.isnan(self.targets), 2, self.targets).astype(np.uint8)
+        digest.update(codes.tobytes())
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Some rows of another image source."""
+
+    source: ImageSource
+    index: IntArray
+
+    def load(self, rows: IntArray) -> list[Image.Image | BadImage]:
+        """The pictures of some rows."""
+        return self.source.load(self.index[rows])
+
+    def keys(self, rows: IntArray) -> list[bytes | None]:
+        """Digest of each row's image content."""
+        return self.source.keys(self.index[rows])
+
+    def describe(self, row: int) -> str:
+        """A name for the row's picture."""
+        return self.source.describe(int(self.index[row]))
+
+
+def split_by_patient(
+    patients: Sequence[Any], *, valid: float = 0.1, test: float = 0.2, salt: str = "retune"
+) -> Array:
+    """Assign splits by a hash of the patient, stable when rows or patients are added.
+
+    Args:
+        patients: Patient per image, length N.
+        valid: Expected share of validation patients.
+        test: Expected share of test patients.
+        salt: Changes the assignment.
+
+    Returns:
+        Array of shape (N,) holding ``"train"``, ``"valid"`` or ``"test"``.
+    """
+    unique, inverse = np.unique(np.asarray(patients).astype(str), return_inverse=True)
+    digests = [hashlib.sha256(f"{salt}\0{p}".encode()).digest()[:8] for p in unique.tolist()]
+    share = np.array([int.from_bytes(d, "big") for d in digests], dtype=np.float64) / 2.0**64
+    names = np.where(share < test, "test", np.where(share < test + valid, "valid", "train"))
+    return np.asarray(names[inverse])

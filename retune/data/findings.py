@@ -1,0 +1,76 @@
+"""The one vocabulary of findings that every data set's labels are mapped onto."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+CHEXPERT: Final = (
+    "No Finding",
+    "Enlarged Cardiomediastinum",
+    "Cardiomegaly",
+    "Lung Opacity",
+    "Lung Lesion",
+    "Edema",
+    "Consolidation",
+    "Pneumonia",
+    "Atelectasis",
+    "Pneumothorax",
+    "Pleural Effusion",
+    "Pleural Other",
+    "Fracture",
+    "Support Devices",
+)
+"""The 14 labels of CheXpert (Irvin et al., 2019), in the order of its table."""
+
+NIH: Final = (
+    "Atelectasis",
+    "Cardiomegaly",
+    "Pleural Effusion",
+    "Infiltration",
+    "Mass",
+    "Nodule",
+    "Pneumonia",
+    "Pneumothorax",
+    "Consolidation",
+    "Edema",
+    "Emphysema",
+    "Fibrosis",
+    "Pleural Thickening",
+    "Hernia",
+)
+"""The 14 labels of NIH ChestX-ray14 (Wang et al., 2017), in the order of CheXNet."""
+
+FINDINGS: Final = CHEXPERT + tuple(name for name in NIH if name not in CHEXPERT)
+"""Every canonical finding: CheXpert's labels, then those only NIH has."""
+
+CODES: Final = {
+    "No Finding": "NoF",
+    "Enlarged Cardiomediastinum": "ECm",
+    "Cardiomegaly": "Card",
+    "Lung Opacity": "Opac",
+    "Lung Lesion": "Lesi",
+    "Edema": "Edem",
+    "Consolidation": "Cons",
+    "Pneumonia": "Pnm",
+    "Atelectasis": "Atel",
+    "Pneumothorax": "Ptx",
+    "Pleural Effusion": "Effu",
+    "Pleural Other": "PlO",
+    "Fracture": "Frac",
+    "Support Devices": "Dev",
+    "Infiltration": "Infi",
+    "Mass": "Mass",
+    "Nodule": "Nodu",
+    "Emphysema": "Emph",
+    "Fibrosis": "Fibr",
+    "Pleural Thickening": "PlT",
+    "Hernia": "Hern",
+}
+"""At most four letters for the head of a narrow column."""
+
+
+def codes(labels: Sequence[str]) -> list[str]:
+    """Distinct short heads for labels: known codes, else the first letters or a number."""
+    short = [CODES.get(label, label.replace(" ", "")[:4]) for label in labels]
+    return [code if short.count(code) == 1 else str(i + 1) for i, code in enumerate(short)]

@@ -1,0 +1,78 @@
+"""What every reader of a public data set has in common."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import ClassVar, Literal, get_args, get_origin, get_type_hints
+
+from retune.data.dataset import Dataset
+from retune.errors import BadSetting, MissingFiles, UserError
+
+
+class Reader(ABC):
+    """Reads one data set from its published files.
+
+    A subclass is a dataclass whose fields are the reader's settings, each with a default.
+
+    Attributes:
+        name: Name in the registry.
+        needs_root: Whether ``read`` needs the folder of the files.
+        source: Citation.
+        licence: Terms of use, in a line.
+        synthetic: Whether the pictures were computed rather than taken of people.
+    """
+
+    name: ClassVar[str]
+    needs_root: ClassVar[bool]
+    source: ClassVar[str]
+    licence: ClassVar[str]
+    synthetic: ClassVar[bool] = False
+
+    @abstractmethod
+    def read(self, root: Path | None) -> Dataset:
+        """Read the table; no picture is opened.
+
+        Args:
+            root: Folder of the files, as published.
+
+        Raises:
+            UserError: If files are missing or wrong, in one line.
+        """
+
+    def __post_init__(self) -> None:
+        """Refuse a value that is not among a setting's choices."""
+        if not is_dataclass(self):
+            return
+        hints = get_type_hints(type(self))
+        for setting in fields(self):
+            choices = get_args(hints[setting.name]) if get_origin(hints[setting.name]) is Literal else ()
+            value = getattr(self, setting.name)
+            if choices and value not in choices:
+                raise BadSetting(
+                    f"{setting.name} is '{value}'",
+                    where=f"data set {self.name}",
+                    fix=f"choose {' or '.join(map(str, choices))}",
+                )
+
+    def require_root(self, root: Path | None, wanted: Sequence[str] = ()) -> Path:
+        """The folder of the files, ``~`` expanded.
+
+        Args:
+            root: What the user gave.
+            wanted: Files that will be looked for in it, for the message.
+
+        Raises:
+            UserError: If none was given.
+            MissingFiles: If there is no such folder.
+        """
+        if root is None:
+            raise UserError(f"--root DIR is needed: the folder that holds the files of '{self.name}'")
+        folder = Path(root).expanduser()
+        if not folder.is_dir():
+            what = "is not a folder" if folder.exists() else "there is no such folder"
+            looked = f" (looked for {' or '.join(wanted)} in it)" if wanted else ""
+            raise MissingFiles(what + looked, where=str(folder), fix="check --root")
+        return folder

@@ -1,0 +1,241 @@
+"""NIH ChestX-ray14 (Wang et al., CVPR 2017) in the layouts it is published in."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Final, Literal
+
+import numpy as np
+
+from retune.data import findings
+from retune.data.dataset import Array, Dataset, FloatArray, split_by_patient
+from retune.data.images import FileImages
+from retune.data.readers.base import Reader
+from retune.data.tables import find_table, read_table, refuse, whole_numbers
+from retune.errors import BadSetting, BadTable, MissingFiles
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TABLES: Final = ("Data_Entry_2017_v2020.csv", "Data_Entry_2017.csv")
+LISTS: Final = ("train_val_list.txt", "test_list.txt")
+NAMES: Final = {"Effusion": "Pleural Effusion", "Pleural_Thickening": "Pleural Thickening"}
+"""NIH's spellings where they differ from the canonical ones."""
+NO_FINDING: Final = "No Finding"
+OLDEST: Final = 120
+"""Ages above are slips of the pen (the 2017 table has one of 414) and become unknown."""
+IMAGE, LABELS, FOLLOW_UP, PATIENT, AGE, SEX, VIEW = COLUMNS = (
+    "Image Index",
+    "Finding Labels",
+    "Follow-up #",
+    "Patient ID",
+    "Patient Age",
+    "Patient Gender",
+    "View Position",
+)
+
+
+@dataclass(frozen=True)
+class NIH(Reader):
+    """NIH ChestX-ray14: 112,120 frontal radiographs of 30,805 patients, 14 findings mined from reports.
+
+    The folder holds the label table, and the pictures in ``images/``, in ``images_001/images/`` to
+    ``images_012/images/`` or beside the table.
+
+    Args:
+        views: Which projections to keep; all of NIH's are frontal, PA or AP.
+        split: ``official``: by ``train_val_list.txt`` and ``test_list.txt``; ``hash``: 20 % of patients are
+            test patients; ``auto``: official where the lists are there.
+        valid: Share of validation patients: of the official train_val patients, or of all under ``hash``.
+    """
+
+    name: ClassVar[str] = "nih"
+    needs_root: ClassVar[bool] = True
+    source: ClassVar[str] = (
+        "NIH Clinical Center; Wang et al., ChestX-ray8: Hospital-scale Chest X-ray Database and Benchmarks "
+        "on Weakly-Supervised Classification and Localization of Common Thorax Diseases, CVPR 2017"
+    )
+    licence: ClassVar[str] = "no restrictions; attribute the NIH Clinical Center and cite Wang et al., 2017"
+
+    views: Literal["frontal", "PA", "AP"] = "frontal"
+    split: Literal["auto", "official", "hash"] = "auto"
+    valid: float = 0.1
+
+    def __post_init__(self) -> None:
+        """Refuse impossible settings."""
+        super().__post_init__()
+        if not 0 <= self.valid < 0.8:
+            raise BadSetting(f"valid is {self.valid}", where="data set nih", fix="choose from 0 to 0.8")
+
+    def read(self, root: Path | None) -> Dataset:
+        """Read the label table, the split and where the pictures lie.
+
+        Args:
+            root: Folder of the published files.
+
+        Raises:
+            MissingFiles: If the table, or a list of the official split, is not there.
+            BadTable: With file and row, if a row cannot be right.
+        """
+        folder = self.require_root(root, TABLES)
+        table = find_table(folder, TABLES)
+        frame = read_table(table, COLUMNS)
+        names = _image_names(frame, table)
+        patients = whole_numbers(frame, PATIENT, table).astype(str)
+        targets = _targets(frame, table)
+        columns = _columns(frame, table)
+        official = self._official(folder)
+        if official:
+            split, listed = _official_split(names, patients, folder, self.valid)
+        else:
+            split = split_by_patient(patients.tolist(), valid=self.valid)
+            listed = np.ones(len(names), dtype=bool)
+        seen = np.isin(columns["view"], ("PA", "AP") if self.views == "frontal" else (self.views,))
+        keep = np.flatnonzero(listed & seen)
+        if not len(keep):
+            raise BadTable(f"no image is left with views={self.views}", where=str(table))
+        dropped = {
+            "in no list of the official split": int((~listed).sum()),
+            f"view is not {self.views}": int((~seen & listed).sum()),
+        }
+        return Dataset(
+            name=self.name,
+            labels=findings.NIH,
+            image_id=names[keep],
+            patient_id=patients[keep],
+            split=split[keep],
+            targets=targets[keep],
+            images=FileImages(_paths(folder, names[keep]), folder),
+            columns={name: values[keep] for name, values in columns.items()},
+            dropped={why: count for why, count in dropped.items() if count},
+            source=self.source,
+        )
+
+    def _official(self, folder: Path) -> bool:
+        missing = [name for name in LISTS if not (folder / name).is_file()]
+        if self.split == "hash" or (self.split == "auto" and len(missing) == len(LISTS)):
+            return False
+        if missing:
+            # One list alone is a broken download: falling back would silently be another benchmark.
+            raise MissingFiles(
+                f"{' and '.join(missing)} of the official split not found",
+                where=str(folder),
+                fix="add it or choose split=hash",
+            )
+        return True
+
+
+def _image_names(frame: pd.DataFrame, table: Path) -> Array:
+    names = frame[IMAGE]
+    refuse(frame, (names.str.strip() == "").to_numpy(bool), IMAGE, table, "the image name is blank")
+    # A name must not lead out of the image folders.
+    escape = (names.str.contains(r"[/\\:]", regex=True) | names.isin([".", ".."])).to_numpy(bool)
+    refuse(frame, escape, IMAGE, table, "'{}' is not a plain file name")
+    refuse(frame, names.duplicated().to_numpy(bool), IMAGE, table, "image '{}' stands in the table twice")
+    return names.to_numpy(object).astype(str)
+
+
+def _targets(frame: pd.DataFrame, table: Path) -> FloatArray:
+    """Label matrix, float32 (N, 14), without NaN: NIH knows no uncertainty."""
+    import pandas as pd
+
+    # A few hundred combinations stand for all rows.
+    codes, cells = pd.factorize(frame[LABELS])
+    column = {label: k for k, label in enumerate(findings.NIH)}
+    matrix = np.zeros((len(cells), len(column)), dtype=np.float32)
+    wrong: dict[int, str] = {}
+    for k, cell in enumerate(cells):
+        parts = str(cell).split("|")
+        known = [column.get(NAMES.get(part, part)) for part in parts]
+        if not str(cell).strip():
+            wrong[k] = f"the label is blank; '{NO_FINDING}' says that there is none"
+        elif parts == [NO_FINDING]:
+            continue
+        elif NO_FINDING in parts:
+            wrong[k] = f"'{NO_FINDING}' stands beside a finding in '{{}}'"
+        elif None in known:
+            wrong[k] = _unknown(parts[known.index(None)])
+        else:
+            matrix[k, [c for c in known if c is not None]] = 1
+    if wrong:
+        first = min(wrong)
+        refuse(frame, codes == first, LABELS, table, wrong[first])
+    return np.asarray(matrix[codes])
+
+
+def _unknown(label: str) -> str:
+    spellings = [*NAMES, *findings.NIH, NO_FINDING]
+    near = difflib.get_close_matches(label, spellings, n=1)
+    return f"unknown label '{label}'" + (f", did you mean '{near[0]}'?" if near else "")
+
+
+def _columns(frame: pd.DataFrame, table: Path) -> dict[str, Array]:
+    sex = frame[SEX]
+    refuse(frame, ~sex.isin(["M", "F", ""]).to_numpy(bool), SEX, table, "'{}' is neither M nor F")
+    return {
+        "view": frame[VIEW].to_numpy(object).astype(str),
+        "age": _ages(frame, table),
+        "sex": sex.to_numpy(object).astype(str),
+        "follow_up": whole_numbers(frame, FOLLOW_UP, table),
+    }
+
+
+def _ages(frame: pd.DataFrame, table: Path) -> FloatArray:
+    """Age in years, float32 (N,), NaN where blank or impossible; the first release wrote ``058Y``."""
+    import pandas as pd
+
+    parts = frame[AGE].str.strip().str.extract(r"^(\d+(?:\.\d+)?)([YMD]?)$")
+    years = pd.to_numeric(parts[0], errors="coerce") / parts[1].map({"Y": 1, "M": 12, "D": 365.25}).fillna(1)
+    blank = frame[AGE].str.strip() == ""
+    refuse(frame, (years.isna() & ~blank).to_numpy(bool), AGE, table, "'{}' is not an age in years")
+    ages = years.to_numpy(np.float64)
+    return np.where(ages > OLDEST, np.nan, ages).astype(np.float32)
+
+
+def _official_split(names: Array, patients: Array, folder: Path, valid: float) -> tuple[Array, Array]:
+    """Split of shape (N,), and which images the lists hold, bool (N,)."""
+    train_val, test = (_read_list(folder / name) for name in LISTS)
+    both = train_val.keys() & test.keys()
+    if both:
+        line, name = min((test[name], name) for name in both)
+        raise BadTable(f"'{name}' stands in {LISTS[0]} too", where=f"{folder / LISTS[1]}, line {line}")
+    known = set(names.tolist())
+    for list_name, lines in zip(LISTS, (train_val, test), strict=True):
+        unknown = lines.keys() - known
+        if unknown:
+            line, name = min((lines[name], name) for name in unknown)
+            raise BadTable(
+                f"'{name}' is not in the label table ({len(unknown):,} such)",
+                where=f"{folder / list_name}, line {line}",
+                fix="for a part of the data choose split=hash",
+            )
+    in_test = np.array([name in test for name in names.tolist()], dtype=bool)
+    in_train = np.array([name in train_val for name in names.tolist()], dtype=bool)
+    split = np.where(in_test, "test", split_by_patient(patients.tolist(), valid=valid, test=0.0))
+    return split, in_test | in_train
+
+
+def _read_list(path: Path) -> dict[str, int]:
+    """Line number of each image in a list of one name a line."""
+    try:
+        lines = path.read_text("utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadTable("cannot be read as a list of images", where=str(path), fix="fetch it again") from error
+    return {name.strip(): k for k, name in enumerate(lines, start=1) if name.strip()}
+
+
+def _paths(root: Path, names: Array) -> Array:
+    """File of each image relative to the root, shape (N,); where there is none, where it ought to be."""
+    folders = ["images", *sorted(f"{path.name}/images" for path in root.glob("images_*")), "."]
+    place: dict[str, str] = {}
+    # One listing per folder: a stat per image takes minutes on a network disk.
+    for folder in reversed(folders):
+        try:
+            place.update(dict.fromkeys(os.listdir(root / folder), folder))
+        except OSError:
+            continue
+    paths = [f"{place.get(name, 'images')}/{name}".removeprefix("./") for name in names.tolist()]
+    return np.array(paths, dtype=str)

@@ -1,0 +1,105 @@
+"""Phantom: SYNTHETIC chest radiographs with the 14 CheXpert labels; needs no files."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+import numpy as np
+from annotated_types import Ge, Lt
+from PIL import Image
+
+from retune.data import findings
+from retune.data.dataset import Dataset, IntArray, split_by_patient
+from retune.data.phantom import BENCHMARK_SITES, GENERATOR_VERSION, SITES, Exams, exams, render, reports
+from retune.data.readers.base import Reader
+from retune.errors import BadImage, UnknownName
+from retune.settings import Count
+
+
+@dataclass(frozen=True)
+class Phantom(Reader):
+    """Computed projections of made-up patients at four sites; no claim about people rests on them.
+
+    Args:
+        images: How many radiographs, train, validation and test together.
+        seed: Which endless sequence of patients they are the first of.
+        size: Side in pixels.
+        sites: Sites the patients come from.
+        label_noise: Share of training labels flipped; validation and test labels are always true.
+    """
+
+    name: ClassVar[str] = "phantom"
+    needs_root: ClassVar[bool] = False
+    source: ClassVar[str] = f"synthetic, computed by retune's phantom generator, version {GENERATOR_VERSION}"
+    licence: ClassVar[str] = "Apache-2.0"
+    synthetic: ClassVar[bool] = True
+    labels: ClassVar[tuple[str, ...]] = findings.CHEXPERT
+
+    images: Count = 4000
+    seed: Annotated[int, Ge(0)] = 0
+    size: Annotated[int, Ge(32)] = 128
+    sites: tuple[str, ...] = BENCHMARK_SITES
+    label_noise: Annotated[float, Ge(0), Lt(0.5)] = 0.02
+
+    def read(self, root: Path | None) -> Dataset:
+        """Compute the table; pictures are rendered when they are asked for.
+
+        Args:
+            root: Not used.
+        """
+        for site in self.sites:
+            if site not in SITES:
+                raise UnknownName("site", site, SITES, where="data set phantom")
+        table = exams(self.seed, self.images, self.sites, label_noise=self.label_noise)
+        patient = np.char.add("P", np.char.zfill(table.patient.astype(str), 6))
+        split = split_by_patient(patient, valid=0.1, test=0.3)
+        targets = np.where((split == "train")[:, None], table.noisy_labels, table.labels)
+        return Dataset(
+            name=self.name,
+            labels=self.labels,
+            image_id=np.char.add("I", np.char.zfill(table.image_index.astype(str), 6)),
+            patient_id=patient,
+            split=split,
+            targets=targets.astype(np.float32),
+            images=PhantomImages(table, self.size, self.sites),
+            columns={
+                "view": np.asarray(table.view),
+                "site": np.asarray(table.site),
+                "age": np.asarray(table.age),
+                "sex": np.asarray(table.sex),
+                "report": np.array(reports(table, np.arange(len(table))), dtype=object),
+            },
+            synthetic=True,
+            source=self.source,
+        )
+
+
+@dataclass(frozen=True)
+class PhantomImages:
+    """Pictures that are computed when asked for; an ``ImageSource``.
+
+    Args:
+        table: The exams.
+        size: Side in pixels.
+        sites: The sites the table was drawn from; they decide what image i shows.
+    """
+
+    table: Exams
+    size: int
+    sites: tuple[str, ...]
+
+    def load(self, rows: IntArray) -> list[Image.Image | BadImage]:
+        """Render some rows."""
+        return [Image.fromarray(pixels) for pixels in render(self.table, rows, size=self.size)]
+
+    def keys(self, rows: IntArray) -> list[bytes | None]:
+        """Digest of whatever determines each picture."""
+        stem = f"phantom\0{GENERATOR_VERSION}\0{self.table.seed}\0{self.size}\0{','.join(self.sites)}\0"
+        return [hashlib.sha256(f"{stem}{i}".encode()).digest() for i in self.table.image_index[rows].tolist()]
+
+    def describe(self, row: int) -> str:
+        """Name of the row's picture."""
+        return f"phantom image {int(self.table.image_index[row])}"

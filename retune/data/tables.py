@@ -1,0 +1,218 @@
+"""Tables of labels: strict reading, and errors that name the row a spreadsheet would show."""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import gzip
+import zlib
+from collections.abc import Sequence
+from io import BytesIO, StringIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import numpy as np
+
+from retune.data.dataset import Array, FloatArray, IntArray
+from retune.errors import BadTable, MissingFiles
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def find_table(root: Path, names: Sequence[str]) -> Path:
+    """The first of these tables that lies in a folder, plain or as ``.gz``.
+
+    Args:
+        root: Folder to look in.
+        names: File names, the preferred one first.
+
+    Raises:
+        MissingFiles: If there is none; the message lists the names.
+    """
+    for name in names:
+        for path in (root / name, root / f"{name}.gz"):
+            if path.is_file():
+                return path
+    what = f"no table here (looked for {' or '.join(names)}, plain or .gz)"
+    raise MissingFiles(what, where=str(root), fix="put it there or check --root")
+
+
+def read_table(path: Path, required: Sequence[str]) -> pd.DataFrame:
+    """Read a comma-separated table, every value as text and blanks as ``""``.
+
+    A column without a name is called ``Unnamed: k`` (k from 0), and is left out if it is blank throughout.
+
+    Args:
+        path: A ``.csv`` or ``.csv.gz`` file in UTF-8.
+        required: Columns that must be there.
+
+    Returns:
+        Frame of shape (N, columns). Its index is the row number a spreadsheet shows, the header being row 1.
+
+    Raises:
+        MissingFiles: If there is no such file.
+        BadTable: If it is empty, lacks a column, has a row of too many or too few fields, or is no such file.
+    """
+    import pandas as pd
+
+    data = _read(path)
+    counts, header = _shape(data, path)
+    _check_header(header, required, path)
+    width = len(header)
+    bad = np.flatnonzero((counts != 0) & (counts != width) & (counts != width + 1))
+    if len(bad):
+        _wrong_width(path, int(bad[0]), int(counts[bad[0]]), width)
+    rows = np.flatnonzero(counts[1:]) + 2
+    if not len(rows):
+        raise BadTable("the table has a header and no rows", where=str(path))
+    # One field more than the header is let pass below if it is blank: a comma at the end of the line.
+    names = [name or f"Unnamed: {k}" for k, name in enumerate([*header, ""])]
+    try:
+        frame = pd.read_csv(
+            BytesIO(data), header=None, names=names, skiprows=1, index_col=False, dtype=str, na_filter=False
+        )
+    except pd.errors.ParserError as error:
+        raise BadTable(f"cannot be read as a table ({error})", where=str(path)) from error
+    if len(frame) != len(rows):
+        raise BadTable(f"{len(rows)} rows were counted but {len(frame)} read", where=str(path))
+    frame.index = pd.Index(rows, name="row")
+    extra = frame[names[-1]].to_numpy(dtype=object).astype(bool)
+    if extra.any():
+        _wrong_width(path, int(rows[extra][0]) - 1, width + 1, width)
+    blank = [name for name in names if name not in header and not (frame[name] != "").any()]
+    return frame.drop(columns=blank)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            data = file.read()
+    except FileNotFoundError as error:
+        raise MissingFiles(f"there is no {path.name}", where=str(path.parent)) from error
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise BadTable("is not a whole gzip file", where=str(path), fix="fetch it again") from error
+    except OSError as error:
+        raise MissingFiles(f"cannot be read ({error.strerror})", where=str(path)) from error
+    data = data.removeprefix(b"\xef\xbb\xbf")
+    at = data.find(b"\0")
+    reason = "a NUL byte"
+    if at < 0:
+        try:
+            data.decode()
+        except UnicodeDecodeError as error:
+            at, reason = error.start, f"byte 0x{data[error.start]:02x}"
+    if at >= 0:
+        row = data.count(b"\n", 0, at) + 1
+        where = f"{path}, row {row}"
+        raise BadTable(f"{reason} is not UTF-8 text", where=where, fix="save the table as UTF-8")
+    if not data.strip():
+        raise BadTable("the table is empty", where=str(path))
+    return data
+
+
+def _shape(data: bytes, path: Path) -> tuple[IntArray, list[str]]:
+    """Fields per row, 0 for a blank line, and the header."""
+    counts: list[int] = []
+    reader = csv.reader(StringIO(data.decode(), newline=""), strict=True)
+    try:
+        header = next(reader)
+        if b'"' not in data:
+            return _count_commas(data), header
+        counts = [len(header)]
+        counts.extend(map(len, reader))
+    except csv.Error as error:
+        where = f"{path}, row {len(counts) + 1}"
+        raise BadTable(f"{error} (is a quote never closed?)", where=where) from error
+    return np.array(counts, dtype=np.int64), header
+
+
+def _count_commas(data: bytes) -> IntArray:
+    # Without quotes every comma separates; csv.reader would take most of the reading time.
+    text = np.frombuffer(data.replace(b"\r\n", b"\n").replace(b"\r", b"\n").rstrip(b"\n") + b"\n", np.uint8)
+    ends = np.flatnonzero(text == ord("\n"))
+    commas = np.searchsorted(np.flatnonzero(text == ord(",")), ends)
+    lengths = np.diff(ends, prepend=-1) - 1
+    return np.where(lengths > 0, np.diff(commas, prepend=0) + 1, 0).astype(np.int64)
+
+
+def _check_header(header: list[str], required: Sequence[str], path: Path) -> None:
+    if not any(header):
+        raise BadTable("the header is blank", where=f"{path}, row 1")
+    twice = sorted({name for name in header if name and header.count(name) > 1})
+    if twice:
+        raise BadTable(f"column '{twice[0]}' stands in the header more than once", where=str(path))
+    missing = [name for name in required if name not in header]
+    if not missing:
+        return
+    names = ", ".join(f"'{name}'" for name in missing)
+    near = difflib.get_close_matches(missing[0], header, n=1, cutoff=0.6)
+    fix = f"is '{near[0]}' meant for '{missing[0]}'?" if near else None
+    present = ", ".join(f"'{name}'" for name in header if name)
+    what = f"missing column{'s' if len(missing) > 1 else ''} {names} (there are {present})"
+    raise BadTable(what, where=str(path), fix=fix)
+
+
+def _wrong_width(path: Path, record: int, count: int, width: int) -> NoReturn:
+    what = f"{count} field{'s' if count > 1 else ''} where the header has {width}"
+    raise BadTable(what, where=f"{path}, row {record + 1}")
+
+
+def refuse(
+    frame: pd.DataFrame, bad: Array, column: str, path: Path, what: str, *, fix: str | None = None
+) -> None:
+    """Raise for the first of some bad rows; do nothing if there are none.
+
+    Args:
+        frame: A table from ``read_table``.
+        bad: Which rows are bad, bool of shape (N,).
+        column: The column at fault.
+        path: The table's file.
+        what: What is wrong; ``{}`` stands for the value.
+        fix: What to do about it.
+
+    Raises:
+        BadTable: Naming file, row and column, and how many further rows are bad.
+    """
+    at = np.flatnonzero(bad)
+    if not len(at):
+        return
+    told = what.replace("{}", str(frame[column].iloc[int(at[0])]))
+    more = f" (and in {len(at) - 1} more rows)" if len(at) > 1 else ""
+    raise BadTable(told + more, where=f"{path}, row {frame.index[int(at[0])]}, column '{column}'", fix=fix)
+
+
+def whole_numbers(frame: pd.DataFrame, column: str, path: Path, *, minimum: int = 0) -> IntArray:
+    """A column of whole numbers, shape (N,); ``"7.0"`` counts as one, a blank does not.
+
+    Raises:
+        BadTable: With the row of the first value that is none, or lies below the minimum.
+    """
+    values = _numeric(frame, column)
+    # Beyond 2**53 a float no longer tells neighbours apart, and two patients would become one.
+    if values.dtype.kind == "f":
+        whole = np.isfinite(values) & (values == np.floor(values)) & (np.abs(values) < 2.0**53)
+    else:
+        whole = np.ones(len(values), dtype=bool)
+    refuse(frame, ~whole, column, path, "'{}' is not a whole number")
+    refuse(frame, values < minimum, column, path, f"'{{}}' is below {minimum}")
+    whole_values: IntArray = values.astype(np.int64)
+    return whole_values
+
+
+def numbers(frame: pd.DataFrame, column: str, path: Path) -> FloatArray:
+    """A column of numbers as float32 of shape (N,), blanks as NaN.
+
+    Raises:
+        BadTable: With the row of the first value that is neither blank nor a finite number.
+    """
+    values = _numeric(frame, column).astype(np.float64)
+    blank = (frame[column].str.strip() == "").to_numpy(dtype=bool)
+    refuse(frame, ~blank & ~np.isfinite(values), column, path, "'{}' is not a number")
+    return np.where(blank, np.nan, values).astype(np.float32)
+
+
+def _numeric(frame: pd.DataFrame, column: str) -> Any:
+    import pandas as pd
+
+    return pd.to_numeric(frame[column], errors="coerce").to_numpy()

@@ -1,0 +1,70 @@
+"""Mistakes a user can make, each told in one line."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class RetuneError(Exception):
+    """Base of everything retune raises on purpose."""
+
+    exit_code = 1
+
+
+class UserError(RetuneError):
+    """The user's input is at fault: one line with what, where and how to mend it.
+
+    Args:
+        what: What is wrong.
+        where: File, row and column, or setting, that is at fault.
+        fix: What to do about it.
+    """
+
+    exit_code = 2
+
+    def __init__(self, what: str, *, where: str | None = None, fix: str | None = None) -> None:
+        self.what, self.where, self.fix = what, where, fix
+        line = what if where is None else f"{where}: {what}"
+        super().__init__(" ".join((line if fix is None else f"{line}; {fix}").split()))
+
+
+class UnknownName(UserError):
+    """A name that is not in a list of known names; the message offers the nearest ones.
+
+    Args:
+        kind: What the name was meant to be, e.g. ``"scenario"``.
+        name: The name given.
+        known: The names there are.
+    """
+
+    def __init__(self, kind: str, name: str, known: Iterable[str], *, where: str | None = None) -> None:
+        names = sorted(known)
+        spelt = {n.lower(): n for n in reversed(names)}
+        close = [spelt[n] for n in difflib.get_close_matches(name.lower(), spelt, n=3, cutoff=0.5)]
+        fix = f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(names) or 'none'}"
+        super().__init__(f"unknown {kind} '{name}'", where=where, fix=fix)
+
+
+class BadSetting(UserError):
+    """A setting with an unknown name, a wrong type or an impossible value."""
+
+
+class BadTable(UserError):
+    """A table of labels that lacks a column or has a bad row."""
+
+
+class MissingFiles(UserError):
+    """Files that a data set or a model needs are not where they were looked for."""
+
+
+class BadImage(UserError):
+    """An image that cannot be decoded."""
+
+
+class RunConflict(UserError):
+    """An output directory that already holds another run."""
+
+
+class StorageError(RetuneError):
+    """The disk is full or cannot be written to."""

@@ -1,0 +1,76 @@
+"""Writing files whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from retune.errors import StorageError, UserError
+
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@contextmanager
+def storing(path: Path) -> Iterator[None]:
+    """Turn what the system says of a folder or file into one line for the user.
+
+    Args:
+        path: What is being made or written.
+
+    Raises:
+        StorageError: If the disk is full or fails.
+        UserError: If the user may not write there, or something is in the way.
+    """
+    try:
+        yield
+    except (PermissionError, FileExistsError, NotADirectoryError, IsADirectoryError) as error:
+        raise UserError(
+            f"cannot write here ({error.strerror})", where=str(path), fix="choose another folder with --out"
+        ) from error
+    except OSError as error:
+        reason = "the disk is full" if error.errno in _FULL else f"cannot write ({error.strerror or error})"
+        raise StorageError(f"{path}: {reason}; what was finished is kept, and the same command continues") from error
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and its parents.
+
+    Raises:
+        StorageError: If the disk is full.
+        UserError: If it cannot be made there.
+    """
+    with storing(path):
+        path.mkdir(parents=True, exist_ok=True)
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file so that a reader, or a crash, sees all of it or none.
+
+    Args:
+        path: The file; an older one is replaced.
+        data: Its content.
+
+    Raises:
+        StorageError: If the disk is full or fails.
+        UserError: If the user may not write there.
+    """
+    with storing(path):
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".partial-")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            # mkstemp makes files private; give the new file the user's ordinary permissions.
+            umask = os.umask(0)
+            os.umask(umask)
+            os.chmod(temporary, 0o666 & ~umask)
+            os.replace(temporary, path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise

@@ -1,0 +1,215 @@
+"""The loop: before training, then experience after experience, with a checkpoint after each."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from retune.checkpoint import Checkpoint
+from retune.data.dataset import FloatArray, IntArray
+from retune.features import encode_images, encode_texts
+from retune.metrics import best_f1_threshold
+from retune.prompts import PromptBank
+from retune.prompts.combine import PromptEmbeddings
+from retune.strategy import Context, Images, Strategy, StrategyError, Training, training
+from retune.stream import Stream
+
+if TYPE_CHECKING:
+    from retune.backbones.base import Backbone
+    from retune.runner import Plan
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass
+class Outcome:
+    """What learning over a stream gave.
+
+    Args:
+        stream: The stream, without images that could not be read.
+        scores: Test scores before training and after each experience, float32 (T+1, N, C).
+        thresholds: Per label, frozen when it was first learnt; NaN where it never was.
+        strategy: After the last experience.
+        fit_seconds: Wall time of fitting, over interruptions.
+        score_seconds: Wall time of scoring.
+        encode_seconds: Wall time of decoding and encoding in the process that finished.
+        images_encoded: How many images went through the encoder in it.
+        unreadable: How many images were left out.
+    """
+
+    stream: Stream
+    scores: torch.Tensor
+    thresholds: FloatArray
+    strategy: Strategy
+    fit_seconds: float = 0.0
+    score_seconds: float = 0.0
+    encode_seconds: float = 0.0
+    images_encoded: int = 0
+    unreadable: int = 0
+
+
+@dataclass
+class _Inputs:
+    """Features of the rows of a stream."""
+
+    features: FloatArray
+    place: IntArray = field(repr=False)
+
+    def images(self, rows: IntArray, strategy: Strategy) -> Images:
+        """Some rows as a strategy may see them."""
+        sources: dict[str, Callable[[], torch.Tensor]] = {}
+        if "features" in strategy.needs:
+            sources["features"] = lambda: torch.from_numpy(self.features[self.place[rows]])
+        return Images(len(rows), sources)
+
+
+def learn(plan: Plan, folder: Path, progress: Progress) -> Outcome:
+    """Encode what was never encoded, then fit and score through the stream.
+
+    Args:
+        plan: The run.
+        folder: Where its checkpoint is.
+        progress: Told what is done.
+    """
+    stream, inputs, outcome_costs = _encode(plan, progress)
+    strategy, seed = plan.parts.strategy, plan.spec.seed
+    prompts = embed_prompts(plan.parts.bank, plan.parts.backbone, stream.labels)
+    with _isolated(seed):
+        strategy.setup(Context(stream.labels, plan.parts.backbone.card.dim, prompts, seed))
+    test = inputs.images(stream.test, strategy)
+    outcome = Outcome(
+        stream,
+        torch.empty(0, len(stream.test), len(stream.labels)),
+        np.full(len(stream.labels), np.nan, dtype=np.float32),
+        strategy,
+        **outcome_costs,
+    )
+    _resume(outcome, folder, plan.id)
+    if not len(outcome.scores):
+        outcome.scores = _scored(outcome, test)[None]
+    for experience in stream.experiences[len(outcome.scores) - 1 :]:
+        progress("learning", experience.step - 1, len(stream))
+        if strategy.sees_everything and experience.step > 1:
+            latest = outcome.scores[-1]
+        else:
+            shown = stream.joint() if strategy.sees_everything else experience
+            seen = training(shown, inputs.images(shown.rows, strategy), seed)
+            _fit(outcome, seen)
+            latest = _scored(outcome, test)
+            fresh = [c for c in seen.observed if np.isnan(outcome.thresholds[c])]
+            train_scores = _scored(outcome, seen.images).numpy()
+            for c in fresh:
+                outcome.thresholds[c] = best_f1_threshold(shown.targets[:, c], train_scores[:, c])
+        outcome.scores = torch.cat([outcome.scores, latest[None]])
+        _checkpoint(outcome, plan.id).write(folder)
+    progress("learning", len(stream), len(stream))
+    return outcome
+
+
+def embed_prompts(bank: PromptBank, backbone: Backbone, labels: tuple[str, ...]) -> PromptEmbeddings:
+    """Embeddings of a bank's prompts for some labels, from the feature store.
+
+    Args:
+        bank: Must have prompts for every label.
+        backbone: Whose text tower embeds them.
+        labels: The C labels.
+    """
+    sides: dict[str, torch.Tensor] = {}
+    for polarity, of in (("positive", bank.positive), ("negative", bank.negative)):
+        texts = [text for label in labels for text in of(label)]
+        index = [c for c, label in enumerate(labels) for _ in of(label)]
+        sides[polarity] = torch.from_numpy(encode_texts(backbone, texts))
+        sides[f"{polarity}_label"] = torch.tensor(index, dtype=torch.int64)
+    return PromptEmbeddings(**sides, labels=labels)
+
+
+def _encode(plan: Plan, progress: Progress) -> tuple[Stream, _Inputs, dict[str, float | int]]:
+    stream, rows = plan.stream, plan.rows
+    encoded = encode_images(
+        plan.parts.backbone,
+        stream.dataset,
+        rows,
+        keys=plan.content,
+        skip_bad_images=plan.spec.skip_bad_images,
+        progress=lambda done, total: progress("encoding images", done, total),
+    )
+    place = np.full(len(stream.dataset), -1, dtype=np.int64)
+    place[rows[encoded.good]] = np.arange(len(encoded.features))
+    unreadable = int((~encoded.good).sum())
+    costs = {
+        "encode_seconds": encoded.seconds,
+        "images_encoded": encoded.images_encoded,
+        "unreadable": unreadable,
+    }
+    if unreadable:
+        lost = rows[~encoded.good]
+        kept = np.setdiff1d(np.arange(len(stream.dataset)), lost)
+        dataset = stream.dataset.take(kept, dropped={"unreadable images": unreadable})
+        stream, place = plan.parts.scenario.stream(dataset, plan.spec.seed), place[kept]
+    return stream, _Inputs(encoded.features, place), costs
+
+
+def _fit(outcome: Outcome, seen: Training) -> None:
+    start = time.perf_counter()
+    with _isolated(seen.seed):
+        outcome.strategy.fit(seen)
+    outcome.fit_seconds += time.perf_counter() - start
+
+
+def _scored(outcome: Outcome, images: Images) -> torch.Tensor:
+    start = time.perf_counter()
+    with torch.no_grad(), _isolated(0):
+        scores = outcome.strategy.score(images)
+    shape = (len(images), len(outcome.stream.labels))
+    name = outcome.strategy.name
+    if not isinstance(scores, torch.Tensor) or tuple(scores.shape) != shape:
+        given = tuple(scores.shape) if isinstance(scores, torch.Tensor) else type(scores).__name__
+        raise StrategyError(f"strategy {name}: score returned {given}, not a tensor of shape {shape}")
+    if not bool(torch.isfinite(scores).all()):
+        raise StrategyError(f"strategy {name}: score returned NaN or infinity")
+    outcome.score_seconds += time.perf_counter() - start
+    return scores.detach().to(torch.float32)
+
+
+def _resume(outcome: Outcome, folder: Path, run_id: str) -> None:
+    found = Checkpoint.read(folder, run_id)
+    if found is None or found.scores.shape[1:] != outcome.scores.shape[1:]:
+        return
+    outcome.strategy.load_state_dict(found.state)
+    outcome.scores = found.scores
+    thresholds = [np.nan if t is None else t for t in found.progress["thresholds"]]
+    outcome.thresholds = np.array(thresholds, dtype=np.float32)
+    outcome.fit_seconds = found.progress["fit_seconds"]
+    outcome.score_seconds = found.progress["score_seconds"]
+
+
+def _checkpoint(outcome: Outcome, run_id: str) -> Checkpoint:
+    progress = {
+        "thresholds": [None if np.isnan(t) else float(t) for t in outcome.thresholds],
+        "fit_seconds": outcome.fit_seconds,
+        "score_seconds": outcome.score_seconds,
+    }
+    return Checkpoint(run_id, outcome.scores, outcome.strategy.state_dict(), progress)
+
+
+@contextmanager
+def _isolated(seed: int) -> Iterator[None]:
+    """Seed the global random generators for a plugin that uses them, and put them back after."""
+    python, numpy = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        random.seed(seed)
+        np.random.seed(seed % 2**32)
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)

@@ -1,0 +1,52 @@
+"""AUROC and its kin, the continual-learning metrics, and their intervals: pure functions on arrays."""
+
+from __future__ import annotations
+
+from retune.metrics.binary import (
+    auroc,
+    average_precision,
+    best_f1_threshold,
+    expected_calibration_error,
+    f1,
+)
+from retune.metrics.bootstrap import (
+    bootstrap_auroc,
+    bootstrap_average_precision,
+    bootstrap_ranking,
+    interval,
+    patient_weights,
+)
+from retune.metrics.bootstrap_sums import bootstrap_calibration, bootstrap_f1
+from retune.metrics.continual import (
+    average_auc,
+    backward_transfer,
+    final_auc,
+    forgetting,
+    forgetting_per_label,
+    forward_transfer,
+)
+from retune.metrics.report import Metric, Report, continual_report
+
+__all__ = [
+    "Metric",
+    "Report",
+    "auroc",
+    "average_auc",
+    "average_precision",
+    "backward_transfer",
+    "best_f1_threshold",
+    "bootstrap_auroc",
+    "bootstrap_average_precision",
+    "bootstrap_calibration",
+    "bootstrap_f1",
+    "bootstrap_ranking",
+    "continual_report",
+    "expected_calibration_error",
+    "f1",
+    "final_auc",
+    "forgetting",
+    "forgetting_per_label",
+    "forward_transfer",
+    "interval",
+    "patient_weights",
+]

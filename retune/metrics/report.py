@@ -1,0 +1,139 @@
+"""Every number of one run, from its targets and its scores at every moment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from retune.metrics import continual
+from retune.metrics.binary import (
+    auroc,
+    average_precision,
+    check_scores,
+    check_targets,
+    expected_calibration_error,
+    f1,
+    has_both_classes,
+)
+from retune.metrics.bootstrap import bootstrap_ranking, interval, patient_weights
+from retune.metrics.bootstrap_sums import bootstrap_calibration, bootstrap_f1
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A value of the whole test set and its bootstrap interval; NaN where undefined."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """What `continual_report` works out. Matrices are ``(T+1, C)``, NaN where undefined.
+
+    Attributes:
+        metrics: ``final_auc, average_auc, forgetting, backward_transfer, forward_transfer`` from AUROC;
+            ``final_ap, average_ap, ap_forgetting, ap_backward_transfer, ap_forward_transfer`` from average
+            precision; ``final_f1, f1_forgetting``, NaN without thresholds; ``calibration_error`` after the
+            last experience. The keys are always these.
+        auc_matrix: AUROC of each label at each moment.
+        auc_low: Lower end of its interval.
+        auc_high: Upper end.
+        ap_matrix: Average precision.
+        f1_matrix: F1 at the frozen thresholds; None without thresholds.
+        ece: ``(C,)`` calibration error of each label after the last experience.
+        undefined: Columns that lack a class in the test set and so are in no mean.
+    """
+
+    metrics: dict[str, Metric]
+    auc_matrix: Floats
+    auc_low: Floats
+    auc_high: Floats
+    ap_matrix: Floats
+    f1_matrix: Floats | None
+    ece: Floats
+    undefined: tuple[int, ...]
+
+
+def continual_report(
+    targets: ArrayLike,
+    scores: ArrayLike,
+    first: ArrayLike,
+    patients: ArrayLike,
+    thresholds: ArrayLike | None = None,
+    replicates: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+    threads: int | None = None,
+) -> Report:
+    """Work out every metric of a run, with percentile intervals from a bootstrap over patients.
+
+    Intervals hold the runs as they are and resample the test patients; they say nothing of other seeds. In a
+    replicate that lacks a class of a rare label, that label is left out of the means. Forgetting subtracts
+    from a maximum over moments, which noise raises, so its replicates lie somewhat above its value where
+    moments are close.
+
+    Args:
+        targets: ``(N, C)`` of the test set: 1, 0, or NaN where unknown.
+        scores: ``(T+1, N, C)`` logits before training and after each experience; higher means more likely
+            present. Only the calibration error reads them as logits.
+        first: ``(C,)`` the first experience, 1 to T, that observes each label; 0 if none does.
+        patients: ``(N,)`` identifier of each image's patient.
+        thresholds: ``(C,)`` a label's threshold on its score, frozen when it was first learnt; NaN if it has
+            none.
+        replicates: How many bootstrap replicates.
+        seed: Seed of the bootstrap.
+        level: Coverage of the intervals.
+        threads: How many to use; by default one per core. The result does not depend on it.
+
+    Returns:
+        The report.
+    """
+    y, s = check_targets(targets), check_scores(scores)
+    if y.ndim != 2 or s.ndim != 3 or s.shape[1:] != y.shape:
+        raise ValueError(f"targets {y.shape} must be (N, C) and scores {s.shape} (T+1, N, C)")
+    weights = patient_weights(patients, replicates, seed)
+    if weights.shape[1] != len(y):
+        raise ValueError(f"patients: {weights.shape[1]} identifiers for {len(y)} rows of targets")
+    auc = np.stack([auroc(y, moment) for moment in s])
+    ap = np.stack([average_precision(y, moment) for moment in s])
+    continual.check_first(auc, first)
+    auc_samples, ap_samples = bootstrap_ranking(y, s, weights, threads)
+
+    def measure(metric: Callable[[Floats], Floats], whole: Floats, samples: Floats) -> Metric:
+        low, high = interval(metric(samples), level)
+        return Metric(float(metric(whole)), float(low), float(high))
+
+    over_time: dict[str, Callable[[Floats], Floats]] = {
+        "forgetting": lambda r: continual.forgetting(r, first),
+        "backward_transfer": lambda r: continual.backward_transfer(r, first),
+        "forward_transfer": lambda r: continual.forward_transfer(r, first),
+    }
+    metrics: dict[str, Metric] = {}
+    for name, prefix, whole, samples in (("auc", "", auc, auc_samples), ("ap", "ap_", ap, ap_samples)):
+        metrics[f"final_{name}"] = measure(continual.final_auc, whole, samples)
+        metrics[f"average_{name}"] = measure(lambda r: continual.average_auc(r, first), whole, samples)
+        metrics |= {f"{prefix}{key}": measure(metric, whole, samples) for key, metric in over_time.items()}
+
+    f1_matrix: Floats | None = None
+    metrics["final_f1"] = metrics["f1_forgetting"] = Metric(np.nan, np.nan, np.nan)
+    if thresholds is not None:
+        f1_matrix = np.stack([f1(y, moment, thresholds) for moment in s])
+        f1_samples = bootstrap_f1(y, s, thresholds, weights)
+        metrics["final_f1"] = measure(continual.final_auc, f1_matrix, f1_samples)
+        metrics["f1_forgetting"] = measure(over_time["forgetting"], f1_matrix, f1_samples)
+
+    probabilities = 0.5 * (1 + np.tanh(s[-1] / 2))  # the logistic function, without overflow
+    ece = np.asarray(expected_calibration_error(y, probabilities))
+    ece_samples = bootstrap_calibration(y, probabilities, weights)
+    metrics["calibration_error"] = measure(continual.nan_mean, ece, ece_samples)
+
+    low, high = interval(auc_samples, level)
+    undefined = tuple(int(c) for c in np.flatnonzero(~has_both_classes(y)))
+    return Report(metrics, auc, low, high, ap, f1_matrix, ece, undefined)

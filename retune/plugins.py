@@ -1,0 +1,204 @@
+"""One lazy registry for data sets, backbones, scenarios and strategies.
+
+A built-in name is a file: strategy ``re-tune`` is ``strategies/re_tune.py``. Others come from
+installed distributions through entry points, or from a local file. Names are listed without
+importing anything.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import sys
+from dataclasses import dataclass
+from functools import cache, cached_property
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Final, Literal
+
+from retune.errors import UnknownName, UserError
+
+Kind = Literal["datasets", "backbones", "scenarios", "strategies"]
+
+_BUILT_IN: Final[dict[str, tuple[str, str]]] = {
+    "datasets": ("retune.data.readers", "retune.data.readers.base:Reader"),
+    "backbones": ("retune.backbones.models", "retune.backbones.base:Backbone"),
+    "scenarios": ("retune.scenarios", "retune.stream:Scenario"),
+    "strategies": ("retune.strategies", "retune.strategy:Strategy"),
+}
+_SINGULAR: Final = {
+    "datasets": "data set",
+    "backbones": "backbone",
+    "scenarios": "scenario",
+    "strategies": "strategy",
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One registered name.
+
+    Args:
+        name: What users type.
+        origin: ``"retune"`` or the distribution that brings it.
+        target: The file of a built-in, or the entry point of a distribution.
+    """
+
+    name: str
+    origin: str
+    target: Path | EntryPoint
+
+    @property
+    def summary(self) -> str:
+        """First line of a built-in's docstring, read without importing it."""
+        if isinstance(self.target, Path):
+            doc = ast.get_docstring(ast.parse(self.target.read_text(encoding="utf-8"))) or ""
+            return doc.split("\n", 1)[0]
+        return self.target.value
+
+
+class Registry:
+    """The names of one kind; made by :func:`registry`."""
+
+    def __init__(self, kind: Kind) -> None:
+        self.kind = kind
+        self.noun = _SINGULAR[kind]
+        self._package, self._base = _BUILT_IN[kind]
+
+    @cached_property
+    def entries(self) -> tuple[Entry, ...]:
+        """Every name with its origin, sorted; a name may stand twice with two origins."""
+        found = [
+            Entry(path.stem.replace("_", "-"), "retune", path)
+            for folder in _folders(self._package)
+            for path in folder.glob("*.py")
+            if not path.stem.startswith("_") and path.stem != "base"
+        ]
+        for point in entry_points(group=f"retune.{self.kind}"):
+            found.append(Entry(point.name, point.dist.name if point.dist else "unknown", point))
+        return tuple(sorted(found, key=lambda entry: (entry.name, entry.origin)))
+
+    def names(self) -> tuple[str, ...]:
+        """The names a user can type, sorted; clashing ones as ``origin/name``."""
+        plain = [entry.name for entry in self.entries]
+        return tuple(e.name if plain.count(e.name) == 1 else f"{e.origin}/{e.name}" for e in self.entries)
+
+    def find(self, name: str) -> Entry:
+        """The entry of a name, without importing it.
+
+        Raises:
+            UnknownName: If there is none.
+            UserError: If two distributions bring the name.
+        """
+        matches = [e for e in self.entries if name in (e.name, f"{e.origin}/{e.name}")]
+        if not matches:
+            raise UnknownName(self.noun, name, self.names())
+        if len(matches) > 1:
+            ways = " or ".join(f"{e.origin}/{e.name}" for e in matches)
+            raise UserError(f"two {self.kind} are called '{name}'", fix=f"write {ways}")
+        return matches[0]
+
+    def load(self, name: str) -> type[Any]:
+        """Import the class of a name, of ``FILE.py`` or of ``FILE.py:CLASS``.
+
+        Raises:
+            UserError: If the name is unknown or ambiguous, or its plugin cannot be imported.
+        """
+        if is_file(name):
+            return self._load_file(name)
+        entry = self.find(name)
+        where = f"{self.noun} '{name}' of {entry.origin}"
+        if isinstance(entry.target, EntryPoint):
+            loaded = _guarded(entry.target.load, where)
+            return self._checked(loaded, where)
+        module = _guarded(lambda: importlib.import_module(f"{self._package}.{name_to_module(entry)}"), where)
+        return self._only_class(module, where)
+
+    def origin(self, name: str) -> str:
+        """Who brings a name: ``"retune"``, a distribution, or ``"local file"``."""
+        return "local file" if is_file(name) else self.find(name).origin
+
+    def _load_file(self, name: str) -> type[Any]:
+        path_text, _, class_name = name.partition(".py")
+        path = Path(f"{path_text}.py").expanduser()
+        if not path.is_file():
+            raise UserError(f"there is no file {path}", where=f"{self.noun} '{name}'")
+        where = str(path)
+        module_name = f"retune_local_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]}"
+        spec = importlib.util.spec_from_file_location(module_name, path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        # Dataclasses look their own module up by name.
+        sys.modules[module_name] = module
+        _guarded(lambda: spec.loader.exec_module(module), where)  # type: ignore[union-attr]
+        if class_name.startswith(":"):
+            wanted = class_name[1:]
+            if not hasattr(module, wanted):
+                raise UserError(f"there is no class {wanted}", where=where)
+            return self._checked(getattr(module, wanted), where)
+        return self._only_class(module, where)
+
+    def _only_class(self, module: ModuleType, where: str) -> type[Any]:
+        base = self._base_class()
+        found = [
+            member
+            for member in vars(module).values()
+            if inspect.isclass(member)
+            and issubclass(member, base)
+            and member.__module__ == module.__name__
+            and not inspect.isabstract(member)
+            and not member.__name__.startswith("_")
+        ]
+        if len(found) != 1:
+            names = ", ".join(member.__name__ for member in found) or "none"
+            fix = "write FILE.py:CLASS" if found else f"define a subclass of {self._base.replace(':', '.')}"
+            raise UserError(f"holds not one {self.noun} class but {names}", where=where, fix=fix)
+        return found[0]
+
+    def _checked(self, loaded: Any, where: str) -> type[Any]:
+        base = self._base_class()
+        if not (inspect.isclass(loaded) and issubclass(loaded, base)):
+            raise UserError(f"is not a subclass of {self._base.replace(':', '.')}", where=where)
+        missing = sorted(getattr(loaded, "__abstractmethods__", ()))
+        if missing:
+            raise UserError(f"{loaded.__name__} lacks {', '.join(missing)}", where=where)
+        return loaded
+
+    def _base_class(self) -> type[Any]:
+        module, _, name = self._base.partition(":")
+        base: type[Any] = getattr(importlib.import_module(module), name)
+        return base
+
+
+def name_to_module(entry: Entry) -> str:
+    """The module name of a built-in entry."""
+    return entry.name.replace("-", "_")
+
+
+def is_file(name: str) -> bool:
+    """Whether a plugin is addressed as a local Python file."""
+    return name.endswith(".py") or ".py:" in name
+
+
+@cache
+def registry(kind: Kind) -> Registry:
+    """The registry of one kind of plugin."""
+    return Registry(kind)
+
+
+def _folders(package: str) -> list[Path]:
+    spec = importlib.util.find_spec(package)
+    return [Path(p) for p in (spec.submodule_search_locations or [])] if spec else []
+
+
+def _guarded(load: Any, where: str) -> Any:
+    """Run a plugin's import; whatever it raises is the plugin's fault, told in one line."""
+    try:
+        return load()
+    except Exception as error:
+        raise UserError(f"cannot be imported ({type(error).__name__}: {error})", where=where) from error

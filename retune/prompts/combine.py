@@ -1,0 +1,119 @@
+"""How the prompts of a label become one score: an explicit setting, never a habit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Final, Literal, get_args
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+Combine = Literal["embeddings", "scores", "max"]
+"""How a label's prompts are combined: mean of embeddings, mean of cosines, or largest cosine."""
+
+Scoring = Literal["difference", "positive"]
+"""Positive minus negative similarity, or the positive one alone."""
+
+RULES: Final[tuple[Combine, ...]] = get_args(Combine)
+SCORINGS: Final[tuple[Scoring, ...]] = get_args(Scoring)
+
+
+def similarity(images: Tensor, prompts: Tensor, groups: Tensor, n_labels: int, rule: Combine) -> Tensor:
+    """Cosine similarity of images to the prompts of each label. Differentiable in images and prompts.
+
+    Neither images nor prompts need be normalised.
+
+    Args:
+        images: Image embeddings, (N, d).
+        prompts: Prompt embeddings, (P, d), in any order.
+        groups: The label index of each prompt, (P,), int64, in 0..n_labels-1.
+        n_labels: C, how many labels there are.
+        rule: ``"embeddings"``: cosine to the mean of the label's normalised prompts (Radford et al., 2021,
+            prompt ensembling); ``"scores"``: mean of the cosines; ``"max"``: largest cosine.
+
+    Returns:
+        (N, C), of the dtype of the inputs.
+
+    Raises:
+        ValueError: If the rule is unknown, shapes do not fit or a label has no prompt.
+    """
+    if rule not in RULES:
+        raise ValueError(f"unknown rule {rule!r}; known: {', '.join(RULES)}")
+    if groups.ndim != 1 or prompts.ndim != 2 or len(groups) != len(prompts):
+        shapes = f"{tuple(prompts.shape)} and {tuple(groups.shape)}"
+        raise ValueError(f"prompts and groups must be (P, d) and (P,), not {shapes}")
+    counts = torch.bincount(groups, minlength=n_labels)
+    if len(counts) > n_labels:
+        raise ValueError(f"groups go up to {len(counts) - 1}, but there are {n_labels} labels")
+    if bool((counts == 0).any()):
+        raise ValueError(f"no prompts for label indices {(counts == 0).nonzero().flatten().tolist()}")
+
+    images = normalize(images, dim=-1)
+    prompts = normalize(prompts, dim=-1)
+    if rule == "max":
+        cosines = images @ prompts.T
+        best = cosines.new_zeros(len(images), n_labels)
+        return best.scatter_reduce(1, groups.expand_as(cosines), cosines, "amax", include_self=False)
+    # the mean of cosines is the cosine's numerator with the mean prompt, so P need not be multiplied out
+    means = prompts.new_zeros(n_labels, prompts.shape[1]).index_add(0, groups, prompts)
+    means = means / counts.to(means.dtype).unsqueeze(1)
+    if rule == "embeddings":
+        means = normalize(means, dim=-1)
+    return images @ means.T
+
+
+@dataclass(frozen=True, eq=False)
+class PromptEmbeddings:
+    """A bank's prompts as embeddings.
+
+    Args:
+        positive: Embeddings of the positive prompts, (P, d).
+        positive_label: Index into ``labels`` of each positive prompt, (P,), int64.
+        negative: Embeddings of the negative prompts, (Q, d); Q may be 0 for ``"positive"`` scoring.
+        negative_label: Index into ``labels`` of each negative prompt, (Q,), int64.
+        labels: The C labels.
+
+    Raises:
+        ValueError: If embeddings and label indices differ in number.
+    """
+
+    positive: Tensor
+    positive_label: Tensor
+    negative: Tensor
+    negative_label: Tensor
+    labels: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        for side in ("positive", "negative"):
+            embeddings, index = getattr(self, side), getattr(self, f"{side}_label")
+            if embeddings.ndim != 2 or index.shape != embeddings.shape[:1]:
+                shapes = f"{tuple(embeddings.shape)} and {tuple(index.shape)}"
+                raise ValueError(f"{side} and {side}_label must be (n, d) and (n,), not {shapes}")
+
+    def score(self, images: Tensor, rule: Combine, scoring: Scoring) -> Tensor:
+        """Score every label for every image; higher means more likely present.
+
+        Args:
+            images: Image embeddings, (N, d).
+            rule: How the prompts of a label are combined.
+            scoring: ``"difference"``: similarity to the positive prompts minus that to the negative ones;
+                ``"positive"``: similarity to the positive ones.
+
+        Returns:
+            (N, C).
+
+        Raises:
+            ValueError: If a setting is unknown or a label lacks prompts that the scoring needs.
+        """
+        if scoring not in SCORINGS:
+            raise ValueError(f"unknown scoring {scoring!r}; known: {', '.join(SCORINGS)}")
+        score = similarity(images, self.positive, self.positive_label, len(self.labels), rule)
+        if scoring == "positive":
+            return score
+        return score - similarity(images, self.negative, self.negative_label, len(self.labels), rule)
+
+    def map(self, fn: Callable[[Tensor], Tensor]) -> PromptEmbeddings:
+        """The same prompts with ``fn``, (n, d) to (n, d'), applied to both sides, e.g. a text adaptor."""
+        return replace(self, positive=fn(self.positive), negative=fn(self.negative))

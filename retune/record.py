@@ -1,0 +1,147 @@
+"""From what a run gave to the result that is written."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from safetensors.torch import save
+
+from retune.checkpoint import CHECKPOINT_FILE
+from retune.files import write_whole
+from retune.metrics import Report, continual_report, forgetting_per_label
+from retune.result import SCORES_FILE, Result
+from retune.settings import values_of
+
+if TYPE_CHECKING:
+    from retune.learning import Outcome
+    from retune.runner import Plan, Progress
+
+LEVEL = 0.95
+
+
+def record(plan: Plan, outcome: Outcome, folder: Path, command: str, progress: Progress) -> Result:
+    """Work out every metric, write the scores, then the result, then forget the checkpoint.
+
+    Args:
+        plan: The run.
+        outcome: What learning gave.
+        folder: Where to write.
+        command: How the run is said on a command line.
+        progress: Told what is done.
+    """
+    progress("computing intervals", 0, 1)
+    stream = outcome.stream
+    report = continual_report(
+        stream.targets,
+        outcome.scores.numpy(),
+        stream.first,
+        stream.patients,
+        outcome.thresholds,
+        replicates=plan.spec.replicates,
+        level=LEVEL,
+    )
+    progress("computing intervals", 1, 1)
+    result = Result.model_validate(_document(plan, outcome, report, command))
+    _, patients = np.unique(stream.patients, return_inverse=True)
+    arrays = {
+        "scores": outcome.scores,
+        "targets": torch.from_numpy(stream.targets),
+        "patients": torch.from_numpy(patients.astype(np.int64)),
+        "rows": torch.from_numpy(stream.test),
+    }
+    write_whole(folder / SCORES_FILE, save(arrays, {"run_id": plan.id}))
+    result.write(folder)
+    (folder / CHECKPOINT_FILE).unlink(missing_ok=True)
+    return result
+
+
+def _document(plan: Plan, outcome: Outcome, report: Report, command: str) -> dict[str, Any]:
+    from retune.runner import versions
+
+    stream, parts = outcome.stream, plan.parts
+    dataset, strategy, card = stream.dataset, parts.strategy, parts.backbone.card
+    labels = stream.labels
+    f1 = report.f1_matrix if report.f1_matrix is not None else np.full_like(report.auc_matrix, np.nan)
+    return {
+        "run": {
+            "id": plan.id,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "command": command,
+            "seed": plan.spec.seed,
+            "versions": versions(),
+        },
+        "dataset": {
+            "name": dataset.name,
+            "fingerprint": dataset.fingerprint,
+            "labels": list(labels),
+            "n_train": len(stream.joint()),
+            "n_test": len(stream.test),
+            "n_test_patients": len(np.unique(stream.patients)),
+            "synthetic": dataset.synthetic,
+            "source": dataset.source,
+            "settings": values_of(parts.reader),
+            "dropped": dict(dataset.dropped),
+            "undefined_labels": [labels[c] for c in report.undefined],
+        },
+        "scenario": {
+            "name": parts.scenario.name,
+            "fingerprint": stream.fingerprint,
+            "settings": values_of(parts.scenario),
+            "experiences": [
+                {"labels": [labels[c] for c in e.observed], "n_train": len(e)} for e in stream.experiences
+            ],
+        },
+        "backbone": {
+            "name": parts.backbone.name,
+            "fingerprint": parts.backbone.fingerprint,
+            "pretraining_data": list(card.pretraining_data),
+            "licence": card.licence,
+            "dim": card.dim,
+        },
+        "prompts": {"name": parts.bank.name, "fingerprint": parts.bank.fingerprint},
+        "strategy": {
+            "name": strategy.name,
+            "version": strategy.version,
+            "origin": parts.origin,
+            "settings": values_of(strategy),
+            "sees_everything": strategy.sees_everything,
+            "keeps_samples": strategy.keeps_samples,
+        },
+        "first": stream.first.tolist(),
+        "auc_matrix": report.auc_matrix.tolist(),
+        "auc_low": report.auc_low.tolist(),
+        "auc_high": report.auc_high.tolist(),
+        "ap_matrix": report.ap_matrix.tolist(),
+        "f1_matrix": f1.tolist(),
+        "thresholds": outcome.thresholds.tolist(),
+        "forgetting": forgetting_per_label(report.auc_matrix, stream.first).tolist(),
+        "metrics": {
+            name: {"value": m.value, "low": m.low, "high": m.high} for name, m in report.metrics.items()
+        },
+        "bootstrap": {"replicates": plan.spec.replicates, "level": LEVEL, "seed": 0},
+        "cost": _cost(plan, outcome),
+    }
+
+
+def _cost(plan: Plan, outcome: Outcome) -> dict[str, Any]:
+    trainable = outcome.strategy.trainable_parameters()
+    stored_images, stored_bytes = outcome.strategy.stored()
+    # Linux counts kilobytes, macOS bytes.
+    unit = 1 if sys.platform == "darwin" else 1024
+    return {
+        "trainable_parameters": trainable,
+        "total_parameters": trainable + plan.parts.backbone.parameters,
+        "fit_seconds": round(outcome.fit_seconds, 3),
+        "score_seconds": round(outcome.score_seconds, 3),
+        "encode_seconds": round(outcome.encode_seconds, 3),
+        "images_encoded": outcome.images_encoded,
+        "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit,
+        "stored_images": stored_images,
+        "stored_bytes": stored_bytes,
+    }

@@ -1,0 +1,200 @@
+"""The record of one run: everything needed to recompute every number in it."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from retune.errors import UserError
+from retune.files import write_whole
+
+SCHEMA: Final = "retune.result/1"
+RESULT_FILE: Final = "result.json"
+SCORES_FILE: Final = "scores.safetensors"
+
+
+def _null_if_nan(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+Number = Annotated[float | None, BeforeValidator(_null_if_nan)]
+"""A number, or null where it is undefined: JSON has no NaN."""
+
+
+class Record(BaseModel):
+    """A part of a result; fields may be added by later versions, never renamed."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, protected_namespaces=())
+
+
+class Interval(Record):
+    """A value with its patient-bootstrap interval."""
+
+    value: Number
+    low: Number
+    high: Number
+
+
+class RunRecord(Record):
+    """Which run it was."""
+
+    id: str
+    created: str
+    command: str
+    seed: int
+    versions: dict[str, str]
+
+
+class DatasetRecord(Record):
+    """What it ran on."""
+
+    name: str
+    fingerprint: str
+    labels: list[str]
+    n_train: int
+    n_test: int
+    n_test_patients: int
+    synthetic: bool
+    source: str
+    settings: dict[str, Any]
+    dropped: dict[str, int]
+    undefined_labels: list[str]
+
+
+class ExperienceRecord(Record):
+    """What one experience showed."""
+
+    labels: list[str]
+    n_train: int
+
+
+class ScenarioRecord(Record):
+    """How the stream was cut."""
+
+    name: str
+    fingerprint: str
+    settings: dict[str, Any]
+    experiences: list[ExperienceRecord]
+
+
+class BackboneRecord(Record):
+    """The frozen model."""
+
+    name: str
+    fingerprint: str
+    pretraining_data: list[str]
+    licence: str
+    dim: int
+
+
+class PromptsRecord(Record):
+    """The prompt bank."""
+
+    name: str
+    fingerprint: str
+
+
+class StrategyRecord(Record):
+    """The method and its settings."""
+
+    name: str
+    version: str
+    origin: str
+    settings: dict[str, Any]
+    sees_everything: bool
+    keeps_samples: bool
+
+
+class Cost(Record):
+    """What it cost; seconds are wall time, summed over interruptions."""
+
+    trainable_parameters: int
+    total_parameters: int
+    fit_seconds: float
+    score_seconds: float
+    encode_seconds: float
+    images_encoded: int
+    peak_memory_bytes: int
+    stored_images: int
+    stored_bytes: int
+
+
+class Bootstrap(Record):
+    """How intervals were made."""
+
+    replicates: int
+    level: float
+    seed: int
+
+
+Matrix = list[list[Number]]
+
+
+class Result(Record):
+    """One run. Matrices have a row before training and one per experience, a column per label."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, populate_by_name=True)
+
+    schema_name: Literal["retune.result/1"] = Field(default=SCHEMA, alias="schema")
+    run: RunRecord
+    dataset: DatasetRecord
+    scenario: ScenarioRecord
+    backbone: BackboneRecord
+    prompts: PromptsRecord
+    strategy: StrategyRecord
+    first: list[int]
+    auc_matrix: Matrix
+    auc_low: Matrix
+    auc_high: Matrix
+    ap_matrix: Matrix
+    f1_matrix: Matrix
+    thresholds: list[Number]
+    forgetting: list[Number]
+    metrics: dict[str, Interval]
+    bootstrap: Bootstrap
+    cost: Cost
+
+    @property
+    def labels(self) -> list[str]:
+        """Names of the columns."""
+        return self.dataset.labels
+
+    def array(self, name: Literal["auc_matrix", "auc_low", "auc_high", "ap_matrix", "f1_matrix"]) -> npt.NDArray[np.float64]:
+        """A matrix as float64 (T+1, C), NaN where undefined."""
+        return np.array(getattr(self, name), dtype=np.float64)
+
+    def to_json(self) -> str:
+        """The text of ``result.json``."""
+        return json.dumps(self.model_dump(by_alias=True), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+    def write(self, folder: Path) -> None:
+        """Write ``result.json`` whole.
+
+        Args:
+            folder: Must exist.
+        """
+        write_whole(folder / RESULT_FILE, self.to_json().encode())
+
+    @classmethod
+    def read(cls, path: str | Path) -> Result:
+        """Read a result from its file or its folder.
+
+        Raises:
+            UserError: If it is not there or not a result.
+        """
+        file = Path(path)
+        file = file / RESULT_FILE if file.is_dir() else file
+        try:
+            return cls.model_validate_json(file.read_bytes())
+        except OSError as error:
+            raise UserError(f"no result here ({error.strerror})", where=str(file), fix="give a run's folder") from error
+        except ValidationError as error:
+            first = error.errors()[0]
+            spot = ".".join(map(str, first["loc"]))
+            raise UserError(f"is not a result: {spot}: {first['msg']}", where=str(file)) from error

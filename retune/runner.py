@@ -1,0 +1,225 @@
+"""One run: a stream, a strategy, a result. Re-issuing it continues it, to the same bit."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shlex
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from filelock import FileLock, Timeout
+
+from retune.data.dataset import Dataset, IntArray
+from retune.errors import RunConflict, UserError
+from retune.files import make_folder, write_whole
+from retune.result import RESULT_FILE, Result
+from retune.spec import Parts, Spec, resolve, run_id
+from retune.stream import Stream
+
+RUN_FILE: Final = "run.json"
+PACKAGES: Final = ("retune", "torch", "numpy", "scikit-learn", "open_clip_torch", "transformers")
+
+Progress = Callable[[str, int, int], None]
+"""Told what is being done, how much of it is done, and how much there is to do."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run about to start: what a :class:`Spec` means on the data that is there."""
+
+    spec: Spec
+    parts: Parts
+    stream: Stream
+    content: list[bytes | None]
+    id: str
+
+    @property
+    def rows(self) -> IntArray:
+        """Rows of the data set that are encoded: every training image of the stream, then the test images."""
+        return needed_rows(self.stream)
+
+    def default_folder(self) -> Path:
+        """``runs/SCENARIO/STRATEGY-DATA-seedS-ID`` below the working directory."""
+        strategy = Path(self.parts.strategy.name).name
+        name = f"{strategy}-{self.stream.dataset.name}-seed{self.spec.seed}-{self.id}"
+        return Path("runs") / self.parts.scenario.name / name
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run with its folder claimed: nothing has been encoded or learnt yet, or all of it has."""
+
+    plan: Plan
+    folder: Path
+
+    def execute(self, *, command: str | None = None, progress: Progress | None = None) -> Result:
+        """Do what is left to do.
+
+        Args:
+            command: How to say it on a command line, for the record.
+            progress: Called with a stage, what is done of it and what there is to do.
+
+        Raises:
+            RunConflict: If another process is at it.
+            StorageError: If the disk is full.
+        """
+        # Looked at before the lock: a finished run may lie where nothing can be written.
+        if (self.folder / RESULT_FILE).exists():
+            return Result.read(self.folder)
+        lock = FileLock(self.folder / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise RunConflict("another process is at work on this run", where=str(self.folder)) from None
+        try:
+            # Torch is imported only when there is work to do.
+            from retune.learning import learn
+            from retune.record import record
+
+            tell = progress or (lambda stage, done, total: None)
+            outcome = learn(self.plan, self.folder, tell)
+            return record(self.plan, outcome, self.folder, command or _command(self.plan.spec), tell)
+        finally:
+            lock.release()
+
+
+def run(
+    spec: Spec | None = None,
+    *,
+    out: str | Path | None = None,
+    progress: Progress | None = None,
+    **options: Any,
+) -> Result:
+    """Run one strategy over one stream and write its result.
+
+    A finished run is read, not repeated; an interrupted one continues after its last experience.
+
+    Args:
+        spec: What to run; or give its fields as keyword arguments.
+        out: Folder of the run; made under ``runs/`` where left out.
+        progress: Called with a stage, what is done of it and what there is to do.
+        **options: Fields of :class:`retune.spec.Spec`.
+
+    Returns:
+        The result, as written to ``result.json`` beside ``scores.safetensors``.
+
+    Raises:
+        UserError: If the input is at fault.
+        RunConflict: If ``out`` holds another run.
+        StorageError: If the disk is full.
+    """
+    return prepare(replace(spec, **options) if spec else Spec(**options), out).execute(progress=progress)
+
+
+def prepare(spec: Spec, out: str | Path | None = None) -> Run:
+    """Check everything that can be checked early, and make or find the run's folder.
+
+    Args:
+        spec: What to run.
+        out: Folder of the run; made under ``runs/`` where left out.
+
+    Raises:
+        UserError: If the input is at fault.
+        RunConflict: If ``out`` holds another run.
+    """
+    planned = plan(spec)
+    folder = Path(out) if out else planned.default_folder()
+    claim(folder, planned)
+    return Run(planned, folder)
+
+
+def plan(spec: Spec) -> Plan:
+    """Resolve names, read the table, cut the stream; nothing is encoded or written.
+
+    Raises:
+        UserError: If the input is at fault.
+    """
+    parts = resolve(spec)
+    dataset = parts.reader.read(spec.root)
+    parts.bank.require(dataset.labels)
+    _require_usable(dataset)
+    stream = parts.scenario.stream(dataset, spec.seed)
+    rows = needed_rows(stream)
+    content = dataset.images.keys(rows)
+    if not spec.skip_bad_images:
+        dataset.require_images(rows, content)
+    digest = hashlib.sha256(b"".join(key or b"\0" for key in content)).hexdigest()
+    identity = {
+        **parts.identity(),
+        "dataset": dataset.fingerprint,
+        "stream": stream.fingerprint,
+        "images": digest,
+        "seed": spec.seed,
+        "skip_bad_images": spec.skip_bad_images,
+        "replicates": spec.replicates,
+    }
+    return Plan(spec, parts, stream, content, run_id(identity))
+
+
+def needed_rows(stream: Stream) -> IntArray:
+    """Rows of every training image of a stream, ascending, then of the test images."""
+    return np.concatenate([stream.joint().rows, stream.test])
+
+
+def claim(folder: Path, planned: Plan) -> None:
+    """Make a run's folder, or see that it is this run's.
+
+    Raises:
+        RunConflict: If it holds another run.
+        UserError: If it cannot be written.
+    """
+    marker = folder / RUN_FILE
+    if marker.exists():
+        try:
+            found = json.loads(marker.read_text())["id"]
+        except (OSError, ValueError, KeyError, TypeError):
+            raise RunConflict(f"{RUN_FILE} cannot be read", where=str(folder), fix="choose another --out") from None
+        if found != planned.id:
+            raise RunConflict(
+                f"holds a different run ({found}, this one is {planned.id})",
+                where=str(folder),
+                fix="choose another --out, or remove that folder",
+            )
+        return
+    if (folder / RESULT_FILE).exists():
+        raise RunConflict("holds a result of another origin", where=str(folder), fix="choose another --out")
+    make_folder(folder)
+    write_whole(marker, (json.dumps({"id": planned.id, **planned.parts.identity()}, indent=1) + "\n").encode())
+
+
+def _require_usable(dataset: Dataset) -> None:
+    for split in ("train", "test"):
+        if not len(dataset.rows(split)):
+            raise UserError(f"has no {split} images", where=f"data set {dataset.name}", fix="check its splits")
+    if not (dataset.targets[dataset.rows("train")] == 1).any():
+        raise UserError("has no positive training label", where=f"data set {dataset.name}")
+
+
+def _command(spec: Spec) -> str:
+    words = ["retune", "run", "--scenario", spec.scenario, "--strategy", spec.strategy, "--data", spec.data]
+    if spec.root:
+        words += ["--root", "DIR"]
+    words += ["--backbone", spec.backbone, "--prompts", spec.prompts]
+    if spec.steps is not None:
+        words += ["--steps", str(spec.steps)]
+    words += ["--seed", str(spec.seed)]
+    for key, value in spec.settings.items():
+        words += ["--set", f"{key}={value}"]
+    return shlex.join(words)
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and the packages that numbers depend on."""
+    found = {"python": ".".join(map(str, sys.version_info[:3]))}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found

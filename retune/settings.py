@@ -1,0 +1,170 @@
+"""Settings of strategies, scenarios and data sets: their typed dataclass fields.
+
+They are what ``--set`` validates, what ``retune show`` prints and what a result records.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, TypeVar
+
+from annotated_types import Ge, Gt, Le, Lt
+
+from retune.errors import BadSetting, UnknownName
+
+T = TypeVar("T")
+
+Positive = Annotated[float, Gt(0)]
+NonNegative = Annotated[float, Ge(0)]
+Share = Annotated[float, Ge(0), Lt(1)]
+Unit = Annotated[float, Ge(0), Le(1)]
+Count = Annotated[int, Ge(1)]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting of a class.
+
+    Args:
+        name: The field's name.
+        type: How a user would spell its type, e.g. ``"dense | mlp"``.
+        default: The default value, or None where one must be given.
+        doc: Its line in the class's docstring.
+    """
+
+    name: str
+    type: str
+    default: Any
+    doc: str
+
+
+def settings_of(cls: type[Any]) -> tuple[Setting, ...]:
+    """The settings of a dataclass, in order of definition."""
+    docs = _argument_docs(inspect.getdoc(cls) or "")
+    hints = _hints(cls)
+    return tuple(
+        Setting(f.name, _spell(hints[f.name]), _default(f), docs.get(f.name, "")) for f in _fields(cls)
+    )
+
+
+def make(cls: type[T], given: Mapping[str, Any], *, owner: str) -> T:
+    """Build a dataclass from settings, which may be text from a command line.
+
+    Args:
+        cls: A dataclass.
+        given: Values by name; text is read as the field's type.
+        owner: Whose settings they are, for messages.
+
+    Raises:
+        UnknownName: If a name is no setting of ``cls``.
+        BadSetting: If a value has the wrong type or is out of range.
+    """
+    fields = {f.name: f for f in _fields(cls)}
+    hints = _hints(cls)
+    values: dict[str, Any] = {}
+    for name, value in given.items():
+        key = name.replace("-", "_")
+        if key not in fields:
+            raise UnknownName("setting", name, fields, where=owner)
+        values[key] = read_value(hints[key], value, where=f"{owner}, setting {key}")
+    return cls(**values)
+
+
+def values_of(instance: Any) -> dict[str, Any]:
+    """The settings of an instance as JSON values."""
+    return {f.name: getattr(instance, f.name) for f in _fields(type(instance))}
+
+
+def read_value(hint: Any, value: Any, *, where: str) -> Any:
+    """Read one value as a type.
+
+    Raises:
+        BadSetting: If it cannot be read so.
+    """
+    from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+    if isinstance(value, str) and value.lower() in ("none", "null") and type(None) in typing.get_args(hint):
+        return None
+    base = typing.get_args(hint)[0] if typing.get_origin(hint) is Annotated else hint
+    # A bare True must not pass as the number 1.
+    if isinstance(value, bool) and base in (int, float):
+        raise BadSetting(f"{value!r} is not {_spell(hint)}", where=where, fix="give a number")
+    adapter = TypeAdapter(hint, config=None if dataclasses.is_dataclass(hint) else ConfigDict(allow_inf_nan=False))
+    try:
+        return adapter.validate_python(value)
+    except ValidationError as error:
+        if isinstance(value, str) and value[:1] in "[{":
+            try:
+                return adapter.validate_json(value)
+            except ValidationError:
+                pass
+        reason = error.errors()[0]["msg"]
+        raise BadSetting(f"{value!r} is not {_spell(hint)} ({reason[0].lower()}{reason[1:]})", where=where) from None
+
+
+def parse_assignments(assignments: list[str] | tuple[str, ...]) -> dict[str, str]:
+    """Read ``key=value`` texts, later ones winning.
+
+    Raises:
+        BadSetting: If one has no ``=`` or no key.
+    """
+    values: dict[str, str] = {}
+    for text in assignments:
+        key, equals, value = text.partition("=")
+        if not equals or not key.strip():
+            raise BadSetting(f"'{text}' is not key=value", where="--set", fix="write --set lr=1e-3")
+        values[key.strip()] = value.strip()
+    return values
+
+
+def _fields(cls: type[Any]) -> list[dataclasses.Field[Any]]:
+    return [f for f in dataclasses.fields(cls) if f.init and not f.name.startswith("_")]
+
+
+def _hints(cls: type[Any]) -> dict[str, Any]:
+    return typing.get_type_hints(cls, include_extras=True)
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return None if field.default is dataclasses.MISSING else field.default
+
+
+def _spell(hint: Any) -> str:
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Annotated:
+        bounds = {Gt: ">", Ge: ">=", Lt: "<", Le: "<="}
+        limits = [f"{sign} {getattr(m, k.__name__.lower()):g}" for m in args[1:] for k, sign in bounds.items() if isinstance(m, k)]
+        return " ".join([_spell(args[0]), " and ".join(limits)]).strip()
+    if origin is Literal:
+        return " | ".join(map(str, args))
+    if origin in (typing.Union, types.UnionType):
+        return " | ".join("none" if a is type(None) else _spell(a) for a in args)
+    if origin is tuple:
+        return f"list of {_spell(args[0])}"
+    return {"str": "text", "bool": "true | false", "int": "whole number", "float": "number"}.get(
+        getattr(hint, "__name__", ""), str(hint)
+    )
+
+
+def _argument_docs(doc: str) -> dict[str, str]:
+    section = re.search(r"^(?:Args|Attributes):\n((?:[ \t]+.*\n?|\n)+)", doc, flags=re.MULTILINE)
+    if not section:
+        return {}
+    docs: dict[str, str] = {}
+    name = ""
+    for line in section.group(1).splitlines():
+        start = re.match(r"^ {4}(\w+)(?: \([^)]*\))?: (.*)$", line)
+        if start:
+            name = start.group(1)
+            docs[name] = start.group(2).strip()
+        elif name and line.strip():
+            docs[name] += " " + line.strip()
+    return docs

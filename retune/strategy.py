@@ -1,0 +1,186 @@
+"""The contract of a strategy: what it is given, and what it must answer."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+
+from retune.errors import RetuneError
+from retune.stream import Experience
+
+if TYPE_CHECKING:
+    import torch
+
+    from retune.prompts.combine import PromptEmbeddings
+
+Need = Literal["features"]
+State = dict[str, Any]
+
+
+class StrategyError(RetuneError):
+    """A strategy broke its contract."""
+
+
+@dataclass(frozen=True)
+class Images:
+    """Images as a strategy may see them: only what it declared to need.
+
+    Args:
+        n: Number of images.
+        sources: How to get each kind of input; called when it is asked for.
+    """
+
+    n: int
+    sources: Mapping[str, Callable[[], torch.Tensor]]
+
+    def __len__(self) -> int:
+        return self.n
+
+    @property
+    def features(self) -> torch.Tensor:
+        """Backbone embeddings, float32 (N, d), not normalised.
+
+        Raises:
+            StrategyError: If the strategy did not declare the need ``features``.
+        """
+        return self._get("features")
+
+    def _get(self, kind: str) -> torch.Tensor:
+        if kind not in self.sources:
+            raise StrategyError(f"the strategy asks for {kind} without declaring it in 'needs'")
+        return self.sources[kind]()
+
+
+@dataclass(frozen=True)
+class Training:
+    """One experience with its images, as handed to :meth:`Strategy.fit`.
+
+    Args:
+        images: The n training images.
+        targets: float32 (n, C); NaN where a label is not observed or unknown.
+        observed: Columns of the labels observed in this experience.
+        seed: Seed of every random draw made while fitting this experience.
+    """
+
+    images: Images
+    targets: torch.Tensor
+    observed: tuple[int, ...]
+    seed: int
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def generator(self) -> torch.Generator:
+        """A fresh random generator that depends on the run's seed and the step only."""
+        import torch
+
+        return torch.Generator().manual_seed(self.seed)
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a strategy knows before the first experience.
+
+    Args:
+        labels: Names of the C labels that scores are wanted for.
+        dim: Dimension d of the backbone's joint space.
+        prompts: Embedded positive and negative prompts of every label.
+        seed: The run's seed.
+    """
+
+    labels: tuple[str, ...]
+    dim: int
+    prompts: PromptEmbeddings
+    seed: int
+
+
+class Strategy(ABC):
+    """A method that learns over a stream; a dataclass whose fields are its settings.
+
+    The runner calls :meth:`setup` once, then :meth:`fit` and :meth:`score` after each other for
+    every experience. On resuming, :meth:`setup` is followed by :meth:`load_state_dict`.
+    """
+
+    name: ClassVar[str]
+    version: ClassVar[str] = "1"
+    paper: ClassVar[str] = ""
+    needs: ClassVar[frozenset[Need]] = frozenset({"features"})
+    sees_everything: ClassVar[bool] = False
+    """An upper bound: it is given all training images and all labels at once, and marked so."""
+    keeps_samples: ClassVar[bool] = False
+    """Whether past images, features or reports are kept; the runner meters what is stored."""
+
+    def setup(self, context: Context) -> None:
+        """Prepare for scoring before any training.
+
+        Args:
+            context: Labels, dimension, prompts, seed.
+        """
+        self.context = context
+
+    @abstractmethod
+    def fit(self, experience: Training) -> None:
+        """Learn from one experience.
+
+        Args:
+            experience: Its images and masked targets, and no other experience's.
+        """
+
+    @abstractmethod
+    def score(self, images: Images) -> torch.Tensor:
+        """Score every label, the not yet learnt ones included.
+
+        Args:
+            images: N images. A row of the answer must not depend on the other rows.
+
+        Returns:
+            float32 (N, C) logits; higher means more likely present.
+        """
+
+    def state_dict(self) -> State:
+        """Everything learnt, as tensors and JSON values."""
+        return {}
+
+    def load_state_dict(self, state: State) -> None:
+        """Take up what :meth:`state_dict` gave.
+
+        Args:
+            state: As returned by :meth:`state_dict`.
+        """
+
+    def trainable_parameters(self) -> int:
+        """How many parameters have been trained so far."""
+        return 0
+
+    def stored(self) -> tuple[int, int]:
+        """How many past samples are kept, and their bytes."""
+        return 0, 0
+
+    @classmethod
+    def parameter_counts(cls, dim: int, n_labels: int) -> Mapping[str, int]:
+        """Trainable parameters of each variant, for the card.
+
+        Args:
+            dim: Dimension d of the joint space.
+            n_labels: Number of labels C.
+        """
+        return {}
+
+
+def training(experience: Experience, images: Images, seed: int) -> Training:
+    """Pair an experience with its images.
+
+    Args:
+        experience: From a stream.
+        images: Its images in the order of ``experience.rows``.
+        seed: The run's seed.
+    """
+    import torch
+
+    step_seed = int(np.random.SeedSequence([seed, experience.step]).generate_state(1, np.uint64)[0] >> 1)
+    # A copy: whatever a strategy does to its targets must not reach the stream.
+    return Training(images, torch.from_numpy(experience.targets.copy()), experience.observed, step_seed)

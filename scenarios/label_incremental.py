@@ -1,0 +1,37 @@
+"""Each experience brings new patients and shows the labels so far plus one new group."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from retune.data.dataset import Dataset
+from retune.settings import Count
+from retune.stream import LabelOrder, Scenario, Stream, group_labels, masked, order_labels, split_patients
+
+
+@dataclass(frozen=True)
+class LabelIncremental(Scenario):
+    """Labels are split into groups; experience t holds part t of the patients and groups 1..t.
+
+    Args:
+        steps: Number of experiences T.
+        order: Order in which labels enter: dataset, frequency or random.
+    """
+
+    name: ClassVar[str] = "label-incremental"
+
+    steps: Count = 5
+    order: LabelOrder = "dataset"
+
+    def stream(self, dataset: Dataset, seed: int) -> Stream:
+        """Cut the data set; see :meth:`retune.stream.Scenario.stream`."""
+        rng = np.random.default_rng(seed)
+        groups = group_labels(order_labels(dataset, self.order, rng), self.steps)
+        parts = split_patients(dataset, self.steps, rng)
+        experiences = tuple(
+            masked(dataset, step, rows, np.concatenate(groups[:step])) for step, rows in enumerate(parts, start=1)
+        )
+        return Stream(dataset, experiences, dataset.rows("test"))

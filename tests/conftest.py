@@ -1,0 +1,33 @@
+"""Fixtures that every test may use."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A feature store of this test session's own, handed to subprocesses too."""
+    folder = tmp_path_factory.mktemp("cache")
+    before = os.environ.get("RETUNE_CACHE")
+    os.environ["RETUNE_CACHE"] = str(folder)
+    yield folder
+    if before is None:
+        del os.environ["RETUNE_CACHE"]
+    else:
+        os.environ["RETUNE_CACHE"] = before
+
+
+@pytest.fixture(scope="session")
+def nih_sample() -> Path:
+    """621 real radiographs; they are not part of the repository."""
+    folder = SHARED_DATA / "nih-sample"
+    if not folder.is_dir():
+        pytest.skip("needs the sample of NIH ChestX-ray14 in ../shared/data/nih-sample")
+    return folder

@@ -1,0 +1,213 @@
+"""Every kind of PNG and JPEG comes out as well exposed 8-bit grey, or as one line saying why not."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+import zlib
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from retune.data.images import FileImages, decode
+from retune.errors import BadImage, UserError
+
+SAMPLE = Path(__file__).parents[2].parent / "shared" / "data" / "nih-sample"
+RAMP = np.arange(256, dtype=np.uint8).reshape(16, 16)
+
+
+def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
+    buffer = BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def pixels(image: Image.Image) -> np.ndarray:
+    assert image.mode == "L"
+    return np.asarray(image)
+
+
+def one_line(error: BaseException, *parts: str) -> None:
+    assert isinstance(error, UserError)
+    assert "\n" not in str(error)
+    for part in parts:
+        assert part in str(error)
+
+
+def test_grey_is_untouched() -> None:
+    assert (pixels(decode(encoded(Image.fromarray(RAMP)), name="a.png")) == RAMP).all()
+
+
+@pytest.mark.parametrize("mode", ["RGB", "P", "LA", "RGBA"])
+def test_opaque_colour_modes_keep_the_grey_values(mode: str) -> None:
+    data = encoded(Image.fromarray(RAMP).convert(mode))
+    assert Image.open(BytesIO(data)).mode == mode
+    assert (pixels(decode(data, name="a.png")) == RAMP).all()
+
+
+@pytest.mark.parametrize("mode", ["LA", "RGBA"])
+def test_transparency_is_laid_on_black(mode: str) -> None:
+    image = Image.new("L", (4, 4), 200).convert(mode)
+    alpha = np.full((4, 4), 255, dtype=np.uint8)
+    alpha[0], alpha[1] = 0, 128
+    image.putalpha(Image.fromarray(alpha))
+    assert pixels(decode(encoded(image), name="a.png"))[:, 0].tolist() == [0, 100, 200, 200]
+
+
+def test_transparent_palette_entry_is_black() -> None:
+    image = Image.new("P", (2, 1))
+    image.putpalette([10, 10, 10, 90, 90, 90])
+    image.putpixel((1, 0), 1)
+    assert pixels(decode(encoded(image, transparency=0), name="a.png")).tolist() == [[0, 90]]
+
+
+def test_one_bit_spans_black_to_white() -> None:
+    image = Image.fromarray(RAMP > 127)
+    assert image.mode == "1"
+    assert set(pixels(decode(encoded(image), name="a.png")).ravel().tolist()) == {0, 255}
+
+
+def test_jpeg_colour_and_cmyk() -> None:
+    for mode in ("L", "RGB", "CMYK"):
+        grey = pixels(decode(encoded(Image.new("L", (16, 16), 90).convert(mode), "JPEG"), name="a.jpg"))
+        assert np.abs(grey.astype(int) - 90).max() <= 3, mode
+
+
+def test_sixteen_bit_is_windowed_to_percentiles() -> None:
+    # Twelve bits of signal, a burnt-in marker and a dead pixel.
+    values = np.linspace(1000, 3000, 10_000).astype(np.uint16).reshape(100, 100)
+    values[0, :5], values[50, 0] = 65535, 0
+    data = encoded(Image.fromarray(values))
+    assert Image.open(BytesIO(data)).mode.startswith("I")
+    grey = pixels(decode(data, name="a.png"))
+    assert grey[0, 0] == 255
+    assert grey[50, 0] == 0
+    middle = grey.ravel()[5000 + 1 :: 100][:20].astype(float)
+    assert np.abs(np.diff(middle) - 255 / 99).max() < 1
+    assert 120 < grey.ravel()[4999] < 135
+
+
+def test_sixteen_bit_window_is_the_half_percent_tails() -> None:
+    values = np.arange(1000, dtype=np.uint16).reshape(20, 50)
+    grey = pixels(decode(encoded(Image.fromarray(values)), name="a.png")).ravel()
+    low, high = 4, 994
+    expected = np.rint(np.clip((np.arange(1000) - low) / (high - low), 0, 1) * 255)
+    assert np.abs(grey - expected).max() <= 1
+    assert (grey[: low + 1] == 0).all()
+    assert (grey[high:] == 255).all()
+
+
+def test_sixteen_bit_mostly_background_uses_the_whole_range() -> None:
+    values = np.zeros((100, 100), dtype=np.uint16)
+    values[0, :3] = (1000, 2000, 4000)
+    grey = pixels(decode(encoded(Image.fromarray(values)), name="a.png"))
+    assert grey[0, :4].tolist() == [64, 128, 255, 0]
+
+
+@pytest.mark.parametrize(("value", "grey"), [(0, 0), (32768, 128), (65535, 255)])
+def test_sixteen_bit_constant(value: int, grey: int) -> None:
+    image = Image.fromarray(np.full((8, 8), value, dtype=np.uint16))
+    assert (pixels(decode(encoded(image), name="a.png")) == grey).all()
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_truncated_at_any_byte_is_never_a_partial_picture(kind: str) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (32, 32), dtype=np.uint8)
+    data = encoded(Image.fromarray(noise), kind)
+    whole = pixels(decode(data, name="a"))
+    refused = 0
+    for cut in range(0, len(data), 7):
+        try:
+            image = decode(data[:cut], name="00000001_000.png")
+        except BadImage as error:
+            one_line(error, "00000001_000.png")
+            refused += 1
+        else:
+            # A PNG that lost no more than its checksum is whole.
+            assert (pixels(image) == whole).all()
+    assert refused >= (len(data) - 24) // 7
+
+
+@pytest.mark.parametrize(
+    ("data", "part"),
+    [
+        (b"", "empty file"),
+        (b"not an image at all", "not a PNG or JPEG"),
+        (encoded(Image.new("L", (4, 4)), "GIF"), "not a PNG or JPEG"),
+        (b"\x89PNG\r\n\x1a\n" + b"\xff" * 64, "a.png"),
+    ],
+)
+def test_undecodable(data: bytes, part: str) -> None:
+    with pytest.raises(BadImage) as caught:
+        decode(data, name="a.png")
+    one_line(caught.value, "a.png", part)
+    assert "BytesIO" not in str(caught.value)
+
+
+@pytest.mark.parametrize("side", [10_000, 60_000])
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_decompression_bomb_is_refused(side: int) -> None:
+    # Between Pillow's limit and twice that it only warns; both must be refused.
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
+    data = (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(b"0"))
+        + chunk(b"IEND", b"")
+    )
+    with pytest.raises(BadImage) as caught:
+        decode(data, name="bomb.png")
+    one_line(caught.value, "bomb.png", "pixels")
+
+
+def test_max_side_reduces_only_jpegs_and_never_below() -> None:
+    image = Image.fromarray(np.tile(RAMP, (50, 40)))  # 640 x 800
+    assert decode(encoded(image, "JPEG"), name="a.jpg").size == (640, 800)
+    assert decode(encoded(image, "JPEG"), name="a.jpg", max_side=150).size == (160, 200)
+    assert decode(encoded(image, "JPEG"), name="a.jpg", max_side=400).size == (640, 800)
+    assert decode(encoded(image), name="a.png", max_side=150).size == (640, 800)
+
+
+def test_file_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RETUNE_CACHE", str(tmp_path / "cache"))
+    data = encoded(Image.fromarray(RAMP))
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "a.png").write_bytes(data)
+    (tmp_path / "images" / "b.png").write_bytes(data[:40])
+    source = FileImages(np.array(["images/a.png", "images/b.png", "images/c.png"]), tmp_path)
+    good, broken, missing, again = source.load(np.array([0, 1, 2, 0]))
+    assert isinstance(good, Image.Image)
+    assert isinstance(again, Image.Image)
+    assert (pixels(good) == RAMP).all()
+    assert isinstance(broken, BadImage)
+    assert isinstance(missing, BadImage)
+    one_line(broken, "b.png")
+    one_line(missing, "c.png", "No such file")
+    digest = hashlib.sha256(data).digest()
+    assert source.keys(np.array([2, 0])) == [None, digest]
+    assert source.describe(1) == "images/b.png"
+    absolute = FileImages(np.array([str(tmp_path / "images" / "a.png")]))
+    assert absolute.keys(np.array([0])) == [digest]
+    assert isinstance(absolute.load(np.array([0]))[0], Image.Image)
+
+
+def test_file_images_passes_max_side_on(tmp_path: Path) -> None:
+    Image.new("L", (640, 800)).save(tmp_path / "a.jpg")
+    (image,) = FileImages(np.array(["a.jpg"]), tmp_path, max_side=150).load(np.array([0]))
+    assert isinstance(image, Image.Image)
+    assert image.size == (160, 200)
+
+
+@pytest.mark.skipif(not SAMPLE.is_dir(), reason=f"the NIH sample is not at {SAMPLE}")
+def test_whole_sample_decodes() -> None:
+    files = sorted((SAMPLE / "images").glob("*.png"))
+    source = FileImages(np.array([file.name for file in files]), SAMPLE / "images")
+    images = source.load(np.arange(len(files)))
+    assert len(images) == 621
+    assert all(isinstance(image, Image.Image) and image.mode == "L" for image in images)

@@ -1,0 +1,167 @@
+"""Tables are read strictly, and errors name the row a spreadsheet shows."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from retune.data.tables import find_table, numbers, read_table, refuse, whole_numbers
+from retune.errors import BadTable, MissingFiles, UserError
+
+
+def write(tmp_path: Path, text: str | bytes, name: str = "t.csv") -> Path:
+    data = text.encode() if isinstance(text, str) else text
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+    return path
+
+
+def failure(path: Path, required: tuple[str, ...] = ("a", "b"), kind: type[UserError] = BadTable) -> str:
+    with pytest.raises(UserError) as caught:
+        read_table(path, required)
+    assert type(caught.value) is kind
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.csv.gz"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("quoted", [False, True])
+def test_values_stay_text(tmp_path: Path, name: str, end: str, quoted: bool) -> None:
+    last = '"x, ""y"""' if quoted else "NA"
+    path = write(tmp_path, end.join(["a,b", "007,1.0", ",nan", "", last + ",é"]) + end, name)
+    frame = read_table(path, ["a", "b"])
+    assert frame["a"].tolist() == ["007", "", 'x, "y"' if quoted else "NA"]
+    assert frame["b"].tolist() == ["1.0", "nan", "é"]
+    assert frame.index.tolist() == [2, 3, 5]  # The blank row counts, as in a spreadsheet.
+
+
+def test_byte_order_mark_is_no_part_of_the_first_name(tmp_path: Path) -> None:
+    assert read_table(write(tmp_path, b"\xef\xbb\xbfa,b\n1,2\n"), ["a", "b"]).columns.tolist() == ["a", "b"]
+
+
+def test_line_breaks_in_quotes_do_not_count_as_rows(tmp_path: Path) -> None:
+    path = write(tmp_path, 'a,b\n"one\ntwo\nthree",1\nx,2\nx,3,4,5\n')
+    assert "row 4" in failure(path)
+    frame = read_table(write(tmp_path, 'a,b\n"one\ntwo",1\nx,2\n'), ["a"])
+    assert frame.index.tolist() == [2, 3]
+    assert frame["a"].tolist() == ["one\ntwo", "x"]
+
+
+@pytest.mark.parametrize("text", ["a,b,\n1,2,\n3,4,\n", "a,b\n1,2,\n3,4\n", 'a,b,\n1,"2",\n3,4,\n'])
+def test_trailing_blank_column_is_left_out(tmp_path: Path, text: str) -> None:
+    frame = read_table(write(tmp_path, text), ["a", "b"])
+    assert frame.columns.tolist() == ["a", "b"]
+    assert frame.to_numpy().tolist() == [["1", "2"], ["3", "4"]]
+
+
+def test_column_without_a_name_is_kept_if_it_holds_anything(tmp_path: Path) -> None:
+    frame = read_table(write(tmp_path, ",a,b\n0,1,2\n1,3,4\n"), ["a", "b"])
+    assert frame.columns.tolist() == ["Unnamed: 0", "a", "b"]
+    assert frame["a"].tolist() == ["1", "3"]
+
+
+@pytest.mark.parametrize("quote", ["", '"'])
+@pytest.mark.parametrize(
+    ("row", "count"), [("5", "1 field "), ("5,6,7", "3 fields"), ("5,6,", None), ("5,6,,", "4 fields")]
+)
+def test_rows_of_another_width(tmp_path: Path, quote: str, row: str, count: str | None) -> None:
+    path = write(tmp_path, f"a,b\n{quote}1{quote},2\n\n{row}\n")
+    if count is None:
+        assert read_table(path, ["a"])["b"].tolist() == ["2", "6"]
+    else:
+        message = failure(path)
+        assert count in message
+        assert "row 4" in message
+        assert "header has 2" in message
+
+
+def test_missing_columns_are_named_with_those_present(tmp_path: Path) -> None:
+    message = failure(write(tmp_path, "Patient Id,View\n1,2\n"), ("Patient ID", "Age"))
+    for part in ("'Patient ID', 'Age'", "'Patient Id', 'View'", "is 'Patient Id' meant for 'Patient ID'?"):
+        assert part in message
+
+
+@pytest.mark.parametrize(
+    ("data", "parts"),
+    [
+        (b"", ("empty",)),
+        (b"\n \n", ("empty",)),
+        (b"a,b\n", ("no rows",)),
+        (b"a,b\n\n\n", ("no rows",)),
+        (b"\na,b\n1,2\n", ("row 1", "header is blank")),
+        (b"a,b,a\n1,2,3\n", ("'a'", "more than once")),
+        (b"a,b\n1,2\n\xff,3\n", ("row 3", "0xff", "UTF-8")),
+        (b"a,b\n1,\x002\n", ("row 2", "NUL")),
+        ("a,b\n1,2\n".encode("utf-16"), ("UTF-8",)),
+        (b'a,b\n1,2\n3,"4\n5,6\n', ("row 3", "quote never closed")),
+        (b'a,b\n1,2\n3,"' + b"4\n" * 200_000, ("row 3", "quote never closed")),
+    ],
+)
+def test_bad_tables(tmp_path: Path, data: bytes, parts: tuple[str, ...]) -> None:
+    message = failure(write(tmp_path, data))
+    for part in (*parts, "t.csv"):
+        assert part in message
+
+
+def test_broken_gzip(tmp_path: Path) -> None:
+    path = write(tmp_path, "a,b\n" + "1,2\n" * 100, "t.csv.gz")
+    whole = path.read_bytes()
+    for data in (whole[:-12], b"a,b\n1,2\n", whole[:20] + b"\xff" * 10):
+        path.write_bytes(data)
+        assert "not a whole gzip file" in failure(path)
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    assert "t.csv" in failure(tmp_path / "t.csv", kind=MissingFiles)
+    assert str(tmp_path) in failure(tmp_path, kind=MissingFiles)
+
+
+def test_find_table(tmp_path: Path) -> None:
+    with pytest.raises(MissingFiles, match=r"looked for new\.csv or old\.csv, plain or \.gz"):
+        find_table(tmp_path, ["new.csv", "old.csv"])
+    old, new = tmp_path / "old.csv", tmp_path / "new.csv.gz"
+    old.write_text("a\n1\n")
+    assert find_table(tmp_path, ["new.csv", "old.csv"]) == old
+    new.write_bytes(b"")
+    assert find_table(tmp_path, ["new.csv", "old.csv"]) == new
+
+
+def test_whole_numbers(tmp_path: Path) -> None:
+    path = write(tmp_path, "a,b\n007,x\n8.0,1\n")
+    frame = read_table(path, ["a"])
+    values = whole_numbers(frame, "a", path)
+    assert values.tolist() == [7, 8]
+    assert values.dtype == np.int64
+    with pytest.raises(BadTable, match=r"row 3, column 'a': '8\.0' is below 9"):
+        whole_numbers(frame.iloc[1:], "a", path, minimum=9)
+
+
+@pytest.mark.parametrize("value", ["", "x", "1.5", "-3", "inf", "nan", "12345678901234567890.5", "1e300"])
+def test_not_whole_numbers(tmp_path: Path, value: str) -> None:
+    path = write(tmp_path, f"a,b\n1,2\n\n{value},2\n2,2\n")
+    frame = read_table(path, ["a"])
+    with pytest.raises(BadTable) as caught:
+        whole_numbers(frame, "a", path)
+    assert f"{path}, row 4, column 'a': '{value}'" in str(caught.value)
+
+
+def test_numbers(tmp_path: Path) -> None:
+    path = write(tmp_path, "a,b\n1.5,2\n,2\n-1,2\n")
+    values = numbers(read_table(path, ["a"]), "a", path)
+    assert values.dtype == np.float32
+    np.testing.assert_array_equal(values, np.array([1.5, np.nan, -1], dtype=np.float32))
+    path = write(tmp_path, "a,b\n1.5,2\n,2\ninf,2\nx,2\n")
+    with pytest.raises(BadTable, match=r"row 4, column 'a': 'inf' is not a number \(and in 1 more rows\)"):
+        numbers(read_table(path, ["a"]), "a", path)
+
+
+def test_refuse_keeps_braces_in_values(tmp_path: Path) -> None:
+    path = write(tmp_path, "a,b\n{x},2\n")
+    frame = read_table(path, ["a"])
+    refuse(frame, np.array([False]), "a", path, "'{}' is odd")
+    with pytest.raises(BadTable, match=r"row 2, column 'a': '\{x\}' is odd; mend it"):
+        refuse(frame, np.array([True]), "a", path, "'{}' is odd", fix="mend it")

@@ -1,0 +1,175 @@
+"""What every scenario must keep to; a new file under scenarios/ is tested by existing."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from retune import Dataset, Scenario, Stream
+from retune.errors import BadSetting
+from retune.plugins import registry
+from retune.settings import make, settings_of
+
+NAMES = registry("scenarios").names()
+LABELS = tuple(f"label {c}" for c in range(14))
+
+
+class NoImages:
+    """Scenarios never look at a picture."""
+
+    def load(self, rows: object) -> list[object]:
+        raise AssertionError("a scenario opened a picture")
+
+    keys = load
+
+    def describe(self, row: int) -> str:
+        return str(row)
+
+
+def dataset(n_patients: int = 300, seed: int = 0) -> Dataset:
+    """Patients with 1 to 6 images each, at three sites, some labels unknown."""
+    rng = np.random.default_rng(seed)
+    patient = np.repeat(np.arange(n_patients), rng.integers(1, 7, n_patients))
+    rng.shuffle(patient)
+    n = len(patient)
+    targets = (rng.random((n, 14)) < 0.3).astype(np.float32)
+    targets[rng.random((n, 14)) < 0.1] = np.nan
+    return Dataset(
+        name="made up",
+        labels=LABELS,
+        image_id=np.array([f"image {i}" for i in range(n)]),
+        patient_id=np.array([f"patient {p}" for p in patient]),
+        split=np.where(patient % 5 == 0, "test", np.where(patient % 5 == 1, "valid", "train")),
+        targets=targets,
+        images=NoImages(),  # type: ignore[arg-type]
+        columns={"site": np.array(["north", "south", "west"])[patient % 3], "view": np.full(n, "PA")},
+    )
+
+
+def stream(name: str, seed: int = 0, **settings: object) -> Stream:
+    scenario: Scenario = make(registry("scenarios").load(name), settings, owner=name)
+    return scenario.stream(dataset(), seed)
+
+
+@pytest.mark.parametrize("name", NAMES)
+class TestEveryScenario:
+    @pytest.mark.parametrize("steps", range(2, 15))
+    def test_no_label_and_no_image_is_lost(self, name: str, steps: int) -> None:
+        made, table = stream(name, steps=steps), dataset()
+        assert len(made) == steps
+        rows = np.concatenate([e.rows for e in made.experiences])
+        assert np.array_equal(np.sort(rows), table.rows("train"))
+        assert {c for e in made.experiences for c in e.observed} == set(range(14))
+        assert all(len(e) > 0 for e in made.experiences)
+
+    def test_parts_are_of_like_size(self, name: str) -> None:
+        sizes = [len(e) for e in stream(name, steps=7).experiences]
+        assert max(sizes) - min(sizes) <= 12
+
+    def test_no_patient_stands_in_two_experiences(self, name: str) -> None:
+        made = stream(name, steps=5)
+        patients = [set(made.dataset.patient_id[e.rows]) for e in made.experiences]
+        assert sum(map(len, patients)) == len(set().union(*patients))
+
+    def test_test_patients_are_not_trained_on(self, name: str) -> None:
+        made = stream(name)
+        assert np.array_equal(made.test, made.dataset.rows("test"))
+        assert not set(made.patients) & set(made.dataset.patient_id[made.joint().rows])
+
+    def test_unobserved_labels_are_masked_and_observed_ones_true(self, name: str) -> None:
+        for experience in stream(name).experiences:
+            truth = dataset().targets[experience.rows]
+            hidden = [c for c in range(14) if c not in experience.observed]
+            shown = list(experience.observed)
+            assert np.isnan(experience.targets[:, hidden]).all()
+            assert np.array_equal(experience.targets[:, shown], truth[:, shown], equal_nan=True)
+
+    def test_steps_count_up_and_first_says_when_a_label_enters(self, name: str) -> None:
+        made = stream(name)
+        assert [e.step for e in made.experiences] == list(range(1, len(made) + 1))
+        for c in range(14):
+            entered = min(e.step for e in made.experiences if c in e.observed)
+            assert made.first[c] == entered
+
+    def test_one_seed_one_stream(self, name: str) -> None:
+        assert stream(name, seed=3).fingerprint == stream(name, seed=3).fingerprint
+        assert stream(name, seed=3).fingerprint != stream(name, seed=4).fingerprint
+
+    def test_joint_shows_everything(self, name: str) -> None:
+        made = stream(name)
+        everything = made.joint()
+        assert np.array_equal(everything.rows, made.dataset.rows("train"))
+        assert np.array_equal(everything.targets, made.dataset.targets[everything.rows], equal_nan=True)
+
+    def test_refuses_impossible_numbers_of_steps(self, name: str) -> None:
+        with pytest.raises(BadSetting, match="steps"):
+            stream(name, steps=1000)
+        with pytest.raises(BadSetting, match="steps"):
+            stream(name, steps=0)
+
+
+def test_fourteen_labels_in_five_steps_are_3_3_3_3_2() -> None:
+    assert [len(e.observed) for e in stream("class-incremental", steps=5).experiences] == [3, 3, 3, 3, 2]
+
+
+def test_class_incremental_shows_each_label_once() -> None:
+    observed = [c for e in stream("class-incremental").experiences for c in e.observed]
+    assert sorted(observed) == list(range(14))
+
+
+def test_label_incremental_adds_new_labels_to_old() -> None:
+    assert [len(e.observed) for e in stream("label-incremental", steps=5).experiences] == [3, 6, 9, 12, 14]
+
+
+def test_data_incremental_shows_every_label_every_time() -> None:
+    assert all(len(e.observed) == 14 for e in stream("data-incremental").experiences)
+
+
+def test_one_step_is_joint_training() -> None:
+    (only,) = stream("class-incremental", steps=1).experiences
+    assert np.array_equal(np.sort(only.rows), dataset().rows("train"))
+
+
+def test_data_incremental_by_site_gives_each_site_its_experience() -> None:
+    made = stream("data-incremental", by="site")
+    sites = [set(made.dataset.columns["site"][e.rows]) for e in made.experiences]
+    assert sites == [{"north"}, {"south"}, {"west"}]
+    with pytest.raises(BadSetting, match="3 values"):
+        stream("data-incremental", by="site", steps=5)
+
+
+def test_label_order() -> None:
+    table = dataset()
+    positives = np.nansum(table.targets[table.rows("train")], axis=0)
+    groups = [e.observed for e in stream("class-incremental", order="frequency", steps=14).experiences]
+    counts = [positives[group[0]] for group in groups]
+    assert counts == sorted(counts, reverse=True)
+    shuffled = [e.observed for e in stream("class-incremental", order="random", steps=14).experiences]
+    assert shuffled != [(c,) for c in range(14)]
+    assert [e.observed for e in stream("class-incremental", steps=14).experiences] == [(c,) for c in range(14)]
+
+
+def test_every_setting_is_documented() -> None:
+    for kind in ("scenarios", "strategies", "datasets"):
+        for name in registry(kind).names():  # type: ignore[arg-type]
+            for setting in settings_of(registry(kind).load(name)):  # type: ignore[arg-type]
+                assert setting.doc, f"{name}: {setting.name} has no line in the docstring"
+
+
+def test_one_patient_with_most_images_leaves_no_part_empty() -> None:
+    table = dataset()
+    big = np.where(table.split == "train", np.arange(len(table)), 0)
+    patient = np.where((table.split == "train") & (big % 100 != 0), "train 1", table.patient_id)
+    other = Dataset(
+        name="made up",
+        labels=LABELS,
+        image_id=table.image_id,
+        patient_id=np.where(table.split == "train", patient, np.char.add("other ", table.patient_id)),
+        split=table.split,
+        targets=table.targets,
+        images=table.images,
+    )
+    scenario: Scenario = make(registry("scenarios").load("class-incremental"), {"steps": 4}, owner="")
+    made = scenario.stream(other, 0)
+    assert all(len(e) for e in made.experiences)
+    assert sum(map(len, made.experiences)) == len(other.rows("train"))

@@ -1,0 +1,121 @@
+"""The registry: names are files, and nothing is imported to list them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
+import pytest
+
+from retune import Strategy
+from retune.errors import UnknownName, UserError
+from retune.plugins import Registry, registry
+
+MINE = """
+import torch
+from retune import Strategy
+
+class Mine(Strategy):
+    name = "mine"
+
+    def fit(self, experience):
+        pass
+
+    def score(self, images):
+        return torch.zeros(len(images), len(self.context.labels))
+"""
+
+
+def test_built_in_names_are_files() -> None:
+    assert set(registry("strategies").names()) >= {"zero-shot", "re-tune", "linear-probe", "joint"}
+    assert set(registry("scenarios").names()) >= {"class-incremental", "label-incremental", "data-incremental"}
+    assert registry("strategies").load("re-tune").__module__ == "retune.strategies.re_tune"
+
+
+def test_listing_imports_neither_torch_nor_plugins() -> None:
+    code = (
+        "import sys, retune\n"
+        "from retune.cards import KINDS, listing\n"
+        "assert all(listing(kind) for kind in KINDS)\n"
+        "bad = [m for m in sys.modules if m == 'torch' or m.startswith(('retune.strategies.', 'retune.scenarios.'))]\n"
+        "assert not bad, bad\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_an_unknown_name_offers_the_nearest() -> None:
+    with pytest.raises(UnknownName, match="unknown strategy 're-tunes'; did you mean re-tune"):
+        registry("strategies").load("re-tunes")
+
+
+def test_a_local_file_needs_no_installation(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(MINE)
+    cls = registry("strategies").load(str(file))
+    assert issubclass(cls, Strategy)
+    assert cls.name == "mine"
+    file.write_text(MINE + MINE.replace("Mine", "Other"))
+    with pytest.raises(UserError, match=r"Mine, Other; write FILE\.py:CLASS"):
+        registry("strategies").load(str(file))
+    assert registry("strategies").load(f"{file}:Other").__name__ == "Other"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("import nothing_of_that_name", "cannot be imported (ModuleNotFoundError"),
+        ("def broken(:", "cannot be imported (SyntaxError"),
+        ("x = 1", "holds not one strategy class but none"),
+        (MINE.replace("def score", "def scores"), "holds not one strategy class"),
+    ],
+)
+def test_a_broken_file_is_told_in_one_line(tmp_path: Path, text: str, words: str) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(text)
+    with pytest.raises(UserError) as caught:
+        registry("strategies").load(str(file))
+    assert words in str(caught.value)
+    assert "mine.py" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file() -> None:
+    with pytest.raises(UserError, match=r"there is no file nowhere\.py"):
+        registry("strategies").load("nowhere.py")
+
+
+class _Dist:
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+
+def _point(name: str, value: str, dist: str) -> EntryPoint:
+    point = EntryPoint(name, value, "retune.strategies")
+    vars(point)["dist"] = _Dist(dist)
+    return point
+
+
+def test_distributions_and_clashes(monkeypatch: pytest.MonkeyPatch) -> None:
+    points = [
+        _point("theirs", "retune.strategies.zero_shot:ZeroShot", "their-package"),
+        _point("joint", "retune.strategies.zero_shot:ZeroShot", "their-package"),
+        _point("broken", "no_such_module:X", "bad-package"),
+        _point("wrong", "pathlib:Path", "bad-package"),
+    ]
+    monkeypatch.setattr("retune.plugins.entry_points", lambda group: points if group == "retune.strategies" else [])
+    known = Registry("strategies")
+    assert known.load("theirs").__name__ == "ZeroShot"
+    assert known.origin("theirs") == "their-package"
+    with pytest.raises(UserError, match="write retune/joint or their-package/joint"):
+        known.load("joint")
+    assert known.load("their-package/joint").__name__ == "ZeroShot"
+    assert known.load("retune/joint").__name__ == "Joint"
+    assert "retune/joint" in known.names()
+    # A broken plugin breaks only the run that selects it, and its distribution is named.
+    assert "broken" in known.names()
+    with pytest.raises(UserError, match=r"strategy 'broken' of bad-package: cannot be imported"):
+        known.load("broken")
+    with pytest.raises(UserError, match=r"bad-package: is not a subclass of retune\.strategy\.Strategy"):
+        known.load("wrong")
