@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Literal
 
@@ -33,7 +34,7 @@ def linear(inputs: int, outputs: int, generator: torch.Generator | None = None) 
         outputs: Output dimension.
         generator: Source of the weights; None leaves them uninitialised.
     """
-    layer = nn.utils.skip_init(nn.Linear, inputs, outputs)
+    layer: nn.Linear = nn.utils.skip_init(nn.Linear, inputs, outputs)
     if generator is not None:
         bound = inputs**-0.5
         with torch.no_grad():
@@ -44,7 +45,8 @@ def linear(inputs: int, outputs: int, generator: torch.Generator | None = None) 
 
 def normalised(features: torch.Tensor) -> torch.Tensor:
     """Rows of (N, d) scaled to length sqrt(d), so that a coordinate is about 1 whatever d is."""
-    return nn.functional.normalize(features, dim=1) * features.shape[1] ** 0.5
+    unit: torch.Tensor = nn.functional.normalize(features, dim=1)
+    return unit * math.sqrt(features.shape[1])
 
 
 def count_parameters(module: nn.Module) -> int:

@@ -129,6 +129,7 @@ def _bank(name: str) -> dict[str, Any]:
         "fingerprint": bank.fingerprint,
         "sources": [f"{kind}: {model}" for kind, model in sorted(sources)],
         "prompts": [
-            {"finding": f, "positive": len(bank.positive(f)), "negative": len(bank.negative(f))} for f in bank.findings
+            {"finding": f, "positive": len(bank.positive(f)), "negative": len(bank.negative(f))}
+            for f in bank.findings
         ],
     }

@@ -34,7 +34,9 @@ def storing(path: Path) -> Iterator[None]:
         ) from error
     except OSError as error:
         reason = "the disk is full" if error.errno in _FULL else f"cannot write ({error.strerror or error})"
-        raise StorageError(f"{path}: {reason}; what was finished is kept, and the same command continues") from error
+        raise StorageError(
+            f"{path}: {reason}; what was finished is kept, and the same command continues"
+        ) from error
 
 
 def make_folder(path: Path) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -131,7 +131,7 @@ def embed_prompts(bank: PromptBank, backbone: Backbone, labels: tuple[str, ...])
     return PromptEmbeddings(**sides, labels=labels)
 
 
-def _encode(plan: Plan, progress: Progress) -> tuple[Stream, _Inputs, dict[str, float | int]]:
+def _encode(plan: Plan, progress: Progress) -> tuple[Stream, _Inputs, dict[str, Any]]:
     stream, rows = plan.stream, plan.rows
     encoded = encode_images(
         plan.parts.backbone,

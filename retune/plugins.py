@@ -135,7 +135,7 @@ class Registry:
         module = importlib.util.module_from_spec(spec)
         # Dataclasses look their own module up by name.
         sys.modules[module_name] = module
-        _guarded(lambda: spec.loader.exec_module(module), where)  # type: ignore[union-attr]
+        _guarded(lambda: spec.loader.exec_module(module), where)
         if class_name.startswith(":"):
             wanted = class_name[1:]
             if not hasattr(module, wanted):

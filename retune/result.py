@@ -165,13 +165,17 @@ class Result(Record):
         """Names of the columns."""
         return self.dataset.labels
 
-    def array(self, name: Literal["auc_matrix", "auc_low", "auc_high", "ap_matrix", "f1_matrix"]) -> npt.NDArray[np.float64]:
+    def array(
+        self, name: Literal["auc_matrix", "auc_low", "auc_high", "ap_matrix", "f1_matrix"]
+    ) -> npt.NDArray[np.float64]:
         """A matrix as float64 (T+1, C), NaN where undefined."""
         return np.array(getattr(self, name), dtype=np.float64)
 
     def to_json(self) -> str:
         """The text of ``result.json``."""
-        return json.dumps(self.model_dump(by_alias=True), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        return (
+            json.dumps(self.model_dump(by_alias=True), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        )
 
     def write(self, folder: Path) -> None:
         """Write ``result.json`` whole.
@@ -193,7 +197,9 @@ class Result(Record):
         try:
             return cls.model_validate_json(file.read_bytes())
         except OSError as error:
-            raise UserError(f"no result here ({error.strerror})", where=str(file), fix="give a run's folder") from error
+            raise UserError(
+                f"no result here ({error.strerror})", where=str(file), fix="give a run's folder"
+            ) from error
         except ValidationError as error:
             first = error.errors()[0]
             spot = ".".join(map(str, first["loc"]))

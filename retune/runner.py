@@ -179,7 +179,9 @@ def claim(folder: Path, planned: Plan) -> None:
         try:
             found = json.loads(marker.read_text())["id"]
         except (OSError, ValueError, KeyError, TypeError):
-            raise RunConflict(f"{RUN_FILE} cannot be read", where=str(folder), fix="choose another --out") from None
+            raise RunConflict(
+                f"{RUN_FILE} cannot be read", where=str(folder), fix="choose another --out"
+            ) from None
         if found != planned.id:
             raise RunConflict(
                 f"holds a different run ({found}, this one is {planned.id})",
@@ -190,13 +192,17 @@ def claim(folder: Path, planned: Plan) -> None:
     if (folder / RESULT_FILE).exists():
         raise RunConflict("holds a result of another origin", where=str(folder), fix="choose another --out")
     make_folder(folder)
-    write_whole(marker, (json.dumps({"id": planned.id, **planned.parts.identity()}, indent=1) + "\n").encode())
+    write_whole(
+        marker, (json.dumps({"id": planned.id, **planned.parts.identity()}, indent=1) + "\n").encode()
+    )
 
 
 def _require_usable(dataset: Dataset) -> None:
     for split in ("train", "test"):
         if not len(dataset.rows(split)):
-            raise UserError(f"has no {split} images", where=f"data set {dataset.name}", fix="check its splits")
+            raise UserError(
+                f"has no {split} images", where=f"data set {dataset.name}", fix="check its splits"
+            )
     if not (dataset.targets[dataset.rows("train")] == 1).any():
         raise UserError("has no positive training label", where=f"data set {dataset.name}")
 

@@ -95,7 +95,9 @@ def read_value(hint: Any, value: Any, *, where: str) -> Any:
     # A bare True must not pass as the number 1.
     if isinstance(value, bool) and base in (int, float):
         raise BadSetting(f"{value!r} is not {_spell(hint)}", where=where, fix="give a number")
-    adapter = TypeAdapter(hint, config=None if dataclasses.is_dataclass(hint) else ConfigDict(allow_inf_nan=False))
+    adapter = TypeAdapter(
+        hint, config=None if dataclasses.is_dataclass(hint) else ConfigDict(allow_inf_nan=False)
+    )
     try:
         return adapter.validate_python(value)
     except ValidationError as error:
@@ -105,7 +107,9 @@ def read_value(hint: Any, value: Any, *, where: str) -> Any:
             except ValidationError:
                 pass
         reason = error.errors()[0]["msg"]
-        raise BadSetting(f"{value!r} is not {_spell(hint)} ({reason[0].lower()}{reason[1:]})", where=where) from None
+        raise BadSetting(
+            f"{value!r} is not {_spell(hint)} ({reason[0].lower()}{reason[1:]})", where=where
+        ) from None
 
 
 def parse_assignments(assignments: list[str] | tuple[str, ...]) -> dict[str, str]:
@@ -141,7 +145,12 @@ def _spell(hint: Any) -> str:
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
         bounds = {Gt: ">", Ge: ">=", Lt: "<", Le: "<="}
-        limits = [f"{sign} {getattr(m, k.__name__.lower()):g}" for m in args[1:] for k, sign in bounds.items() if isinstance(m, k)]
+        limits = [
+            f"{sign} {getattr(m, k.__name__.lower()):g}"
+            for m in args[1:]
+            for k, sign in bounds.items()
+            if isinstance(m, k)
+        ]
         return " ".join([_spell(args[0]), " and ".join(limits)]).strip()
     if origin is Literal:
         return " | ".join(map(str, args))

@@ -64,7 +64,9 @@ class Spec:
         if self.seed < 0:
             raise BadSetting(f"{self.seed} is below 0", where="--seed", fix="give a whole number from 0")
         if self.replicates < 1:
-            raise BadSetting(f"{self.replicates} is below 1", where="--replicates", fix="give a whole number from 1")
+            raise BadSetting(
+                f"{self.replicates} is below 1", where="--replicates", fix="give a whole number from 1"
+            )
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,9 @@ def resolve(spec: Spec) -> Parts:
     scenario_class = registry("scenarios").load(spec.scenario)
     if spec.steps is not None:
         if "steps" not in {s.name for s in settings_of(scenario_class)}:
-            raise BadSetting(f"scenario {spec.scenario} has no setting steps", where="--steps", fix="leave it out")
+            raise BadSetting(
+                f"scenario {spec.scenario} has no setting steps", where="--steps", fix="leave it out"
+            )
         groups["scenario"]["steps"] = spec.steps
     strategy_class = registry("strategies").load(spec.strategy)
     strategy = make(strategy_class, groups["strategy"], owner=f"strategy {spec.strategy}")

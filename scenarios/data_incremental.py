@@ -41,7 +41,9 @@ class DataIncremental(Scenario):
         where = f"scenario {self.name}, setting by"
         if self.by not in dataset.columns:
             have = ", ".join(sorted(dataset.columns)) or "none"
-            raise BadSetting(f"data set {dataset.name} has no column {self.by}", where=where, fix=f"it has {have}")
+            raise BadSetting(
+                f"data set {dataset.name} has no column {self.by}", where=where, fix=f"it has {have}"
+            )
         rows = dataset.rows("train")
         values = dataset.columns[self.by][rows].astype(str)
         names = np.unique(values)
@@ -56,5 +58,7 @@ class DataIncremental(Scenario):
         home = values[start][patient]
         parts = [rows[home == name] for name in names]
         if not all(map(len, parts)):
-            raise BadSetting(f"a value of {self.by} has no patient of its own", where=where, fix="use by=random")
+            raise BadSetting(
+                f"a value of {self.by} has no patient of its own", where=where, fix="use by=random"
+            )
         return parts

@@ -32,6 +32,7 @@ class LabelIncremental(Scenario):
         groups = group_labels(order_labels(dataset, self.order, rng), self.steps)
         parts = split_patients(dataset, self.steps, rng)
         experiences = tuple(
-            masked(dataset, step, rows, np.concatenate(groups[:step])) for step, rows in enumerate(parts, start=1)
+            masked(dataset, step, rows, np.concatenate(groups[:step]))
+            for step, rows in enumerate(parts, start=1)
         )
         return Stream(dataset, experiences, dataset.rows("test"))

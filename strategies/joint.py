@@ -53,10 +53,10 @@ class Joint(Strategy):
             optim.zero_grad()
             loss = masked_bce(functional.linear(standard, weight, bias), targets)
             loss = loss + self.l2 * weight.square().sum() / len(weight)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             return loss
 
-        optim.step(closure)  # type: ignore[no-untyped-call]
+        optim.step(closure)
         self.weight = (weight / scale).detach()
         self.bias = (bias - self.weight @ mean).detach()
 

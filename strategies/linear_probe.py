@@ -46,7 +46,9 @@ class LinearProbe(Strategy):
         self.bias = torch.nn.Parameter(torch.zeros(len(context.labels)))
         if self.start == "zero-shot":
             # Scores are linear in the image here: the identity's scores are the weights.
-            self.weight.data = context.prompts.score(torch.eye(context.dim), "embeddings", "difference").T.contiguous()
+            self.weight.data = context.prompts.score(
+                torch.eye(context.dim), "embeddings", "difference"
+            ).T.contiguous()
 
     def fit(self, experience: Training) -> None:
         """Descend the masked cross-entropy of this experience, for the observed labels only."""

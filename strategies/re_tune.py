@@ -33,7 +33,9 @@ Placement = Literal["double", "shared", "image", "text"]
 class Pair(nn.Module):
     """The adaptors of both modalities: two, one for both, or the identity on one side."""
 
-    def __init__(self, kind: AdaptorKind, placement: Placement, dim: int, generator: torch.Generator | None) -> None:
+    def __init__(
+        self, kind: AdaptorKind, placement: Placement, dim: int, generator: torch.Generator | None
+    ) -> None:
         super().__init__()
         self.image = nn.Identity() if placement == "text" else adaptor(kind, dim, generator=generator)
         if placement == "shared":

@@ -30,7 +30,11 @@ class Mine(Strategy):
 
 def test_built_in_names_are_files() -> None:
     assert set(registry("strategies").names()) >= {"zero-shot", "re-tune", "linear-probe", "joint"}
-    assert set(registry("scenarios").names()) >= {"class-incremental", "label-incremental", "data-incremental"}
+    assert set(registry("scenarios").names()) >= {
+        "class-incremental",
+        "label-incremental",
+        "data-incremental",
+    }
     assert registry("strategies").load("re-tune").__module__ == "retune.strategies.re_tune"
 
 
@@ -104,7 +108,9 @@ def test_distributions_and_clashes(monkeypatch: pytest.MonkeyPatch) -> None:
         _point("broken", "no_such_module:X", "bad-package"),
         _point("wrong", "pathlib:Path", "bad-package"),
     ]
-    monkeypatch.setattr("retune.plugins.entry_points", lambda group: points if group == "retune.strategies" else [])
+    monkeypatch.setattr(
+        "retune.plugins.entry_points", lambda group: points if group == "retune.strategies" else []
+    )
     known = Registry("strategies")
     assert known.load("theirs").__name__ == "ZeroShot"
     assert known.origin("theirs") == "their-package"

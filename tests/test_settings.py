@@ -71,7 +71,11 @@ def test_an_unknown_name_offers_the_nearest() -> None:
 
 def test_settings_say_name_type_default_and_meaning() -> None:
     found = {s.name: s for s in settings_of(Method)}
-    assert (found["lr"].type, found["lr"].default, found["lr"].doc) == ("number > 0", 1e-3, "Learning rate of the optimiser.")
+    assert (found["lr"].type, found["lr"].default, found["lr"].doc) == (
+        "number > 0",
+        1e-3,
+        "Learning rate of the optimiser.",
+    )
     assert found["kind"].type == "dense | mlp"
     assert found["share"].type == "number >= 0 and < 1"
     assert found["cap"].type == "whole number | none"

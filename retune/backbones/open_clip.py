@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from PIL import Image
@@ -79,6 +82,13 @@ class OpenClip(Backbone):
         }
         return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
 
+    @cached_property
+    def parameters(self) -> int:
+        """Parameters of both towers, read off the file's header; a pickled checkpoint has to be loaded."""
+        if self.files.weights.suffix == ".safetensors":
+            return _count(self.files.weights)
+        return sum(p.numel() for p in self._model.parameters())
+
     def preprocess(self, image: Image.Image) -> torch.Tensor:
         """One picture, any size and mode, as float32 (3, S, S); the model itself is not loaded."""
         pixels: torch.Tensor = self._transform(image)
@@ -123,7 +133,9 @@ class OpenClip(Backbone):
                     PreprocessCfg(**settings), is_train=False
                 )
             except (AssertionError, KeyError, TypeError, ValueError) as error:
-                raise UserError(f"open_clip cannot use its preprocess_cfg ({error})", where=files.where) from error
+                raise UserError(
+                    f"open_clip cannot use its preprocess_cfg ({error})", where=files.where
+                ) from error
         return transform
 
     @cached_property
@@ -155,20 +167,24 @@ class OpenClip(Backbone):
                         files.architecture, load_weights=False, pretrained_text=False, text_cfg=text_cfg
                     )
             except Exception as error:
-                raise UserError(f"open_clip cannot build this model ({_short(error)})", where=files.where) from error
+                raise UserError(
+                    f"open_clip cannot build this model ({_short(error)})", where=files.where
+                ) from error
             try:
                 # weights_only: a pickle that would run code is refused.
                 open_clip.load_checkpoint(model, str(files.weights), strict=True, weights_only=True)
             except Exception as error:
                 raise UserError(
-                    f"does not fit its configuration or is damaged ({_short(error)})", where=str(files.weights)
+                    f"does not fit its configuration or is damaged ({_short(error)})",
+                    where=str(files.weights),
                 ) from error
         return model.to(device).eval().requires_grad_(False)
 
     @cached_property
     def _tokenizer(self) -> Callable[[list[str]], torch.Tensor]:
         text_cfg = self.files.model_cfg["text_cfg"]
-        settings = {**text_cfg.get("tokenizer_kwargs", {}), "context_length": text_cfg.get("context_length", 77)}
+        settings = dict(text_cfg.get("tokenizer_kwargs", {}))
+        settings["context_length"] = text_cfg.get("context_length", 77)
         with hushed():
             from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
 
@@ -189,20 +205,35 @@ class OpenClip(Backbone):
 
 
 _PLACES: Final = ("hf_model_name", "hf_tokenizer_name")
+_BUFFERS: Final = ("running_mean", "running_var", "num_batches_tracked", "position_ids", "attn_mask")
 
 
-class _no_remote_code:  # noqa: N801  (used like a function)
-    """Makes transformers refuse code that comes with a model, where it would otherwise ask on the terminal."""
+def _count(weights: Path) -> int:
+    """Parameters in a safetensors file: a length, then a JSON object of names and shapes, then data."""
+    try:
+        with weights.open("rb") as file:
+            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        return sum(
+            math.prod(tensor["shape"])
+            for name, tensor in header.items()
+            if name != "__metadata__" and not name.endswith(_BUFFERS)
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError("is not a safetensors file", where=str(weights)) from error
 
-    def __enter__(self) -> None:
-        from transformers import dynamic_module_utils
 
-        self._module: Any = dynamic_module_utils
-        self._before = dynamic_module_utils.TIME_OUT_REMOTE_CODE
-        self._module.TIME_OUT_REMOTE_CODE = 0
+@contextmanager
+def _no_remote_code() -> Iterator[None]:
+    """Let transformers refuse code that comes with a model, where it would otherwise ask on the terminal."""
+    from transformers import dynamic_module_utils as module
 
-    def __exit__(self, *_: object) -> None:
-        self._module.TIME_OUT_REMOTE_CODE = self._before
+    name = "TIME_OUT_REMOTE_CODE"
+    before = getattr(module, name, None)
+    setattr(module, name, 0)
+    try:
+        yield
+    finally:
+        setattr(module, name, before)
 
 
 def _short(error: Exception) -> str:

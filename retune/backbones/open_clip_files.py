@@ -181,9 +181,7 @@ def _with_parts(
                 parts[f"tokenizer/{name}"] = tokenizer / name
     if text_tower is not None:
         parts["text tower/config.json"] = text_tower / "config.json"
-    return ModelFiles(
-        where, architecture, model_cfg, preprocess_cfg, weights, tokenizer, text_tower, parts
-    )
+    return ModelFiles(where, architecture, model_cfg, preprocess_cfg, weights, tokenizer, text_tower, parts)
 
 
 def _read_config(path: Path) -> tuple[Json, Json]:

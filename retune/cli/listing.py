@@ -37,6 +37,8 @@ def list_(
         table.add_column("", no_wrap=True, min_width=19)
         table.add_column("")
         for row in rows:
-            table.add_row(row["name"], row["summary"] + ("" if row["origin"] == "retune" else f" ({row['origin']})"))
+            table.add_row(
+                row["name"], row["summary"] + ("" if row["origin"] == "retune" else f" ({row['origin']})")
+            )
         out.print(table)
         out.print()

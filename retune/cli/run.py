@@ -22,7 +22,9 @@ def run(
     seeds: Annotated[int | None, typer.Option(help="Run seeds 0 to N-1 and give mean and deviation.")] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="A setting: lr=1e-3, scenario.order=random, data.size=64."),
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="A setting: lr=1e-3, scenario.order=random, data.size=64."
+        ),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run  [default: one below runs/]")] = None,
     skip_bad_images: Annotated[

@@ -41,7 +41,15 @@ def print_card(found: dict[str, Any]) -> None:
     facts.add_column("", no_wrap=True, style="bold")
     facts.add_column("")
     for key, value in found.items():
-        if key not in ("name", "kind", "summary", "description", "settings", "prompts", "trainable_parameters"):
+        if key not in (
+            "name",
+            "kind",
+            "summary",
+            "description",
+            "settings",
+            "prompts",
+            "trainable_parameters",
+        ):
             text = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
             facts.add_row(key.replace("_", " "), Text(text or "-"))
     out.print(facts)

@@ -62,7 +62,11 @@ def print_seeds(finished: Sequence[tuple[Result, Path]]) -> None:
         values = [r.metrics[key].value for r in results]
         known = [v for v in values if v is not None]
         spread = number(stdev(known)) if len(known) > 1 else "-"
-        each = " ".join(map(number, values)) if len(values) <= 5 else f"{number(min(known))} to {number(max(known))}"
+        each = (
+            " ".join(map(number, values))
+            if len(values) <= 5
+            else f"{number(min(known))} to {number(max(known))}"
+        )
         table.add_row(name, number(mean(known)) if known else "-", spread, str(len(known)), each)
     out.print(table)
     out.print()
@@ -85,7 +89,12 @@ def _headline(out: Console, result: Result, seeds: int = 0) -> None:
         )
     )
     if result.strategy.sees_everything:
-        out.print(Text("Upper bound: it sees all images and all labels at once, as no continual method may.", "yellow"))
+        out.print(
+            Text(
+                "Upper bound: it sees all images and all labels at once, as no continual method may.",
+                "yellow",
+            )
+        )
     for reason, count in result.dataset.dropped.items():
         if count:
             out.print(Text(f"{count:,} images left out: {reason}", "yellow"))
@@ -153,7 +162,11 @@ def _metrics(out: Console, result: Result) -> None:
 
 def _costs(out: Console, result: Result) -> None:
     cost = result.cost
-    encoded = f"encoded {cost.images_encoded:,} images in {cost.encode_seconds:.0f} s" if cost.images_encoded else ""
+    encoded = (
+        f"encoded {cost.images_encoded:,} images in {cost.encode_seconds:.0f} s"
+        if cost.images_encoded
+        else ""
+    )
     out.print(
         f"Trained {cost.trainable_parameters:,} of {cost.total_parameters:,} parameters in {cost.fit_seconds:.1f} s; "
         f"{encoded or 'encoded no image anew'}; kept {cost.stored_images:,} past images."

@@ -1,0 +1,1 @@
+"""The table of radiographs, its readers, and the synthetic phantom."""

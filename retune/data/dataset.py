@@ -73,7 +73,9 @@ class Dataset:
     def __post_init__(self) -> None:
         n = len(self.image_id)
         if self.targets.shape != (n, len(self.labels)):
-            raise BadTable(f"label matrix is {self.targets.shape}, not {(n, len(self.labels))}", where=self.name)
+            raise BadTable(
+                f"label matrix is {self.targets.shape}, not {(n, len(self.labels))}", where=self.name
+            )
         for column, values in {"patient_id": self.patient_id, "split": self.split, **self.columns}.items():
             if len(values) != n:
                 raise BadTable(f"column {column} has {len(values)} rows, not {n}", where=self.name)
@@ -185,7 +187,7 @@ class Rows:
 
 
 def split_by_patient(
-    patients: Sequence[Any], *, valid: float = 0.1, test: float = 0.2, salt: str = "retune"
+    patients: Sequence[Any] | Array, *, valid: float = 0.1, test: float = 0.2, salt: str = "retune"
 ) -> Array:
     """Assign splits by a hash of the patient, stable when rows or patients are added.
 

@@ -97,6 +97,14 @@ def test_ages_with_units_as_in_the_first_release(tmp_path: Path) -> None:
     )
 
 
+def test_rows_of_the_same_labels_in_any_order(tmp_path: Path) -> None:
+    cells = ("Mass", "Hernia|Mass", "Mass", "No Finding", "Hernia|Mass", "Mass|Hernia")
+    rows = tuple(f"{k}.png,{cell},0,{k},50,F,PA,1,1,0.1,0.1" for k, cell in enumerate(cells))
+    data = NIH().read(tree(tmp_path, rows))
+    both = ["Mass", "Hernia"]
+    assert [labels_of(data, row) for row in range(6)] == [["Mass"], both, ["Mass"], [], both, both]
+
+
 def test_pictures_are_found_in_every_layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RETUNE_CACHE", str(tmp_path / "cache"))
     layouts = {
@@ -232,10 +240,11 @@ def test_missing_column(tmp_path: Path) -> None:
 def test_missing_root_and_table(tmp_path: Path) -> None:
     assert "--root DIR is needed" in failure(None, UserError)
     (tmp_path / "file").touch()
-    for root in (tmp_path, tmp_path / "nowhere", tmp_path / "file"):
-        message = failure(root, MissingFiles)
-        for name in (str(root), TABLE, "Data_Entry_2017.csv"):
-            assert name in message
+    told = {"": "no table here", "nowhere": "there is no such folder", "file": "is not a folder"}
+    for name, what in told.items():
+        message = failure(tmp_path / name, MissingFiles)
+        for part in (str(tmp_path / name), what, TABLE, "Data_Entry_2017.csv"):
+            assert part in message
 
 
 @pytest.mark.parametrize(

@@ -116,7 +116,7 @@ def test_broken_gzip(tmp_path: Path) -> None:
 
 
 def test_missing_file(tmp_path: Path) -> None:
-    assert "t.csv" in failure(tmp_path / "t.csv", kind=MissingFiles)
+    assert "there is no t.csv" in failure(tmp_path / "t.csv", kind=MissingFiles)
     assert str(tmp_path) in failure(tmp_path, kind=MissingFiles)
 
 

@@ -146,7 +146,9 @@ def test_label_order() -> None:
     assert counts == sorted(counts, reverse=True)
     shuffled = [e.observed for e in stream("class-incremental", order="random", steps=14).experiences]
     assert shuffled != [(c,) for c in range(14)]
-    assert [e.observed for e in stream("class-incremental", steps=14).experiences] == [(c,) for c in range(14)]
+    assert [e.observed for e in stream("class-incremental", steps=14).experiences] == [
+        (c,) for c in range(14)
+    ]
 
 
 def test_every_setting_is_documented() -> None:

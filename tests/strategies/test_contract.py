@@ -107,7 +107,9 @@ class TestEveryStrategy:
         strategy = made(name)
         together = scores_after(strategy, stream())
         features = pictures(30, seed=99).features
-        alone = torch.cat([strategy.score(Images(1, {"features": lambda i=i: features[i : i + 1]})) for i in range(30)])
+        alone = torch.cat(
+            [strategy.score(Images(1, {"features": lambda i=i: features[i : i + 1]})) for i in range(30)]
+        )
         torch.testing.assert_close(alone, together, rtol=1e-5, atol=1e-6)
 
     @pytest.mark.parametrize("n", [1, 2])
@@ -136,8 +138,13 @@ class TestEveryStrategy:
         parts = stream()
         before = [part.targets.clone() for part in parts]
         scores_after(made(name), parts)
-        assert all(torch.equal(a, p.targets) or torch.equal(torch.isnan(a), torch.isnan(p.targets)) for a, p in zip(before, parts, strict=True))
-        assert all(torch.equal(a.nan_to_num(2), p.targets.nan_to_num(2)) for a, p in zip(before, parts, strict=True))
+        assert all(
+            torch.equal(a, p.targets) or torch.equal(torch.isnan(a), torch.isnan(p.targets))
+            for a, p in zip(before, parts, strict=True)
+        )
+        assert all(
+            torch.equal(a.nan_to_num(2), p.targets.nan_to_num(2)) for a, p in zip(before, parts, strict=True)
+        )
 
     def test_says_what_it_is(self, name: str) -> None:
         strategy = made(name)

@@ -36,7 +36,9 @@ def identity(**settings: object) -> tuple[Strategy, Training]:
     context, experience = hand_worked()
     strategy = ReTune(adaptor="dense", placement="image", adaptors="shared", **settings)
     strategy.setup(context)
-    strategy.load_state_dict({"observed": [[0]], "0.image.weight": torch.eye(2), "0.image.bias": torch.zeros(2)})
+    strategy.load_state_dict(
+        {"observed": [[0]], "0.image.weight": torch.eye(2), "0.image.bias": torch.zeros(2)}
+    )
     return strategy, experience
 
 
@@ -68,7 +70,13 @@ def test_first_gradient_step(scoring: str) -> None:
 def test_per_step_adaptors_leave_earlier_labels_alone() -> None:
     generator = torch.Generator().manual_seed(3)
     index = torch.arange(2).repeat_interleave(4)
-    prompts = PromptEmbeddings(torch.randn(8, 6, generator=generator), index, torch.randn(8, 6, generator=generator), index, ("A", "B"))
+    prompts = PromptEmbeddings(
+        torch.randn(8, 6, generator=generator),
+        index,
+        torch.randn(8, 6, generator=generator),
+        index,
+        ("A", "B"),
+    )
     features = torch.randn(50, 6, generator=generator)
     images = Images(50, {"features": lambda: features})
     targets = (features[:, :2] > 0).float()
@@ -91,7 +99,9 @@ def test_per_step_adaptors_leave_earlier_labels_alone() -> None:
 def test_initial_weights_come_from_the_generator_alone() -> None:
     one, two = (adaptor("mlp", 8, generator=torch.Generator().manual_seed(1)) for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
-    weights = torch.cat([p.flatten() for p in adaptor("mlp", 64, generator=torch.Generator().manual_seed(2)).parameters()])
+    weights = torch.cat(
+        [p.flatten() for p in adaptor("mlp", 64, generator=torch.Generator().manual_seed(2)).parameters()]
+    )
     assert weights.abs().max() <= 64**-0.5
     assert weights.std() > 0.04
     assert count_parameters(adaptor("dense", 8)) == 72

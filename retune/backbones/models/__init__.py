@@ -1,0 +1,1 @@
+"""Backbones by name: one file is one model."""

@@ -1,0 +1,1 @@
+"""The packaged weights of phantom-clip, and the recipe that makes them."""

@@ -63,7 +63,7 @@ def make_pairs(seed: int, n_images: int, folder: Path, progress: Progress, *, wo
     table = exams(seed, n_images, PRETRAIN_SITES)
     texts = reports(table, np.arange(n_images))
     images = np.memmap(path, dtype=np.uint8, mode="r", shape=shape)
-    digest = hashlib.sha256(images)
+    digest = hashlib.sha256(images.data)
     digest.update("\n".join(texts).encode())
     return Pairs(images, texts, len(np.unique(table.patient)), digest.hexdigest())
 

@@ -57,7 +57,12 @@ def halved(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def model_card(
-    about: dict[str, Any], settings: dict[str, Any], pairs: Pairs, loss: float, seconds: float, parameters: int
+    about: dict[str, Any],
+    settings: dict[str, Any],
+    pairs: Pairs,
+    loss: float,
+    seconds: float,
+    parameters: int,
 ) -> str:
     """The model card, in Markdown.
 

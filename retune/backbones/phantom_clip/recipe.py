@@ -33,7 +33,7 @@ def config(vocabulary: int, tower: str) -> dict[str, Any]:
                 "timm_model_name": tower,
                 "timm_model_pretrained": False,
                 "timm_pool": "avg",
-                "timm_proj": "linear",
+                "timm_proj": "",
                 "image_size": 128,
             },
             "text_cfg": {
@@ -43,7 +43,7 @@ def config(vocabulary: int, tower: str) -> dict[str, Any]:
                 "hf_tokenizer_name": "phantom-clip",
                 "width": 128,
                 "heads": 4,
-                "layers": 3,
+                "layers": 2,
                 "pad_id": SPECIAL.index("[PAD]"),
                 "eos_id": SPECIAL.index("[EOS]"),
                 "pool_type": "eos",
@@ -126,7 +126,9 @@ def contrastive_loss(
         scale: Scalar, the inverse temperature.
         same: bool (B, B), where two captions are equal.
     """
-    logits = scale * functional.normalize(images.float(), dim=-1) @ functional.normalize(texts.float(), dim=-1).T
+    logits = (
+        scale * functional.normalize(images.float(), dim=-1) @ functional.normalize(texts.float(), dim=-1).T
+    )
     own = torch.eye(len(logits), dtype=torch.bool)
     logits = logits.masked_fill(same & ~own, -math.inf)
     target = torch.arange(len(logits))

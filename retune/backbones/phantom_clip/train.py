@@ -61,7 +61,9 @@ class Settings:
     tower: str = "fasternet_t0"
 
 
-def train(settings: Settings, pairs: Pairs, folder: Path, progress: Progress) -> tuple[Any, dict[str, Any], float]:
+def train(
+    settings: Settings, pairs: Pairs, folder: Path, progress: Progress
+) -> tuple[Any, dict[str, Any], float]:
     """Learn tokenizer and model.
 
     Args:
@@ -107,7 +109,7 @@ def train(settings: Settings, pairs: Pairs, folder: Path, progress: Progress) ->
             captions = encode_text(model, tokens)
         loss = contrastive_loss(images, captions, model.logit_scale.exp(), same)
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         with torch.no_grad():
@@ -120,7 +122,10 @@ def train(settings: Settings, pairs: Pairs, folder: Path, progress: Progress) ->
 def _optimiser(model: Any, settings: Settings) -> torch.optim.Optimizer:
     matrices = [p for p in model.parameters() if p.ndim > 1]
     rest = [p for p in model.parameters() if p.ndim <= 1]
-    groups = [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": rest, "weight_decay": 0.0}]
+    groups = [
+        {"params": matrices, "weight_decay": settings.weight_decay},
+        {"params": rest, "weight_decay": 0.0},
+    ]
     return torch.optim.AdamW(groups, lr=settings.lr, betas=(0.9, 0.98))
 
 

@@ -52,7 +52,7 @@ def shapes(batch: Batch) -> Shape:
     dome = 0.40 + breath + 0.025 * vary[:, 1]
     base = np.clip(0.43 + 0.026 * vary[:, 2] + 0.008 * old, 0.36, 0.485) + 0.025 * batch.ap
     grade = batch.severity
-    ratio = np.where(grade[:, 2] > 0, 0.505 + 0.13 * grade[:, 2] + 0.5 * (base - 0.43), base)
+    ratio = np.where(grade[:, 2] > 0, 0.485 + 0.135 * grade[:, 2] + 0.5 * (base - 0.43), base)
     wide = 0.135 + 0.012 * vary[:, 3] + 0.012 * batch.ap
     wide = wide + np.where(grade[:, 1] > 0, 0.035 + 0.10 * grade[:, 1], 0)
     raised = np.where(grade[:, 8] > 0, 0.02 + 0.15 * grade[:, 8], 0)

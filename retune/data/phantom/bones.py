@@ -86,7 +86,7 @@ def _broken(batch: Batch, chest: Chest, rows: Rows, y: F32,
     s = chest.u[rows] / chest.shape.half[rows]
     phase = (y[rows] - back[rows]) / _SPACING
     first = column(np.floor(2.2 + 5.0 * made[:, 0]))
-    count = np.floor(np.float32(2.0) + np.float32(3.4) * grade)
+    count = np.floor(np.float32(2.5) + np.float32(3.4) * grade)
     hit = left & (phase > first) & (phase < first + count)
     where = column(0.50 + 0.34 * made[:, 1])
     beyond = s - where - np.float32(0.05) * (np.floor(phase) % 2)
@@ -97,11 +97,13 @@ def _broken(batch: Batch, chest: Chest, rows: Rows, y: F32,
     near = np.abs(beyond)
     off = np.abs(phase - np.floor(phase) - np.float32(0.5))
     inside = ramp((np.float32(0.42) - off) * np.float32(12)) * hit
-    gap = ramp((np.float32(0.025) + np.float32(0.045) * grade - near) * np.float32(50)) * inside
+    gap = ramp((np.float32(0.035) + np.float32(0.045) * grade - near) * np.float32(50)) * inside
     callus = np.exp(-((near / np.float32(0.075)) ** 2)) * inside * column(0.4 + 0.6 * made[:, 3])
     fresh = column(made[:, 4] < 0.55)
-    bright = (np.float32(0.28) + np.float32(0.50) * grade) * (1 - np.float32(0.5) * fresh)
-    return y, (gap * fresh, callus * bright)
+    bright = (np.float32(0.45) + np.float32(0.60) * grade) * (1 - np.float32(0.4) * fresh)
+    # Blood under the pleura lies about the break, between the ribs too.
+    blood = np.exp(-((near / np.float32(0.13)) ** 2)) * hit * (np.float32(0.15) + np.float32(0.30) * grade)
+    return y, (gap * fresh, callus * bright + blood)
 
 
 def _spine(batch: Batch, chest: Chest) -> F32:

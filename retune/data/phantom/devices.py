@@ -44,7 +44,7 @@ def devices(batch: Batch, chest: Chest, strokes: Strokes, total: F32) -> None:
     has = kinds(batch, rows)
     draws = batch.person.only(rows)
     made = draws.uniform("devices", 24).astype(np.float32)
-    sight = (0.30 + 0.70 * batch.severity[rows, DEVICES]).astype(np.float32)
+    sight = (0.55 + 0.55 * batch.severity[rows, DEVICES]).astype(np.float32)
     _tube(rows, has[:, 0], made, sight, strokes)
     _line(rows, has[:, 1], made, sight, strokes)
     _pacemaker(chest, rows, has[:, 2], made, sight, strokes, total)

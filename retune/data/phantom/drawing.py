@@ -130,7 +130,7 @@ def _attenuation(group: Batch, body: Chest, fill: Filling, tree: Strokes, fine: 
     texture = enlarge(group.person.noise("texture", 40, 40), size)
     aerated = lung * fill.open
     aerated *= 1 + np.float32(0.035) * texture
-    aerated *= 1 + np.float32(0.10) * space.gas
+    aerated *= 1 + np.float32(0.17) * space.gas
     total = body.soft
     total -= aerated * (np.float32(2.0) * body.shape.thick)
     run = tree.draw(n, 0.0085)

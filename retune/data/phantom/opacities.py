@@ -109,8 +109,8 @@ def _edema(batch: Batch, x: F32, y: F32, patches: F32, coarse: F32, strokes: Str
     wings *= np.clip(1 + np.float32(0.45) * patches[rows], 0.2, 1.8)
     # One side is often the worse.
     lean = 1 + column(0.35 * (made[:, 2] - 0.5)) * np.sign(x[rows])
-    coarse[rows] *= 1 - np.clip(column(0.08 + 0.55 * grade) * wings * lean, 0, 0.9)
-    swell[rows] = column(1.1 + 0.6 * grade)
+    coarse[rows] *= 1 - np.clip(column(0.03 + 0.56 * grade) * wings * lean, 0, 0.9)
+    swell[rows] = column(1.02 + 0.6 * grade)
     _septal_lines(batch, rows, grade, strokes)
     return swell
 
@@ -130,7 +130,7 @@ def _septal_lines(batch: Batch, rows: Rows, grade: F32, strokes: Strokes) -> Non
     y = height[:, None] + np.where(far, 0.01, 0.10)[:, None].astype(np.float32) * (1 - t) * (
         draw[:, 3:] - 0.6
     )
-    strokes.add(rows[which], x, y.astype(np.float32), (0.0010 + 0.0030 * grade)[which][:, None])
+    strokes.add(rows[which], x, y.astype(np.float32), (0.0004 + 0.0034 * grade)[which][:, None])
 
 
 def _pneumonia(batch: Batch, x: F32, y: F32, patches: F32, coarse: F32) -> None:
@@ -199,7 +199,7 @@ def _consolidation(batch: Batch, chest: Chest, result: Filling) -> None:
         height = fissure + np.where(upper, -0.12, 0.13)
         q = _blob(out, chest.y[rows], (0.33 + 0.14 * made[:, 2], height), radius)
         part *= np.clip(q * np.float32(2.2), 0, 1)
-        dense = part * column(0.16 + 0.66 * grade)
+        dense = part * column(0.22 + 0.62 * grade)
         result.open[rows] *= 1 - dense
         np.maximum(result.dense[rows], dense, out=dense)
         result.dense[rows] = dense
@@ -225,5 +225,5 @@ def _lesions(batch: Batch, chest: Chest, result: Filling) -> None:
         dx = (chest.x[rows] - column(sign * wide)) / column(radius)
         dy = (chest.y[rows] - column(height)) / column(radius * (0.85 + 0.3 * made[:, 14]))
         ball = np.sqrt(np.clip(1 - dx * dx - dy * dy, 0, 1))
-        strength = (0.30 + 2.0 * radius + 0.30 * grade) * (many > k)
+        strength = (0.42 + 2.0 * radius + 0.40 * grade) * (many > k)
         result.extra[rows] += ball * column(strength) * ramp(chest.air[rows] * np.float32(3))

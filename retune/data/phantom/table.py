@@ -34,6 +34,16 @@ _SIDE_CHANCES: Final = {
     "Fracture": (0.48, 0.48),
 }
 
+# Least severity of findings that, milder still, nobody would have noticed; 0.05 for the rest.
+_MILDEST: Final = {
+    "Lung Lesion": 0.30,
+    "Consolidation": 0.12,
+    "Pneumothorax": 0.20,
+    "Pleural Other": 0.25,
+    "Fracture": 0.40,
+    "Support Devices": 0.20,
+}
+
 _PATIENT_SHARE: Final = 0.7
 """Share of a latent normal's variance that one patient's images have in common."""
 
@@ -120,7 +130,8 @@ def exams(seed: int, n_images: int, sites: Sequence[str], *, label_noise: float 
     labels, device_latent = _labels(of_patient, of_image, site)
     present = labels > 0
     grade = ndtr(0.8 * of_patient.normal("severity", 14) + 0.6 * of_image.normal("severity", 14))
-    severity = np.where(present, 0.05 + 0.95 * grade, 0.0).astype(np.float32)
+    mildest = np.array([_MILDEST.get(name, 0.05) for name in CHEXPERT])
+    severity = np.where(present, mildest + (1 - mildest) * grade, 0.0).astype(np.float32)
     severity[:, 0] = 0.0
     side, zone = _sides(of_patient, present), of_patient.between("zone", 0.0, 1.0, 14)
     _inherit_opacity(labels, severity, side, zone)

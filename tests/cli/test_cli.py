@@ -1,0 +1,160 @@
+"""The command line as a user types it."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import retune
+from retune.cli.main import main
+
+SMALL = ["--set", "data.images=300", "--set", "data.size=64", "--replicates", "50"]
+
+
+def call(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    code = main(list(arguments))
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(capsys, "--version") == (0, f"retune {retune.__version__}\n", "")
+
+
+def test_python_m_retune_is_the_same_command() -> None:
+    done = subprocess.run([sys.executable, "-m", "retune", "--version"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, f"retune {retune.__version__}\n")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["list"], ["run", "--help"]])
+def test_help_and_list_do_not_import_torch(arguments: list[str]) -> None:
+    code = (
+        "import sys\nfrom retune.cli.main import main\n"
+        f"main({arguments!r})\n"
+        "sys.exit(any(m in sys.modules for m in ('torch', 'open_clip', 'transformers', 'pandas', 'sklearn')))\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+
+
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = call(capsys, "--help")
+    assert code == 0
+    assert all(re.search(rf"\b{name}\b", out) for name in ("run", "list", "show"))
+
+
+def test_list_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = call(capsys, "list", "--json")
+    found = json.loads(out)
+    assert code == 0
+    assert set(found) == {"datasets", "backbones", "scenarios", "strategies", "prompts"}
+    assert {"re-tune", "zero-shot"} <= {row["name"] for row in found["strategies"]}
+    assert all(row["summary"] for rows in found.values() for row in rows)
+
+
+def test_list_one_kind(capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = call(capsys, "list", "scenarios")
+    assert "class-incremental" in out
+    assert "re-tune" not in out
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "words"),
+    [
+        ("strategy", "re-tune", ["2410.17827", "mlp, double", "131,840", "batch_size"]),
+        ("scenario", "class-incremental", ["scenario.", "order", "steps"]),
+        ("dataset", "nih", ["Wang et al.", "Hernia"]),
+        ("dataset", "phantom", ["synthetic", "label_noise"]),
+        ("backbone", "phantom-clip", ["Apache", "128"]),
+        ("backbone", "biomedclip", ["MIT", "512"]),
+        ("prompts", "language-model", ["Cardiomegaly", "10"]),
+    ],
+)
+def test_show(capsys: pytest.CaptureFixture[str], kind: str, name: str, words: list[str]) -> None:
+    code, out, err = call(capsys, "show", kind, name)
+    assert (code, err) == (0, "")
+    assert all(word in out for word in words), out
+    code, out, _ = call(capsys, "show", kind, name, "--json")
+    assert json.loads(out)["name"] == name
+
+
+def test_run_prints_a_table_and_says_where_it_went(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.chdir(tmp_path)
+    code, out, _ = call(capsys, "run", "--scenario", "class-incremental", *SMALL)
+    assert code == 0
+    (written,) = tmp_path.glob("runs/class-incremental/re-tune-phantom-seed0-*/result.json")
+    assert str(written.relative_to(tmp_path)) in out
+    assert "synthetic" in out
+    rows = re.findall(r"^(zero-shot|after \d|learnt in)", out, flags=re.MULTILINE)
+    assert rows == ["learnt in", "zero-shot", *(f"after {i}" for i in range(1, 6))]
+    for words in ("final AUC", "average AUC", "forgetting", "95 % interval", "Pleural Effusion", "Next"):
+        assert words in out
+    assert max(map(len, out.replace(str(written.relative_to(tmp_path)), "").splitlines())) <= 100
+    # The same command again shows the same and computes nothing.
+    assert call(capsys, "run", "--scenario", "class-incremental", *SMALL)[1] == out
+
+
+def test_run_as_json_is_the_result_file(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    out_folder = tmp_path / "out"
+    code, out, _ = call(capsys, "run", *SMALL, "--out", str(out_folder), "--json", "--steps", "3")
+    assert code == 0
+    assert json.loads(out) == json.loads((out_folder / "result.json").read_text())
+    assert len(json.loads(out)["auc_matrix"]) == 4
+
+
+def test_seeds_give_mean_and_deviation(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    arguments = ["run", *SMALL, "--seeds", "3", "--out", str(tmp_path), "--strategy", "linear-probe"]
+    code, out, _ = call(capsys, *arguments)
+    assert code == 0
+    assert "3 seeds" in out
+    values = [retune.Result.read(tmp_path / f"seed-{k}").metrics["final_auc"].value for k in range(3)]
+    mean = sum(v for v in values if v is not None) / 3
+    assert re.search(rf"final AUC +{f'{mean:.3f}'.lstrip('0')} ", out)
+    code, out, _ = call(capsys, *arguments, "--json")
+    assert [r["run"]["seed"] for r in json.loads(out)] == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["run", "--scenario", "clas-incremental"], "did you mean class-incremental"),
+        (["run", "--set", "lr"], "key=value"),
+        (["run", "--set", "lr=x"], "setting lr"),
+        (["run", "--steps", "15"], "at most 14"),
+        (["run", "--steps", "many"], "--steps"),
+        (["run", "--seed", "1", "--seeds", "2"], "exclude"),
+        (["run", "--seeds", "0"], "--seeds"),
+        (["run", "--frobnicate"], "--frobnicate"),
+        (["run", "--data", "nih"], "--root DIR is needed"),
+        (["run", "--data", "nih", "--root", "/no/such/folder"], "/no/such/folder"),
+        (["run", "--strategy", "./nothing.py"], "there is no file"),
+        (["run", "--prompts", "nothing.jsonl"], "nothing.jsonl"),
+        (["run", "--backbone", "local-dir:/no/such/model"], "/no/such/model"),
+        (["show", "strategy", "re-tunes"], "did you mean re-tune"),
+        (["show", "thing", "x"], "unknown kind 'thing'"),
+        (["list", "things"], "things"),
+        (["fly"], "fly"),
+    ],
+)
+def test_bad_input_is_one_line_on_stderr_and_exit_code_2(
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    words: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, out, err = call(capsys, *arguments)
+    assert code == 2
+    assert out == ""
+    assert err.count("\n") == 1
+    assert err.startswith("error: ")
+    assert words in err
+    assert list(tmp_path.iterdir()) == []
