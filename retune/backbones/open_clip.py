@@ -123,14 +123,14 @@ class OpenClip(Backbone):
     @cached_property
     def _transform(self) -> Callable[[Image.Image], torch.Tensor]:
         with hushed():
-            from open_clip.transform import PreprocessCfg, image_transform_v2, merge_preprocess_dict
+            import open_clip.transform as transforms
 
             files = self.files
-            settings = merge_preprocess_dict(PreprocessCfg(), files.preprocess_cfg)
+            settings = transforms.merge_preprocess_dict(transforms.PreprocessCfg(), files.preprocess_cfg)
             settings["size"] = files.model_cfg["vision_cfg"].get("image_size", 224)
             try:
-                transform: Callable[[Image.Image], torch.Tensor] = image_transform_v2(
-                    PreprocessCfg(**settings), is_train=False
+                transform: Callable[[Image.Image], torch.Tensor] = transforms.image_transform_v2(
+                    transforms.PreprocessCfg(**settings), is_train=False
                 )
             except (AssertionError, KeyError, TypeError, ValueError) as error:
                 raise UserError(
@@ -186,16 +186,16 @@ class OpenClip(Backbone):
         settings = dict(text_cfg.get("tokenizer_kwargs", {}))
         settings["context_length"] = text_cfg.get("context_length", 77)
         with hushed():
-            from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
+            import open_clip.tokenizer as tokenizers
 
             tokenizer: Callable[[list[str]], torch.Tensor]
             try:
                 if self.files.tokenizer is None:
-                    tokenizer = SimpleTokenizer(**settings)
+                    tokenizer = tokenizers.SimpleTokenizer(**settings)
                 else:
                     # Last, so that no configuration can allow it.
                     settings |= {"tokenizer_mode": text_cfg.get("tokenizer_mode"), "trust_remote_code": False}
-                    tokenizer = HFTokenizer(str(self.files.tokenizer), **settings)
+                    tokenizer = tokenizers.HFTokenizer(str(self.files.tokenizer), **settings)
             except Exception as error:
                 raise UserError(
                     f"its tokenizer cannot be loaded ({_short(error)})",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -231,34 +231,54 @@ def _text_tower_on_hub(repository: str) -> Path:
 
 
 def _tokenizer_on_hub(repository: str) -> Path:
-    found = from_hub(repository, ("tokenizer.json", *_VOCABULARIES))
-    wanted: Iterable[str] = _TOKENIZER_SETTINGS
-    if found.name != "tokenizer.json":
-        wanted = (*wanted, *_VOCABULARIES)
-    for name in wanted:
-        from_hub(repository, (name,), needed=False)
-    return found.parent
+    vocabularies = ("tokenizer.json", *_VOCABULARIES)
+    cached = _cached(repository, vocabularies)
+    if cached is not None:
+        return cached.parent
+    # The vocabulary last: once it is there, so is the rest, and the hub is not asked again.
+    for name in _TOKENIZER_SETTINGS:
+        _fetched(repository, (name,))
+    if _fetched(repository, ("tokenizer.json",)) is None:
+        for name in reversed(_VOCABULARIES):
+            _fetched(repository, (name,))
+    return from_hub(repository, vocabularies).parent
 
 
-def from_hub(repository: str, names: Sequence[str], *, needed: bool = True) -> Path:
+def _cached(repository: str, names: Sequence[str]) -> Path | None:
+    from huggingface_hub import try_to_load_from_cache
+
+    for name in names:
+        found = try_to_load_from_cache(repository, name)
+        if isinstance(found, str):
+            return Path(found)
+    return None
+
+
+def from_hub(repository: str, names: Sequence[str]) -> Path:
     """The first of some files of a model on the Hugging Face hub, from the local cache if it is there.
 
     Args:
         repository: ``ORG/REPO``.
         names: File names, the most wanted first.
-        needed: Whether it is a mistake if there is none; if not, the name of a missing file is returned.
 
     Raises:
-        MissingFiles: If a needed file is neither in the cache nor to be had.
+        MissingFiles: If there is none, or the hub cannot be asked.
+        UserError: If the repository's name is malformed.
     """
-    from huggingface_hub import errors, hf_hub_download, try_to_load_from_cache
+    found = _fetched(repository, names)
+    if found is None:
+        raise MissingFiles(f"has no {' or '.join(names)}", where=f"hf-hub:{repository}")
+    return found
+
+
+def _fetched(repository: str, names: Sequence[str]) -> Path | None:
+    from huggingface_hub import errors, hf_hub_download
 
     where = f"hf-hub:{repository}"
     try:
-        for name in names:
-            cached = try_to_load_from_cache(repository, name)
-            if isinstance(cached, str):
-                return Path(cached)
+        cached = _cached(repository, names)
+        if cached is not None:
+            return cached
         for name in names:
             try:
                 with hushed():
@@ -274,11 +294,8 @@ def from_hub(repository: str, names: Sequence[str], *, needed: bool = True) -> P
             fix="check the name, and for a gated model accept its terms and run 'hf auth login'",
         ) from error
     except OSError as error:
-        if needed:
-            raise _unreachable(where, repository, names) from error
-    if needed:
-        raise MissingFiles(f"has no {' or '.join(names)}", where=where)
-    return Path(names[0])
+        raise _unreachable(where, repository, names) from error
+    return None
 
 
 def _unreachable(where: str, repository: str, names: Sequence[str]) -> MissingFiles:

@@ -19,11 +19,14 @@ def console() -> Console:
     return plain if plain.is_terminal or "COLUMNS" in plain._environ else Console(highlight=False, width=100)
 
 
-def plain_table(title: str | None = None) -> Table:
-    """A table without lines, one space between columns."""
-    return Table(
-        title=title, title_justify="left", title_style="bold", box=None, padding=(0, 0, 0, 1), pad_edge=False
-    )
+def plain_table(*, heads: bool = True, gap: int = 2) -> Table:
+    """A table without lines.
+
+    Args:
+        heads: Whether columns have heads.
+        gap: Spaces between columns.
+    """
+    return Table(box=None, padding=(0, 0, 0, gap), pad_edge=False, show_header=heads, header_style="bold")
 
 
 def print_json(document: Any) -> None:

@@ -23,6 +23,8 @@ def list_(
     json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """List data sets, backbones, scenarios, strategies and prompt banks."""
+    from rich.text import Text
+
     from retune.cards import listing
     from retune.cli.console import console, plain_table, print_json
 
@@ -33,8 +35,9 @@ def list_(
         return
     out = console()
     for name, rows in found.items():
-        table = plain_table(name)
-        table.add_column("", no_wrap=True, min_width=19)
+        out.print(Text(name, "bold"))
+        table = plain_table(heads=False)
+        table.add_column("", no_wrap=True, min_width=17)
         table.add_column("")
         for row in rows:
             table.add_row(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any
 
 import typer
@@ -32,12 +33,12 @@ def print_card(found: dict[str, Any]) -> None:
 
     out = console()
     out.print(Text(found["name"], "bold"))
-    out.print(Text(found["summary"]))
+    out.print(Text(unwrapped(found["summary"])))
     if found.get("description") and found["description"] not in found["summary"]:
         out.print()
-        out.print(Text(found["description"]))
+        out.print(Text(unwrapped(found["description"])))
     out.print()
-    facts = plain_table()
+    facts = plain_table(heads=False)
     facts.add_column("", no_wrap=True, style="bold")
     facts.add_column("")
     for key, value in found.items():
@@ -55,10 +56,13 @@ def print_card(found: dict[str, Any]) -> None:
     out.print(facts)
     if found.get("settings"):
         out.print()
+        prefix = {"datasets": "data.", "scenarios": "scenario."}.get(found["kind"], "")
+        out.print(Text(f"Settings, for --set {prefix}NAME=VALUE", "bold"))
         out.print(_settings(found))
     if found.get("trainable_parameters"):
         out.print()
-        counts = plain_table(f"Trainable parameters at d = {found['dim']}, {found['n_labels']} labels")
+        out.print(Text(f"Trainable parameters at d = {found['dim']}, {found['n_labels']} labels", "bold"))
+        counts = plain_table(heads=False)
         counts.add_column("", no_wrap=True)
         counts.add_column("", justify="right")
         for variant, count in found["trainable_parameters"].items():
@@ -74,13 +78,17 @@ def print_card(found: dict[str, Any]) -> None:
         out.print(table)
 
 
+def unwrapped(doc: str) -> str:
+    """A docstring with its paragraphs on one line each; indented lines, such as formulas, stay."""
+    return re.sub(r"(?<=\S)\n(?=[^\s])", " ", doc)
+
+
 def _settings(found: dict[str, Any]) -> Any:
     from rich.text import Text
 
     from retune.cli.console import plain_table
 
-    prefix = {"datasets": "data.", "scenarios": "scenario."}.get(found["kind"], "")
-    table = plain_table(f"Settings, for --set {prefix}NAME=VALUE")
+    table = plain_table()
     for column in ("name", "default", "type", "meaning"):
         table.add_column(column, overflow="fold")
     for setting in found["settings"]:

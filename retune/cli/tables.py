@@ -110,10 +110,10 @@ def _matrix(out: Console, result: Result) -> None:
     matrix = result.array("auc_matrix")
     per_block = max((out.width - 9) // 5, 1)
     order = sorted(range(len(heads)), key=lambda c: (result.first[c] or len(matrix), c))
+    out.print(Text(f"AUC on {result.dataset.n_test:,} test images: labels across, time down", "bold"))
     for start in range(0, len(order), per_block):
         columns = order[start : start + per_block]
-        title = f"AUC on {result.dataset.n_test:,} test images, by label (columns) and time (rows)"
-        table = plain_table(title if start == 0 else None)
+        table = plain_table(gap=1)
         table.add_column("", no_wrap=True, min_width=9)
         for c in columns:
             table.add_column(heads[c], justify="right", no_wrap=True, min_width=4)

@@ -21,7 +21,7 @@ class PhantomClip(OpenClip):
         return BackboneCard(
             source="packaged with retune; recipe in retune/backbones/phantom_clip/train.py",
             licence="Apache-2.0",
-            pretraining_data=("phantom (synthetic radiographs and reports, sites of its own)",),
+            pretraining_data=("phantom (synthetic; other patients and seeds, sites A, B, E, F)",),
             image_size=self._image_size,
             dim=int(self.files.model_cfg["embed_dim"]),
         )

@@ -79,18 +79,3 @@ def _fill(path: Path, seed: int, n_images: int, start: int, stop: int) -> int:
 def sentences(report: str) -> list[str]:
     """A report's sentences, with their full stops."""
     return re.split(r"(?<=\.)\s+", report.strip())
-
-
-def excerpt(parts: Sequence[str], random: np.random.Generator) -> str:
-    """A report as it is shown once: whole half of the time, else some of its sentences in any order.
-
-    Prompts are single sentences: a text tower that only ever saw whole reports would not know them.
-
-    Args:
-        parts: The report's sentences.
-        random: Source of chance.
-    """
-    if random.random() < 0.5:
-        return " ".join(parts)
-    count = int(random.integers(1, len(parts) + 1))
-    return " ".join(parts[i] for i in random.permutation(len(parts))[:count])

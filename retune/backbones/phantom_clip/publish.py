@@ -89,32 +89,31 @@ it for clinical work.**
 
 | | |
 |---|---|
-| image tower | timm `{vision["timm_model_name"]}`, {vision["image_size"]} px, average pooling, linear projection |
-| text tower | open_clip transformer, width {text["width"]}, {text["layers"]} layers, {text["context_length"]} tokens, \
-vocabulary {text["vocab_size"]} |
+| image tower | timm `{vision["timm_model_name"]}`, {vision["timm_pool"]} pooling, at {vision["image_size"]} px |
+| text tower | open_clip transformer, width {text["width"]}, {text["layers"]} layers |
+| text length | {text["context_length"]} tokens of a vocabulary of {text["vocab_size"]:,} |
 | joint space | {about["model_cfg"]["embed_dim"]} dimensions |
-| parameters | {parameters:,}; matrices stored in float16 |
+| parameters | {parameters:,}; matrices are stored in float16 |
 | licence | Apache-2.0 |
 
 ## Training data
 
-{len(pairs.texts):,} image-report pairs of {pairs.patients:,} synthetic patients, drawn by retune's phantom generator, \
-version {GENERATOR_VERSION},
-with seed {settings["seed"]} at sites {", ".join(PRETRAIN_SITES)}. The benchmark draws its patients with other seeds, so \
-that none of them was seen.
-Only images and report texts were used: no label table. SHA-256 over images and texts:
+{len(pairs.texts):,} image-report pairs of {pairs.patients:,} synthetic patients, drawn by version
+{GENERATOR_VERSION} of retune's phantom generator with seed {settings["seed"]:,} at sites
+{", ".join(PRETRAIN_SITES)}. The benchmark draws its patients with other seeds: none of them was seen.
+Images and report texts alone were used, no labels. SHA-256 over images and texts:
 `{pairs.digest}`
 
 ## Training
 
-Symmetric InfoNCE with a learnt temperature, equal captions in a batch excluded from the negatives; half of the
-captions are whole reports, the rest some of their sentences. Images are moved, turned, zoomed and changed in
-brightness and contrast a little, never mirrored. AdamW, cosine schedule, bfloat16 autocast. The tokenizer is a
-WordPiece vocabulary of the same reports.
+Symmetric InfoNCE with a learnt temperature between the images of a batch and the distinct sentences of their
+reports; a sentence that stands in several reports is a positive of each. Images are moved, turned, zoomed and changed
+in brightness and contrast a little, never mirrored. AdamW, cosine schedule, bfloat16 autocast. The tokenizer
+is a WordPiece vocabulary of the same reports.
 
-{settings["steps"]:,} steps of {settings["batch"]} pairs; mean loss of the last 100 steps {loss:.3f}. It took \
-{seconds / 60:.0f} minutes in all on {settings["threads"]} threads ({platform.machine()}),
-with {packages}.
+{settings["steps"]:,} steps of {settings["batch"]} pairs; mean loss of the last 100 steps {loss:.3f}.
+It took {seconds / 60:.0f} minutes in all on {settings["threads"]} threads ({platform.machine()}), with
+{packages}.
 
     python -m retune.backbones.phantom_clip.train --out DIR {flags}
 

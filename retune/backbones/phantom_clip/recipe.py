@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import string
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,7 +34,7 @@ def config(vocabulary: int, tower: str) -> dict[str, Any]:
             "vision_cfg": {
                 "timm_model_name": tower,
                 "timm_model_pretrained": False,
-                "timm_pool": "avg",
+                "timm_pool": "avgmax",
                 "timm_proj": "",
                 "image_size": 128,
             },
@@ -59,7 +61,7 @@ def config(vocabulary: int, tower: str) -> dict[str, Any]:
 
 
 def train_tokenizer(texts: Sequence[str], folder: Path) -> int:
-    """Learn a lower-case WordPiece vocabulary and save it as ``AutoTokenizer`` reads it.
+    """Make a lower-case WordPiece tokenizer of some texts and save it as ``AutoTokenizer`` reads it.
 
     Args:
         texts: The reports.
@@ -68,23 +70,18 @@ def train_tokenizer(texts: Sequence[str], folder: Path) -> int:
     Returns:
         The size of the vocabulary.
     """
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
-    core = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    core.normalizer = normalizers.BertNormalizer(lowercase=True)
-    core.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    trainer = trainers.WordPieceTrainer(
-        vocab_size=VOCABULARY,
-        special_tokens=list(SPECIAL),
-        # Every letter, so that words the reports lack can still be spelt.
-        initial_alphabet=list("abcdefghijklmnopqrstuvwxyz0123456789.,;:-()/'%"),
-        show_progress=False,
+    normalizer, splitter = normalizers.BertNormalizer(lowercase=True), pre_tokenizers.BertPreTokenizer()
+    counts = Counter(
+        word for text in texts for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(text))
     )
-    core.train_from_iterator(texts, trainer)
-    bos, eos = SPECIAL.index("[BOS]"), SPECIAL.index("[EOS]")
+    pieces = vocabulary(counts)
+    core = Tokenizer(models.WordPiece({piece: i for i, piece in enumerate(pieces)}, unk_token="[UNK]"))
+    core.normalizer, core.pre_tokenizer = normalizer, splitter
     core.post_processor = processors.TemplateProcessing(
-        single="[BOS] $A [EOS]", special_tokens=[("[BOS]", bos), ("[EOS]", eos)]
+        single="[BOS] $A [EOS]", special_tokens=[(name, SPECIAL.index(name)) for name in ("[BOS]", "[EOS]")]
     )
     PreTrainedTokenizerFast(
         tokenizer_object=core,
@@ -94,7 +91,25 @@ def train_tokenizer(texts: Sequence[str], folder: Path) -> int:
         eos_token="[EOS]",
         model_max_length=CONTEXT,
     ).save_pretrained(folder)
-    return int(core.get_vocab_size())
+    return len(pieces)
+
+
+def vocabulary(counts: Mapping[str, int]) -> list[str]:
+    """Words by frequency, the endings that turn one into another, and every letter to spell the rest.
+
+    The trainer of the tokenizers library is not used: it breaks ties differently from run to run.
+
+    Args:
+        counts: How often each word occurs.
+
+    Returns:
+        At most ``VOCABULARY`` pieces, the special tokens first.
+    """
+    letters = string.ascii_lowercase + string.digits
+    words = sorted((word for word in counts if counts[word] > 1), key=lambda word: (-counts[word], word))
+    endings = {f"##{word[k:]}" for word in words for k in range(4, len(word)) if word[:k] in counts}
+    pieces = [*SPECIAL, *letters, *string.punctuation, *(f"##{letter}" for letter in letters)]
+    return list(dict.fromkeys([*pieces, *sorted(endings), *words]))[:VOCABULARY]
 
 
 def encode_text(model: Any, tokens: torch.Tensor) -> torch.Tensor:
@@ -116,23 +131,23 @@ def encode_text(model: Any, tokens: torch.Tensor) -> torch.Tensor:
 
 
 def contrastive_loss(
-    images: torch.Tensor, texts: torch.Tensor, scale: torch.Tensor, same: torch.Tensor
+    images: torch.Tensor, texts: torch.Tensor, scale: torch.Tensor, pairs: torch.Tensor
 ) -> torch.Tensor:
-    """Symmetric InfoNCE (Radford et al., 2021) in which equal captions are not each other's negatives.
+    """Symmetric InfoNCE (Radford et al., 2021) between images and sentences, with several positives each.
 
     Args:
         images: float (B, d).
-        texts: float (B, d).
+        texts: float (M, d), one row for each distinct sentence of the batch.
         scale: Scalar, the inverse temperature.
-        same: bool (B, B), where two captions are equal.
+        pairs: bool (B, M), which sentences stand in which image's report; no empty row or column.
     """
-    logits = (
-        scale * functional.normalize(images.float(), dim=-1) @ functional.normalize(texts.float(), dim=-1).T
-    )
-    own = torch.eye(len(logits), dtype=torch.bool)
-    logits = logits.masked_fill(same & ~own, -math.inf)
-    target = torch.arange(len(logits))
-    return (functional.cross_entropy(logits, target) + functional.cross_entropy(logits.T, target)) / 2
+    images = functional.normalize(images.float(), dim=-1)
+    texts = functional.normalize(texts.float(), dim=-1)
+    logits = scale * images @ texts.T
+    weight = pairs.float()
+    of_image = weight / weight.sum(dim=1, keepdim=True) * logits.log_softmax(dim=1)
+    of_text = weight / weight.sum(dim=0, keepdim=True) * logits.log_softmax(dim=0)
+    return -(of_image.sum(dim=1).mean() + of_text.sum(dim=0).mean()) / 2
 
 
 def augment(images: torch.Tensor, random: np.random.Generator) -> torch.Tensor:

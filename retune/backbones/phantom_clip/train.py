@@ -20,7 +20,7 @@ import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from retune.backbones.hushed import hushed
-from retune.backbones.phantom_clip.pairs import Pairs, excerpt, make_pairs, sentences
+from retune.backbones.phantom_clip.pairs import Pairs, make_pairs, sentences
 from retune.backbones.phantom_clip.publish import publish
 from retune.backbones.phantom_clip.recipe import (
     CONTEXT,
@@ -50,10 +50,10 @@ class Settings:
     """
 
     images: int = 40_000
-    steps: int = 2_000
-    batch: int = 256
-    lr: float = 1e-3
-    warmup: int = 100
+    steps: int = 3_600
+    batch: int = 128
+    lr: float = 1.5e-3
+    warmup: int = 200
     weight_decay: float = 0.05
     seed: int = 1_000_003
     init_seed: int = 0
@@ -87,7 +87,12 @@ def train(
 
         model = CLIP(**about["model_cfg"]).to(memory_format=torch.channels_last).train()
     optimiser = _optimiser(model, settings)
-    parts = [sentences(text) for text in pairs.texts]
+    numbers: dict[str, int] = {}
+    parts = [[numbers.setdefault(s, len(numbers)) for s in sentences(text)] for text in pairs.texts]
+    tokens = tokenizer(
+        list(numbers), padding=True, truncation=True, max_length=CONTEXT, return_tensors="pt"
+    ).input_ids
+    lengths = (tokens != tokenizer.pad_token_id).sum(dim=1)
     task = progress.add_task("training", total=settings.steps, loss="")
     losses: deque[float] = deque(maxlen=100)
     order: list[int] = []
@@ -95,19 +100,17 @@ def train(
         if len(order) < settings.batch:
             order = random.permutation(len(parts)).tolist()
         rows, order = np.sort(order[: settings.batch]), order[settings.batch :]
-        texts = [excerpt(parts[row], random) for row in rows]
+        said = np.unique(np.concatenate([parts[row] for row in rows]))
+        together = torch.zeros(len(rows), len(said), dtype=torch.bool)
+        for i, row in enumerate(rows):
+            together[i, np.searchsorted(said, parts[row])] = True
         pixels = augment(torch.from_numpy(pairs.images[rows]), random)
-        tokens = tokenizer(
-            texts, padding=True, truncation=True, max_length=CONTEXT, return_tensors="pt"
-        ).input_ids
-        _, kinds = np.unique(texts, return_inverse=True)
-        same = torch.from_numpy(kinds[:, None] == kinds[None, :])
         for group in optimiser.param_groups:
             group["lr"] = settings.lr * _schedule(step, settings)
         with torch.autocast("cpu", torch.bfloat16):
             images = model.visual(pixels.contiguous(memory_format=torch.channels_last))
-            captions = encode_text(model, tokens)
-        loss = contrastive_loss(images, captions, model.logit_scale.exp(), same)
+            captions = encode_text(model, tokens[said, : int(lengths[said].max())])
+        loss = contrastive_loss(images, captions, model.logit_scale.exp(), together)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

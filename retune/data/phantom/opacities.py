@@ -225,5 +225,5 @@ def _lesions(batch: Batch, chest: Chest, result: Filling) -> None:
         dx = (chest.x[rows] - column(sign * wide)) / column(radius)
         dy = (chest.y[rows] - column(height)) / column(radius * (0.85 + 0.3 * made[:, 14]))
         ball = np.sqrt(np.clip(1 - dx * dx - dy * dy, 0, 1))
-        strength = (0.42 + 2.0 * radius + 0.40 * grade) * (many > k)
+        strength = (0.55 + 2.0 * radius + 0.40 * grade) * (many > k)
         result.extra[rows] += ball * column(strength) * ramp(chest.air[rows] * np.float32(3))

@@ -42,13 +42,13 @@ def _pneumothorax(batch: Batch, chest: Chest, result: Pleura) -> None:
         grade = column(batch.severity[rows, PNEUMOTHORAX])
         made = batch.person.only(rows).uniform(f"gas{sign[0]}", 3).astype(np.float32)
         high = np.clip((np.float32(0.35) - chest.y[rows]) / np.float32(1.0), 0, 1.2)
-        depth = (np.float32(0.06) + np.float32(0.34) * grade) * (column(0.15 + 0.25 * made[:, 0]) + high)
+        depth = (np.float32(0.09) + np.float32(0.34) * grade) * (column(0.15 + 0.25 * made[:, 0]) + high)
         depth += np.float32(0.012) * np.sin(chest.y[rows] * np.float32(9) + column(6 * made[:, 1]))
         beyond = depth - (chest.outer[rows] - chest.u[rows])
         here = chest.left[rows] == (1 if sign[0] > 0 else 0)
         inside = (chest.air[rows] > 0.05) & here
         result.gas[rows] += ramp(np.float32(50) * beyond) * inside
-        result.line[rows] += np.exp(-((beyond / np.float32(0.010)) ** 2)) * inside * (0.24 + 0.20 * grade)
+        result.line[rows] += np.exp(-((beyond / np.float32(0.010)) ** 2)) * inside * (0.38 + 0.24 * grade)
 
 
 def _effusion(batch: Batch, chest: Chest, fill: Filling) -> None:
@@ -80,7 +80,7 @@ def _scars(batch: Batch, chest: Chest, fill: Filling) -> None:
         wavy: F32 = np.float32(1) + np.float32(0.30) * np.sin(
             y * column(5 + 6 * made[:, 0]) + column(6 * made[:, 1])
         )
-        thick = (np.float32(0.036) + np.float32(0.075) * grade) * wavy
+        thick = (np.float32(0.045) + np.float32(0.075) * grade) * wavy
         middle = column(-0.15 + 0.35 * made[:, 2])
         reach = np.exp(-(((y - middle) / column(0.22 + 0.20 * made[:, 3])) ** 4))
         peel = ramp(np.float32(40) * (thick * reach - gap)) * here

@@ -38,10 +38,10 @@ _SIDE_CHANCES: Final = {
 _MILDEST: Final = {
     "Lung Lesion": 0.30,
     "Consolidation": 0.12,
-    "Pneumothorax": 0.20,
-    "Pleural Other": 0.25,
+    "Pneumothorax": 0.30,
+    "Pleural Other": 0.35,
     "Fracture": 0.40,
-    "Support Devices": 0.20,
+    "Support Devices": 0.30,
 }
 
 _PATIENT_SHARE: Final = 0.7

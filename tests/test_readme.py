@@ -1,0 +1,54 @@
+"""What the README shows is what the program does."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import retune
+from retune.cards import KINDS, listing
+from retune.cli.main import main
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+
+
+def test_both_commands_of_a_new_user_are_there() -> None:
+    lines = README.splitlines()
+    assert "pip install -e . && retune run --scenario class-incremental" in lines
+    assert "pip install -e '.[test]' && pytest" in lines
+
+
+def test_the_strategy_it_shows_runs(tmp_path: Path) -> None:
+    (code,) = re.findall(r"```python\n# mean_shift\.py\n(.*?)```", README, flags=re.DOTALL)
+    file = tmp_path / "mean_shift.py"
+    file.write_text(code)
+    settings = {"weight": "0.3", "data.images": 300, "data.size": 64}
+    result = retune.run(strategy=str(file), settings=settings, replicates=20, out=tmp_path / "out")
+    assert result.strategy.settings == {"weight": 0.3}
+    assert result.auc_matrix[0] != result.auc_matrix[-1]
+
+
+def test_every_option_it_names_exists(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    main(["run", "--help"])
+    known = set(re.findall(r"--[a-z][a-z-]+", capsys.readouterr().out)) | {"--version", "--dim", "--json"}
+    commands = [line for line in README.splitlines() if re.match(r"\s*(retune|\[--| +\[--)", line)]
+    named = {option for line in commands for option in re.findall(r"--[a-z][a-z-]+", line)}
+    assert len(named) > 8
+    assert named <= known
+
+
+def test_every_name_it_uses_exists() -> None:
+    names = {row["name"] for kind in KINDS for row in listing(kind)}
+    used = re.findall(r"--(?:scenario|strategy|backbone|data|prompts) ([a-z][a-z0-9-]+)(?=[\s`|])", README)
+    assert used
+    assert set(used) <= names
+
+
+def test_pictures_and_links_into_the_repository_are_there() -> None:
+    root = Path(__file__).parents[1]
+    targets = re.findall(r"\]\((?!http)([^)#]+)\)", README)
+    assert targets
+    assert all((root / target).exists() for target in targets)
