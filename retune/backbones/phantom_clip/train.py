@@ -1,6 +1,6 @@
 """The recipe of phantom-clip: ``python -m retune.backbones.phantom_clip.train --out DIR``.
 
-About half an hour on two cores. The same machine, thread count and settings give the same weights.
+About eight minutes on two cores. The same machine, thread count and settings give the same weights.
 """
 
 from __future__ import annotations
@@ -40,8 +40,10 @@ class Settings:
         images: Number of image-report pairs.
         steps: Number of optimiser steps.
         batch: Pairs per step.
-        lr: Highest learning rate, reached after ``warmup`` steps and then lowered along a cosine to zero.
+        lr: Highest learning rate, reached after ``warmup`` steps and then lowered along a cosine.
         warmup: Number of steps.
+        horizon: Step at which the cosine would reach zero. Stopping before keeps the model from being so
+            good that nothing is left for a benchmark to tell apart.
         weight_decay: AdamW's, on matrices alone.
         seed: Of the data; far from any that a benchmark uses.
         init_seed: Of weights, order and augmentation.
@@ -49,11 +51,12 @@ class Settings:
         tower: timm name of the image tower.
     """
 
-    images: int = 40_000
-    steps: int = 3_600
+    images: int = 16_000
+    steps: int = 550
     batch: int = 128
     lr: float = 1.5e-3
-    warmup: int = 200
+    warmup: int = 100
+    horizon: int = 1_200
     weight_decay: float = 0.05
     seed: int = 1_000_003
     init_seed: int = 0
@@ -135,7 +138,7 @@ def _optimiser(model: Any, settings: Settings) -> torch.optim.Optimizer:
 def _schedule(step: int, settings: Settings) -> float:
     if step < settings.warmup:
         return (step + 1) / settings.warmup
-    done = (step - settings.warmup) / max(1, settings.steps - settings.warmup)
+    done = (step - settings.warmup) / max(1, settings.horizon - settings.warmup)
     return 0.5 * (1 + math.cos(math.pi * done))
 
 
