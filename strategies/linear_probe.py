@@ -34,7 +34,7 @@ class LinearProbe(Strategy):
     name: ClassVar[str] = "linear-probe"
 
     start: Literal["zero-shot", "zeros"] = "zero-shot"
-    lr: Positive = 1e-2
+    lr: Positive = 1e-3
     epochs: Count = 30
     batch_size: Count = 256
     weight_decay: NonNegative = 1e-4

@@ -81,7 +81,7 @@ class ReTune(Strategy):
     start: Literal["previous", "fresh"] = "previous"
     scoring: Scoring = "difference"
     combine: Combine = "embeddings"
-    lr: Positive = 1e-3
+    lr: Positive = 1e-4
     epochs: Count = 10
     batch_size: Count = 64
     optimizer: Optimizer = "adam"

@@ -15,14 +15,14 @@ from retune.data.findings import codes
 from retune.result import Result
 
 MEANINGS = {
-    "final_auc": ("final AUC", "mean over labels after the last experience"),
-    "average_auc": ("average AUC", "mean over experiences, of the labels learnt by then"),
-    "forgetting": ("forgetting", "how far labels fell from their best; 0 is none"),
-    "backward_transfer": ("backward transfer", "change since a label was first learnt"),
-    "forward_transfer": ("forward transfer", "change against zero-shot before a label is learnt"),
-    "final_ap": ("final AP", "mean average precision after the last experience"),
-    "final_f1": ("final F1", "at thresholds frozen when a label was first learnt"),
-    "calibration_error": ("calibration error", "of the scores read as logits; lower is better"),
+    "final_auc": ("final AUC", "mean over labels at the end"),
+    "average_auc": ("average AUC", "mean over time, labels learnt by then"),
+    "forgetting": ("forgetting", "fall from a label's best; 0 is none"),
+    "backward_transfer": ("backward transfer", "change since first learnt"),
+    "forward_transfer": ("forward transfer", "against zero-shot, before learnt"),
+    "final_ap": ("final AP", "mean average precision at the end"),
+    "final_f1": ("final F1", "thresholds frozen when first learnt"),
+    "calibration_error": ("calibration error", "of scores as logits; lower is better"),
 }
 
 
@@ -127,7 +127,7 @@ def _matrix(out: Console, result: Result) -> None:
 
 def _labels(out: Console, result: Result) -> None:
     table = plain_table()
-    for name, justify in (("", "left"), ("label", "left"), ("zero-shot", "right"), ("final AUC", "right")):
+    for name, justify in (("", "left"), ("label", "left"), ("zero-shot", "right"), ("final", "right")):
         table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
     table.add_column("95 % interval", no_wrap=True)
     table.add_column("forgetting", justify="right", no_wrap=True)

@@ -156,9 +156,9 @@ class TestEveryStrategy:
 
     def test_learns_unless_it_is_zero_shot(self, name: str) -> None:
         strategy = made(name)
-        test = experience(400, tuple(range(6)), 50)
+        test = experience(1000, tuple(range(6)), 50)
         before = strategy.score(test.images)
-        strategy.fit(experience(400, tuple(range(6)), 51))
+        strategy.fit(experience(3000, tuple(range(6)), 51))
         after = strategy.score(test.images)
         if strategy.trainable_parameters() == 0:
             assert torch.equal(before, after)
