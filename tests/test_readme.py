@@ -30,7 +30,9 @@ def test_the_strategy_it_shows_runs(tmp_path: Path) -> None:
     assert result.auc_matrix[0] != result.auc_matrix[-1]
 
 
-def test_every_option_it_names_exists(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_option_it_names_exists(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     main(["run", "--help"])
     known = set(re.findall(r"--[a-z][a-z-]+", capsys.readouterr().out)) | {"--version", "--dim", "--json"}
