@@ -78,7 +78,8 @@ def make(cls: type[T], given: Mapping[str, Any], *, owner: str) -> T:
 
 def values_of(instance: Any) -> dict[str, Any]:
     """The settings of an instance as JSON values."""
-    return {f.name: getattr(instance, f.name) for f in _fields(type(instance))}
+    values = {f.name: getattr(instance, f.name) for f in _fields(type(instance))}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 
 def read_value(hint: Any, value: Any, *, where: str) -> Any:
@@ -128,6 +129,8 @@ def parse_assignments(assignments: list[str] | tuple[str, ...]) -> dict[str, str
 
 
 def _fields(cls: type[Any]) -> list[dataclasses.Field[Any]]:
+    if not dataclasses.is_dataclass(cls):  # a plugin without settings need not be one
+        return []
     return [f for f in dataclasses.fields(cls) if f.init and not f.name.startswith("_")]
 
 

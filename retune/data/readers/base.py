@@ -22,6 +22,7 @@ class Reader(ABC):
         needs_root: Whether ``read`` needs the folder of the files.
         source: Citation.
         licence: Terms of use, in a line.
+        labels: Canonical names of its labels.
         synthetic: Whether the pictures were computed rather than taken of people.
     """
 
@@ -29,6 +30,7 @@ class Reader(ABC):
     needs_root: ClassVar[bool]
     source: ClassVar[str]
     licence: ClassVar[str]
+    labels: ClassVar[tuple[str, ...]]
     synthetic: ClassVar[bool] = False
 
     @abstractmethod

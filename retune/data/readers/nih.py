@@ -60,6 +60,8 @@ class NIH(Reader):
     )
     licence: ClassVar[str] = "no restrictions; attribute the NIH Clinical Center and cite Wang et al., 2017"
 
+    labels: ClassVar[tuple[str, ...]] = findings.NIH
+
     views: Literal["frontal", "PA", "AP"] = "frontal"
     split: Literal["auto", "official", "hash"] = "auto"
     valid: float = 0.1
@@ -103,7 +105,7 @@ class NIH(Reader):
         }
         return Dataset(
             name=self.name,
-            labels=findings.NIH,
+            labels=self.labels,
             image_id=names[keep],
             patient_id=patients[keep],
             split=split[keep],
