@@ -125,7 +125,7 @@ def _bank(name: str) -> dict[str, Any]:
     return {
         "origin": "retune",
         "summary": f"{len(bank.prompts)} prompts for {len(bank.findings)} findings; "
-        + ", ".join(f"{kind}: {model}" for kind, model in sorted(sources)),
+        + ", ".join(sorted(model for _, model in sources)),
         "fingerprint": bank.fingerprint,
         "sources": [f"{kind}: {model}" for kind, model in sorted(sources)],
         "prompts": [

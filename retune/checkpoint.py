@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from retune.files import write_whole
+from retune.runner import CHECKPOINT_FILE
 from retune.strategy import State
-
-CHECKPOINT_FILE: Final = "checkpoint.safetensors"
 
 
 @dataclass(frozen=True)

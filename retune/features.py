@@ -209,7 +209,11 @@ def _encode(
         for picture in pictures:
             if isinstance(picture, BadImage) and not skip_bad_images:
                 flush()
-                raise picture
+                raise BadImage(
+                    picture.what,
+                    where=picture.where,
+                    fix="mend it, or go on without it with --skip-bad-images",
+                )
         pixels = [picture for picture in pictures if not isinstance(picture, BadImage)]
         bad += len(pictures) - len(pixels)
         if pixels:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ import torch
 
 from retune.checkpoint import Checkpoint
 from retune.data.dataset import FloatArray, IntArray
+from retune.errors import RetuneError
 from retune.features import encode_images, encode_texts
 from retune.metrics import best_f1_threshold
 from retune.prompts import PromptBank
@@ -159,14 +161,14 @@ def _encode(plan: Plan, progress: Progress) -> tuple[Stream, _Inputs, dict[str, 
 
 def _fit(outcome: Outcome, seen: Training) -> None:
     start = time.perf_counter()
-    with _isolated(seen.seed):
+    with _isolated(seen.seed), _blamed(outcome.strategy, "fit"):
         outcome.strategy.fit(seen)
     outcome.fit_seconds += time.perf_counter() - start
 
 
 def _scored(outcome: Outcome, images: Images) -> torch.Tensor:
     start = time.perf_counter()
-    with torch.no_grad(), _isolated(0):
+    with torch.no_grad(), _isolated(0), _blamed(outcome.strategy, "score"):
         scores = outcome.strategy.score(images)
     shape = (len(images), len(outcome.stream.labels))
     name = outcome.strategy.name
@@ -198,6 +200,21 @@ def _checkpoint(outcome: Outcome, run_id: str) -> Checkpoint:
         "score_seconds": outcome.score_seconds,
     }
     return Checkpoint(run_id, outcome.scores, outcome.strategy.state_dict(), progress)
+
+
+@contextmanager
+def _blamed(strategy: Strategy, doing: str) -> Iterator[None]:
+    """Say in one line where a strategy failed."""
+    try:
+        yield
+    except RetuneError:
+        raise
+    except Exception as error:
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        place = f"{Path(last.filename).name}, line {last.lineno}"
+        raise StrategyError(
+            f"strategy {strategy.name} failed in {doing}: {type(error).__name__}: {error} ({place})"
+        ) from error
 
 
 @contextmanager

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from safetensors.torch import save
 
-from retune.checkpoint import CHECKPOINT_FILE
 from retune.files import write_whole
 from retune.metrics import Report, continual_report, forgetting_per_label
 from retune.result import SCORES_FILE, Result
+from retune.runner import CHECKPOINT_FILE, versions
 from retune.settings import values_of
 
 if TYPE_CHECKING:
@@ -62,8 +62,6 @@ def record(plan: Plan, outcome: Outcome, folder: Path, command: str, progress: P
 
 
 def _document(plan: Plan, outcome: Outcome, report: Report, command: str) -> dict[str, Any]:
-    from retune.runner import versions
-
     stream, parts = outcome.stream, plan.parts
     dataset, strategy, card = stream.dataset, parts.strategy, parts.backbone.card
     labels = stream.labels

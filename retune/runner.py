@@ -7,6 +7,7 @@ import json
 import shlex
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,13 +17,14 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from retune.data.dataset import Dataset, IntArray
-from retune.errors import RunConflict, UserError
+from retune.errors import BadSetting, RunConflict, UserError
 from retune.files import make_folder, write_whole
 from retune.result import RESULT_FILE, Result
-from retune.spec import Parts, Spec, resolve, run_id
+from retune.spec import DEFAULTS, Parts, Spec, resolve, run_id
 from retune.stream import Stream
 
 RUN_FILE: Final = "run.json"
+CHECKPOINT_FILE: Final = "checkpoint.safetensors"
 PACKAGES: Final = ("retune", "torch", "numpy", "scikit-learn", "open_clip_torch", "transformers")
 
 Progress = Callable[[str, int, int], None]
@@ -85,8 +87,20 @@ class Run:
             tell = progress or (lambda stage, done, total: None)
             outcome = learn(self.plan, self.folder, tell)
             return record(self.plan, outcome, self.folder, command or _command(self.plan.spec), tell)
+        except UserError:
+            self._withdraw()
+            raise
         finally:
             lock.release()
+            Path(lock.lock_file).unlink(missing_ok=True)
+
+    def _withdraw(self) -> None:
+        """Leave no trace of a run that its input made impossible before anything was learnt."""
+        if not (self.folder / CHECKPOINT_FILE).exists():
+            (self.folder / RUN_FILE).unlink(missing_ok=True)
+            (self.folder / ".lock").unlink(missing_ok=True)
+            with suppress(OSError):
+                self.folder.rmdir()
 
 
 def run(
@@ -141,6 +155,10 @@ def plan(spec: Spec) -> Plan:
         UserError: If the input is at fault.
     """
     parts = resolve(spec)
+    if spec.root is not None and not parts.reader.needs_root:
+        raise BadSetting(
+            f"data set {spec.data} has no files", where="--root", fix="name the data set with --data"
+        )
     dataset = parts.reader.read(spec.root)
     parts.bank.require(dataset.labels)
     _require_usable(dataset)
@@ -208,15 +226,23 @@ def _require_usable(dataset: Dataset) -> None:
 
 
 def _command(spec: Spec) -> str:
-    words = ["retune", "run", "--scenario", spec.scenario, "--strategy", spec.strategy, "--data", spec.data]
+    words = ["retune", "run", "--scenario", spec.scenario, "--strategy", spec.strategy]
+    if spec.data != DEFAULTS["data"]:
+        words += ["--data", spec.data]
     if spec.root:
         words += ["--root", "DIR"]
-    words += ["--backbone", spec.backbone, "--prompts", spec.prompts]
+    for name in ("backbone", "prompts"):
+        if getattr(spec, name) != DEFAULTS[name]:
+            words += [f"--{name}", getattr(spec, name)]
     if spec.steps is not None:
         words += ["--steps", str(spec.steps)]
     words += ["--seed", str(spec.seed)]
     for key, value in spec.settings.items():
         words += ["--set", f"{key}={value}"]
+    if spec.skip_bad_images:
+        words.append("--skip-bad-images")
+    if spec.replicates != Spec.replicates:
+        words += ["--replicates", str(spec.replicates)]
     return shlex.join(words)
 
 

@@ -63,6 +63,8 @@ def test_damaged_and_missing_images(
     complaint = capsys.readouterr().err.strip().splitlines()[-1]
     assert complaint.startswith("error: ")
     assert names[0] in complaint
+    assert "--skip-bad-images" in complaint
+    assert not (tmp_path / "damaged").exists()
 
     for name in names[1:]:
         (root / "images" / name).unlink()

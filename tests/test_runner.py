@@ -153,6 +153,7 @@ def test_zero_shot_never_changes(tmp_path: Path, finished: tuple[retune.Result, 
         ({"seed": -1}, UserError, "--seed"),
         ({"replicates": 0}, UserError, "--replicates"),
         ({"settings": {"data.images": 1}}, UserError, "has no"),
+        ({"root": Path("somewhere")}, UserError, "name the data set with --data"),
         ({"data": "nih"}, UserError, "--root DIR is needed"),
         ({"data": "nih", "root": Path("/nowhere/at/all"), "settings": {}}, MissingFiles, "no such folder"),
     ],
@@ -189,6 +190,7 @@ def write_strategy(folder: Path, body: str) -> str:
         ("return torch.zeros(len(images), 3)", "returned (90, 3)"),
         ("return torch.full((len(images), 14), float('nan'))", "NaN"),
         ("return [1, 2, 3]", "returned list"),
+        ("raise ValueError('boom')", "failed in score: ValueError: boom"),
     ],
 )
 def test_a_strategy_that_breaks_its_contract_is_named(tmp_path: Path, body: str, words: str) -> None:
@@ -196,6 +198,7 @@ def test_a_strategy_that_breaks_its_contract_is_named(tmp_path: Path, body: str,
         run(tmp_path / "out", strategy=write_strategy(tmp_path, body), settings={"data.images": 300})
     assert "strategy mine" in str(caught.value)
     assert words.split("(")[0] in str(caught.value)
+    assert "\n" not in str(caught.value)
     assert not (tmp_path / "out" / "result.json").exists()
 
 

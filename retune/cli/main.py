@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from retune import __version__
 from retune.cli import listing, run, show
 from retune.errors import RetuneError
+
+INTERRUPTED: Final = 130
+AGAIN: Final = "interrupted; the same command continues"
 
 app = typer.Typer(
     name="retune",
@@ -49,12 +52,16 @@ def main(arguments: list[str] | None = None) -> int:
     except RetuneError as error:
         return _complain(str(error), error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
-        return _complain("interrupted; the same command continues", 130)
+        return _complain(AGAIN, INTERRUPTED)
     except Exception as error:
         # Usage errors come as exceptions of the library beneath typer: they carry their own exit code.
         if hasattr(error, "format_message") and hasattr(error, "exit_code"):
-            return _complain(f"{error.format_message()} See 'retune --help'.", 2)
+            context = getattr(error, "ctx", None)
+            path = context.command_path if context else "retune"
+            return _complain(f"{error.format_message().rstrip('.')}; see '{path} --help'", 2)
         raise
+    if code == INTERRUPTED:
+        return _complain(AGAIN, INTERRUPTED)
     return code if isinstance(code, int) else 0
 
 

@@ -11,7 +11,7 @@ import typer
 def show(
     kind: Annotated[str, typer.Argument(help="dataset, backbone, scenario, strategy or prompts.")],
     name: Annotated[str, typer.Argument(help="A name from 'retune list', or a Python file.")],
-    dim: Annotated[int, typer.Option(help="Joint dimension that parameter counts are for.")] = 128,
+    dim: Annotated[int, typer.Option(min=1, help="Joint dimension that parameter counts are for.")] = 128,
     json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """Show what something is, its source, settings and parameter counts."""
@@ -79,8 +79,8 @@ def print_card(found: dict[str, Any]) -> None:
 
 
 def unwrapped(doc: str) -> str:
-    """A docstring with its paragraphs on one line each; indented lines, such as formulas, stay."""
-    return re.sub(r"(?<=\S)\n(?=[^\s])", " ", doc)
+    """A docstring as prose: a line per paragraph, no markup; indented lines, such as formulas, stay."""
+    return re.sub(r"(?<=\S)\n(?=[^\s])", " ", doc).replace("``", "")
 
 
 def _settings(found: dict[str, Any]) -> Any:
@@ -93,5 +93,7 @@ def _settings(found: dict[str, Any]) -> Any:
         table.add_column(column, overflow="fold")
     for setting in found["settings"]:
         default = "none" if setting["default"] is None else str(setting["default"])
-        table.add_row(Text(setting["name"], "bold"), default, Text(setting["type"]), Text(setting["doc"]))
+        table.add_row(
+            Text(setting["name"], "bold"), default, Text(setting["type"]), Text(unwrapped(setting["doc"]))
+        )
     return table

@@ -97,7 +97,7 @@ def _headline(out: Console, result: Result, seeds: int = 0) -> None:
         )
     for reason, count in result.dataset.dropped.items():
         if count:
-            out.print(Text(f"{count:,} images left out: {reason}", "yellow"))
+            out.print(Text(f"{count:,} {'image' if count == 1 else 'images'} left out: {reason}", "yellow"))
     if result.dataset.undefined_labels:
         names = ", ".join(result.dataset.undefined_labels)
         out.print(Text(f"Left out of every mean, for the test images hold one class only: {names}", "yellow"))
@@ -175,12 +175,22 @@ def _costs(out: Console, result: Result) -> None:
 
 
 def _next(result: Result) -> list[str]:
-    stream = ["--scenario", result.scenario.name]
-    other = "joint" if result.strategy.name != "joint" else "zero-shot"
-    data = [] if result.dataset.name == "phantom" else ["--data", result.dataset.name, "--root", "DIR"]
-    commands = [
-        (["retune", "run", *stream, *data, "--strategy", other], "compare"),
-        (["retune", "run", *stream, *data, "--strategy", result.strategy.name, "--seeds", "5"], "repeat"),
-        (["retune", "list"], "see what else there is"),
-    ]
-    return [f"Next, {why}: {shlex.join(words)}" for words, why in commands]
+    """The same stream with another method, the same method with more seeds, and what else there is."""
+    words = shlex.split(result.run.command)
+    repeat = [*_without(words, "--seed"), "--seeds", "5"]
+    compare = _without(words, "--strategy")
+    # The other method has other settings; those of the scenario and the data set stay.
+    for k in range(len(compare) - 2, -1, -1):
+        if compare[k] == "--set" and not compare[k + 1].startswith(("scenario.", "data.")):
+            del compare[k : k + 2]
+    compare += ["--strategy", "joint" if result.strategy.name != "joint" else "zero-shot"]
+    commands = [(compare, "compare"), (repeat, "repeat"), (["retune", "list"], "see what else there is")]
+    return [f"Next, {why}: {shlex.join(command)}" for command, why in commands]
+
+
+def _without(words: list[str], option: str) -> list[str]:
+    """A command without one option and its value."""
+    if option not in words:
+        return list(words)
+    k = words.index(option)
+    return words[:k] + words[k + 2 :]
