@@ -40,7 +40,7 @@ def print_card(found: dict[str, Any]) -> None:
     out.print()
     facts = plain_table(heads=False)
     facts.add_column("", no_wrap=True, style="bold")
-    facts.add_column("")
+    facts.add_column("", overflow="fold")
     for key, value in found.items():
         if key not in (
             "name",
