@@ -13,6 +13,15 @@ from typing import Final
 from retune.errors import StorageError, UserError
 
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FORBIDDEN: Final = (
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.EEXIST,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.ENOENT,
+)
 
 
 @contextmanager
@@ -28,11 +37,13 @@ def storing(path: Path) -> Iterator[None]:
     """
     try:
         yield
-    except (PermissionError, FileExistsError, NotADirectoryError, IsADirectoryError) as error:
-        raise UserError(
-            f"cannot write here ({error.strerror})", where=str(path), fix="choose another folder with --out"
-        ) from error
     except OSError as error:
+        if error.errno in _FORBIDDEN:
+            raise UserError(
+                f"cannot write here ({error.strerror})",
+                where=str(path),
+                fix="choose another folder with --out",
+            ) from error
         reason = "the disk is full" if error.errno in _FULL else f"cannot write ({error.strerror or error})"
         raise StorageError(
             f"{path}: {reason}; what was finished is kept, and the same command continues"
