@@ -4,15 +4,29 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from functools import cached_property
+from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 from PIL import Image
+
+from retune.backbones.arithmetic import Precision, arithmetic, choose_device
 
 if TYPE_CHECKING:
     import torch
 
-Capability = Literal["features", "texts", "tokens", "text-gradients", "trainable-tower"]
+Capability = Literal["features", "texts", "joint", "tokens", "text-gradients", "trainable-tower", "pixels"]
+
+MEANINGS: Final[dict[Capability, str]] = {
+    "features": "one vector per image",
+    "texts": "one vector per text",
+    "joint": "images and texts in one space, where a cosine means something",
+    "tokens": "a vector per image patch and per word",
+    "text-gradients": "a differentiable path through the text tower",
+    "trainable-tower": "an image tower that can be trained",
+    "pixels": "preprocessed pictures",
+}
 
 
 @dataclass(frozen=True)
@@ -22,9 +36,14 @@ class BackboneCard:
     Args:
         source: Where weights and description come from.
         licence: Licence of the weights.
-        pretraining_data: Data sets seen in pre-training; needed to flag contamination.
-        image_size: Input side in pixels.
-        dim: Dimension d of the joint space.
+        pretraining_data: Data sets seen in pre-training, by their names in retune where they have one
+            (``"mimic-cxr"``); ``"unknown"`` where nobody says. Needed to flag contamination.
+        image_size: Input side S in pixels.
+        dim: Dimension d of an image's vector.
+        text_dim: Dimension of a text's vector; None where it is ``dim``.
+        token_dim: Dimension w of a patch's vector; None where patches are not given.
+        text_token_dim: Dimension of a word's vector; None where words are not given.
+        may_include: Data sets that may be part of the pre-training data, though nobody says so.
     """
 
     source: str
@@ -32,17 +51,42 @@ class BackboneCard:
     pretraining_data: tuple[str, ...]
     image_size: int
     dim: int
+    text_dim: int | None = None
+    token_dim: int | None = None
+    text_token_dim: int | None = None
+    may_include: tuple[str, ...] = ()
+
+
+class TextPath(Protocol):
+    """A frozen text tower as a differentiable function of word embeddings, for learnt prompts."""
+
+    width: int
+    """Dimension w of a word embedding."""
+
+    def embed(self, texts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Word embeddings of P texts, (P, L, w), and which of them are words, bool (P, L).
+
+        Words come first, padding last; the first word is the tower's start token where it has one.
+        Positions are not added yet.
+        """
+        ...
+
+    def encode(self, words: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Vectors of P texts, (P, d_text), as ``encode_texts`` gives them, with gradients to ``words``."""
+        ...
 
 
 class Backbone(ABC):
     """A frozen vision-language model.
 
     Making one is cheap: weights are read when something is first encoded, so that a run whose
-    features are all in the store never loads the model.
+    features are all in the store never loads the model. ``device`` and ``precision`` are set before that.
     """
 
     name: str
-    capabilities: frozenset[Capability] = frozenset({"features", "texts"})
+    capabilities: frozenset[Capability] = frozenset({"features", "texts", "joint", "pixels"})
+    device: str = "auto"
+    precision: Precision = "fp32"
 
     @property
     @abstractmethod
@@ -52,7 +96,7 @@ class Backbone(ABC):
     @property
     @abstractmethod
     def fingerprint(self) -> str:
-        """SHA-256 of weights, architecture and preprocessing; no path or date enters it."""
+        """SHA-256 of weights, architecture and preprocessing; no path, date or device enters it."""
 
     @property
     @abstractmethod
@@ -61,12 +105,46 @@ class Backbone(ABC):
 
     @abstractmethod
     def preprocess(self, image: Image.Image) -> torch.Tensor:
-        """One picture as the model wants it: float32 (3, S, S)."""
+        """One 8-bit grey picture, resized and cropped as the model wants it: uint8 (S, S).
+
+        The model itself is not loaded; called from several threads.
+        """
 
     @abstractmethod
     def encode_images(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Embed (B, 3, S, S) preprocessed pictures as float32 (B, d), not normalised."""
+        """Embed uint8 (B, S, S) preprocessed pictures as float32 (B, d) on the CPU, not normalised."""
 
     @abstractmethod
     def encode_texts(self, texts: Sequence[str]) -> torch.Tensor:
-        """Embed P texts as float32 (P, d), not normalised."""
+        """Embed P texts as float32 (P, d_text) on the CPU, not normalised; none depends on its neighbours."""
+
+    def encode_tokens(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Embed the patches of uint8 (B, S, S) pictures as float32 (B, T, w) on the CPU.
+
+        What they are is for the tower to say; no class or register token is among them. Capability ``tokens``.
+        """
+        raise NotImplementedError(f"backbone {self.name} gives no tokens")
+
+    def encode_words(self, texts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Embed the words of P texts in context, float32 (P, L, w), and which are words, bool (P, L).
+
+        Capability ``tokens``.
+        """
+        raise NotImplementedError(f"backbone {self.name} gives no tokens")
+
+    def text_path(self) -> TextPath:
+        """The text tower from word embeddings on. Capability ``text-gradients``."""
+        raise NotImplementedError(f"backbone {self.name} gives no gradients of texts")
+
+    def image_tower(self) -> torch.nn.Module:
+        """A trainable copy of the image tower: uint8 (B, S, S) to (B, d). Capability ``trainable-tower``."""
+        raise NotImplementedError(f"backbone {self.name} has no trainable image tower")
+
+    @cached_property
+    def torch_device(self) -> torch.device:
+        """The device that the setting ``device`` means here."""
+        return choose_device(self.device)
+
+    def arithmetic(self) -> AbstractContextManager[None]:
+        """The precision that the setting ``precision`` asks for."""
+        return arithmetic(self.torch_device, self.precision)

@@ -17,12 +17,12 @@ from retune.backbones.base import Backbone, BackboneCard
 from retune.backbones.hushed import hushed
 from retune.backbones.open_clip_files import ModelFiles, find_files
 from retune.cache import file_digests
-from retune.errors import BadSetting, MissingFiles, UserError
+from retune.errors import MissingFiles, UserError
 
 if TYPE_CHECKING:
     import torch
 
-ADAPTER: Final = "open_clip/1"
+ADAPTER: Final = "open_clip/2"
 """Enters every fingerprint; goes up whenever this file would turn the same weights into other features."""
 
 TEXT_BATCH: Final = 16
@@ -35,13 +35,11 @@ class OpenClip(Backbone):
     Args:
         source: ``open_clip:NAME/TAG``, ``hf-hub:ORG/REPO`` or ``local-dir:PATH``.
         name: What results call it; by default the source.
-        device: Where to encode, e.g. ``"cpu"`` or ``"cuda:1"``; ``"auto"`` is a GPU where there is one.
     """
 
-    def __init__(self, source: str, *, name: str | None = None, device: str = "auto") -> None:
+    def __init__(self, source: str, *, name: str | None = None) -> None:
         self.source = source
         self.name = name or source
-        self.device = device
 
     @cached_property
     def files(self) -> ModelFiles:
@@ -90,16 +88,19 @@ class OpenClip(Backbone):
         return sum(p.numel() for p in self._model.parameters())
 
     def preprocess(self, image: Image.Image) -> torch.Tensor:
-        """One picture, any size and mode, as float32 (3, S, S); the model itself is not loaded."""
-        pixels: torch.Tensor = self._transform(image)
-        return pixels
-
-    def encode_images(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Embed (B, 3, S, S) preprocessed pictures as float32 (B, d), not normalised."""
+        """One picture, any size, as uint8 (S, S); the model itself is not loaded."""
+        import numpy as np
         import torch
 
-        with torch.inference_mode():
-            features: torch.Tensor = self._model.encode_image(pixels.to(self._device))
+        resize, _ = self._transform
+        return torch.from_numpy(np.array(resize(image.convert("L")).getchannel(0)))
+
+    def encode_images(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Embed uint8 (B, S, S) preprocessed pictures as float32 (B, d), not normalised."""
+        import torch
+
+        with torch.inference_mode(), self.arithmetic():
+            features: torch.Tensor = self._model.encode_image(self._normalised(pixels))
             return features.float().cpu()
 
     def encode_texts(self, texts: Sequence[str]) -> torch.Tensor:
@@ -107,11 +108,11 @@ class OpenClip(Backbone):
         import torch
 
         done = []
-        with torch.inference_mode():
+        with torch.inference_mode(), self.arithmetic():
             for start in range(0, len(texts), TEXT_BATCH):
                 batch = list(texts[start : start + TEXT_BATCH])
                 tokens = self._tokenizer(batch + batch[-1:] * (TEXT_BATCH - len(batch)))
-                features: torch.Tensor = self._model.encode_text(tokens.to(self._device))
+                features: torch.Tensor = self._model.encode_text(tokens.to(self.torch_device))
                 done.append(features.float().cpu()[: len(batch)])
         return torch.cat(done) if done else torch.empty(0, self.card.dim)
 
@@ -120,40 +121,39 @@ class OpenClip(Backbone):
         """The inverse temperature the model was trained to."""
         return float(self._model.logit_scale.detach().exp())
 
+    def _normalised(self, pixels: torch.Tensor) -> torch.Tensor:
+        """uint8 (B, S, S) grey to float32 (B, 3, S, S) as the model was trained on."""
+        _, normalise = self._transform
+        grey = pixels.to(self.torch_device)[:, None].float().div(255)
+        return normalise(grey.expand(-1, 3, -1, -1))
+
     @cached_property
-    def _transform(self) -> Callable[[Image.Image], torch.Tensor]:
+    def _transform(
+        self,
+    ) -> tuple[Callable[[Image.Image], Image.Image], Callable[[torch.Tensor], torch.Tensor]]:
+        """open_clip's own preprocessing, cut in two: before and after pixels become numbers."""
         with hushed():
             import open_clip.transform as transforms
+            from torchvision.transforms import Compose, Normalize, ToTensor
 
             files = self.files
             settings = transforms.merge_preprocess_dict(transforms.PreprocessCfg(), files.preprocess_cfg)
             settings["size"] = files.model_cfg["vision_cfg"].get("image_size", 224)
             try:
-                transform: Callable[[Image.Image], torch.Tensor] = transforms.image_transform_v2(
+                steps = transforms.image_transform_v2(
                     transforms.PreprocessCfg(**settings), is_train=False
-                )
+                ).transforms
             except (AssertionError, KeyError, TypeError, ValueError) as error:
                 raise UserError(
                     f"open_clip cannot use its preprocess_cfg ({error})", where=files.where
                 ) from error
-        return transform
-
-    @cached_property
-    def _device(self) -> torch.device:
-        import torch
-
-        if self.device == "auto":
-            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        try:
-            device = torch.device(self.device)
-            torch.empty(1, device=device)
-        except (RuntimeError, AssertionError, NotImplementedError) as error:
-            raise BadSetting(f"there is no device '{self.device}'", where=self.name, fix="use cpu") from error
-        return device
+        cut = next(k for k, step in enumerate(steps) if isinstance(step, ToTensor))
+        (normalise,) = (step for step in steps if isinstance(step, Normalize))
+        return Compose(steps[:cut]), normalise
 
     @cached_property
     def _model(self) -> Any:
-        device = self._device
+        device = self.torch_device
         with hushed():
             import open_clip
 

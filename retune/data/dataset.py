@@ -11,11 +11,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from retune.errors import BadImage, BadTable, MissingFiles
+from retune.errors import BadImage, BadTable, MissingFiles, UnknownName
 
 Array = npt.NDArray[Any]
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
 Split = Literal["train", "valid", "test"]
 SPLITS: Final[tuple[Split, ...]] = ("train", "valid", "test")
 
@@ -29,6 +30,10 @@ class ImageSource(Protocol):
 
     def keys(self, rows: IntArray) -> list[bytes | None]:
         """Digest of each row's image content (32 bytes), or None where the image is missing."""
+        ...
+
+    def exists(self, rows: IntArray) -> BoolArray:
+        """Which rows' pictures are there, without reading them; bool (n,)."""
         ...
 
     def describe(self, row: int) -> str:
@@ -152,6 +157,25 @@ class Dataset:
             dropped={**self.dropped, **(dropped or {})},
         )
 
+    def with_labels(self, labels: Sequence[str]) -> Dataset:
+        """The data set with only these labels, in this order.
+
+        Args:
+            labels: Canonical names, each one of ``self.labels``.
+
+        Raises:
+            UnknownName: If it has no such label.
+        """
+        for label in labels:
+            if label not in self.labels:
+                raise UnknownName("label", label, self.labels, where=f"data set {self.name}")
+        columns = [self.labels.index(label) for label in labels]
+        return replace(self, labels=tuple(labels), targets=self.targets[:, columns])
+
+    def with_split(self, split: Array) -> Dataset:
+        """The data set with another split, ``"train"``, ``"valid"`` or ``"test"`` per image, shape (N,)."""
+        return replace(self, split=split)
+
     @property
     def fingerprint(self) -> str:
         """SHA-256 of labels, identifiers, patients, splits and targets; no path enters it."""
@@ -180,6 +204,10 @@ class Rows:
     def keys(self, rows: IntArray) -> list[bytes | None]:
         """Digest of each row's image content."""
         return self.source.keys(self.index[rows])
+
+    def exists(self, rows: IntArray) -> BoolArray:
+        """Which rows' pictures are there."""
+        return self.source.exists(self.index[rows])
 
     def describe(self, row: int) -> str:
         """A name for the row's picture."""

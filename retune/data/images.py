@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageChops, UnidentifiedImageError
 
 from retune.cache import file_digests
-from retune.data.dataset import Array, IntArray
+from retune.data.dataset import Array, BoolArray, IntArray
 from retune.errors import BadImage
 
 WINDOW: Final = (0.005, 0.995)
@@ -103,6 +103,10 @@ class FileImages:
     def keys(self, rows: IntArray) -> list[bytes | None]:
         """SHA-256 of each row's file, or None where there is none."""
         return file_digests([self.path(int(row)) for row in rows])
+
+    def exists(self, rows: IntArray) -> BoolArray:
+        """Which rows have a file."""
+        return np.array([self.path(int(row)).is_file() for row in rows], dtype=bool)
 
     def describe(self, row: int) -> str:
         """The row's file name as stored, relative to the root."""

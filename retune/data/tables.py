@@ -182,6 +182,23 @@ def refuse(
     raise BadTable(told + more, where=f"{path}, row {frame.index[int(at[0])]}, column '{column}'", fix=fix)
 
 
+def refuse_escapes(frame: pd.DataFrame, column: str, path: Path) -> None:
+    """Raise for the first file name that is blank, absolute or leads out of the data set's folder.
+
+    Args:
+        frame: A table from ``read_table``.
+        column: A column of file names relative to the data set's folder.
+        path: The table's file.
+
+    Raises:
+        BadTable: Naming file, row and column.
+    """
+    names = frame[column]
+    refuse(frame, (names.str.strip() == "").to_numpy(bool), column, path, "the file name is blank")
+    outside = names.str.contains(r"^[/\\~]|^[A-Za-z]:|(?:^|[/\\])\.\.(?:[/\\]|$)", regex=True)
+    refuse(frame, outside.to_numpy(bool), column, path, "'{}' leads out of the data set's folder")
+
+
 def whole_numbers(frame: pd.DataFrame, column: str, path: Path, *, minimum: int = 0) -> IntArray:
     """A column of whole numbers, shape (N,); ``"7.0"`` counts as one, a blank does not.
 

@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import fields, is_dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import ClassVar, Literal, get_args, get_origin, get_type_hints
 
 from retune.data.dataset import Dataset
 from retune.errors import BadSetting, MissingFiles, UserError
+
+
+@dataclass(frozen=True)
+class Published:
+    """What the publisher counts, so that a copy can be checked against it.
+
+    Args:
+        images: Images in the whole data set, every view and split.
+        patients: Patients, where known.
+        positives: Images per canonical label that are labelled present, where known.
+    """
+
+    images: int
+    patients: int | None = None
+    positives: Mapping[str, int] = field(default_factory=dict)
 
 
 class Reader(ABC):
@@ -23,6 +38,10 @@ class Reader(ABC):
         source: Citation.
         licence: Terms of use, in a line.
         labels: Canonical names of its labels.
+        mapping: The data set's spelling of each label it has, to the canonical name; labels that
+            are not used map to ``""``. Several spellings may share one name.
+        published: What a complete copy holds; None where that is not known.
+        part_of: Names of data sets whose images these are, too; needed to flag contamination.
         synthetic: Whether the pictures were computed rather than taken of people.
     """
 
@@ -31,6 +50,9 @@ class Reader(ABC):
     source: ClassVar[str]
     licence: ClassVar[str]
     labels: ClassVar[tuple[str, ...]]
+    mapping: ClassVar[Mapping[str, str]] = {}
+    published: ClassVar[Published | None] = None
+    part_of: ClassVar[tuple[str, ...]] = ()
     synthetic: ClassVar[bool] = False
 
     @abstractmethod

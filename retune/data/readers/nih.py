@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final, Literal
@@ -13,8 +14,9 @@ import numpy as np
 from retune.data import findings
 from retune.data.dataset import Array, Dataset, FloatArray, split_by_patient
 from retune.data.images import FileImages
-from retune.data.readers.base import Reader
+from retune.data.readers.base import Published, Reader
 from retune.data.tables import find_table, read_table, refuse, whole_numbers
+from retune.data.views import in_views
 from retune.errors import BadSetting, BadTable, MissingFiles
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ TABLES: Final = ("Data_Entry_2017_v2020.csv", "Data_Entry_2017.csv")
 LISTS: Final = ("train_val_list.txt", "test_list.txt")
 NAMES: Final = {"Effusion": "Pleural Effusion", "Pleural_Thickening": "Pleural Thickening"}
 """NIH's spellings where they differ from the canonical ones."""
+SPELLINGS: Final = {**NAMES, **{name: name for name in findings.NIH if name not in NAMES.values()}}
 NO_FINDING: Final = "No Finding"
 OLDEST: Final = 120
 """Ages above are slips of the pen (the 2017 table has one of 414) and become unknown."""
@@ -61,6 +64,27 @@ class NIH(Reader):
     licence: ClassVar[str] = "no restrictions; attribute the NIH Clinical Center and cite Wang et al., 2017"
 
     labels: ClassVar[tuple[str, ...]] = findings.NIH
+    mapping: ClassVar[Mapping[str, str]] = {**SPELLINGS, NO_FINDING: ""}
+    published: ClassVar[Published | None] = Published(
+        images=112_120,
+        patients=30_805,
+        positives={
+            "Infiltration": 19_894,
+            "Pleural Effusion": 13_317,
+            "Atelectasis": 11_559,
+            "Nodule": 6_331,
+            "Mass": 5_782,
+            "Pneumothorax": 5_302,
+            "Consolidation": 4_667,
+            "Pleural Thickening": 3_385,
+            "Cardiomegaly": 2_776,
+            "Emphysema": 2_516,
+            "Edema": 2_303,
+            "Fibrosis": 1_686,
+            "Pneumonia": 1_431,
+            "Hernia": 227,
+        },
+    )
 
     views: Literal["frontal", "PA", "AP"] = "frontal"
     split: Literal["auto", "official", "hash"] = "auto"
@@ -95,7 +119,7 @@ class NIH(Reader):
         else:
             split = split_by_patient(patients.tolist(), valid=self.valid)
             listed = np.ones(len(names), dtype=bool)
-        seen = np.isin(columns["view"], ("PA", "AP") if self.views == "frontal" else (self.views,))
+        seen = in_views(columns["view"], self.views)
         keep = np.flatnonzero(listed & seen)
         if not len(keep):
             raise BadTable(f"no image is left with views={self.views}", where=str(table))
@@ -151,7 +175,7 @@ def _targets(frame: pd.DataFrame, table: Path) -> FloatArray:
     wrong: dict[int, str] = {}
     for k, cell in enumerate(cells):
         parts = str(cell).split("|")
-        known = [column.get(NAMES.get(part, part)) for part in parts]
+        known = [column.get(SPELLINGS.get(part, "")) for part in parts]
         if not str(cell).strip():
             wrong[k] = f"the label is blank; '{NO_FINDING}' says that there is none"
         elif parts == [NO_FINDING]:
@@ -169,7 +193,7 @@ def _targets(frame: pd.DataFrame, table: Path) -> FloatArray:
 
 
 def _unknown(label: str) -> str:
-    spellings = [*NAMES, *findings.NIH, NO_FINDING]
+    spellings = [*SPELLINGS, NO_FINDING]
     near = difflib.get_close_matches(label, spellings, n=1)
     return f"unknown label '{label}'" + (f", did you mean '{near[0]}'?" if near else "")
 

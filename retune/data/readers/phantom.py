@@ -12,7 +12,7 @@ from annotated_types import Ge, Lt
 from PIL import Image
 
 from retune.data import findings
-from retune.data.dataset import Dataset, IntArray, split_by_patient
+from retune.data.dataset import BoolArray, Dataset, IntArray, split_by_patient
 from retune.data.phantom import BENCHMARK_SITES, GENERATOR_VERSION, SITES, Exams, exams, render, reports
 from retune.data.readers.base import Reader
 from retune.errors import BadImage, UnknownName
@@ -99,6 +99,10 @@ class PhantomImages:
         """Digest of whatever determines each picture."""
         stem = f"phantom\0{GENERATOR_VERSION}\0{self.table.seed}\0{self.size}\0{','.join(self.sites)}\0"
         return [hashlib.sha256(f"{stem}{i}".encode()).digest() for i in self.table.image_index[rows].tolist()]
+
+    def exists(self, rows: IntArray) -> BoolArray:
+        """Every picture can be computed."""
+        return np.ones(len(rows), dtype=bool)
 
     def describe(self, row: int) -> str:
         """Name of the row's picture."""
