@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import time
 from pathlib import Path
 from typing import Any
 
@@ -268,11 +267,8 @@ SAMPLE = SHARED / "nih-sample"
 
 
 @pytest.mark.skipif(not WHOLE.is_dir(), reason=f"the NIH label table is not at {WHOLE}")
-def test_the_whole_table(tmp_path: Path) -> None:
-    NIH().read(tree(tmp_path))  # Imports pandas.
-    start = time.perf_counter()
+def test_the_whole_table() -> None:
     data = NIH().read(WHOLE)
-    seconds = time.perf_counter() - start
     assert len(data) == 112_120
     assert len(np.unique(data.patient_id)) == 30_805
     counts = dict(zip(data.labels, data.targets.sum(axis=0).astype(int).tolist(), strict=True))
@@ -300,7 +296,6 @@ def test_the_whole_table(tmp_path: Path) -> None:
     # The hash splits patients 70 : 10 : 20.
     shares = [(data.split == name).mean() for name in ("train", "valid", "test")]
     assert np.allclose(shares, [0.7, 0.1, 0.2], atol=0.02)
-    assert seconds < 4  # About 0.6 s on one idle core.
 
 
 @pytest.mark.skipif(not SAMPLE.is_dir(), reason=f"the NIH sample is not at {SAMPLE}")

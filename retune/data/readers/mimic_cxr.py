@@ -1,0 +1,222 @@
+"""MIMIC-CXR-JPG 2.0.0 or 2.1.0 (Johnson et al., 2019) as PhysioNet publishes it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Final, Literal
+
+import numpy as np
+
+from retune.data import findings
+from retune.data.chexpert_labels import read_labels, targets_of
+from retune.data.dataset import Array, BoolArray, Dataset, IntArray, split_by_patient
+from retune.data.images import FileImages
+from retune.data.policy import Blank, Uncertain
+from retune.data.readers.base import Published, Reader
+from retune.data.tables import find_table, read_table, refuse, whole_numbers
+from retune.data.views import Views, in_views
+from retune.errors import BadSetting, BadTable, MissingFiles
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+VERSIONS: Final = ("2.1.0", "2.0.0")
+IMAGE, PATIENT, STUDY, VIEW, SPLIT = ("dicom_id", "subject_id", "study_id", "ViewPosition", "split")
+SPLITS: Final = {"train": "train", "validate": "valid", "test": "test"}
+VIEWS: Final = {
+    "PA": "PA",
+    "AP": "AP",
+    "LATERAL": "lateral",
+    "LL": "lateral",
+    "XTABLE LATERAL": "lateral",
+    "": "",
+}
+"""MIMIC-CXR's view positions; the others (``AP AXIAL``, ``PA LLD``, ``LAO``, ``SWIMMERS`` ..., some twenty images)
+are no standard projection and count as ``other``."""
+
+
+@dataclass(frozen=True)
+class MimicCxr(Reader):
+    """MIMIC-CXR-JPG: 377,110 radiographs of 65,379 Boston patients, 14 labels mined from reports.
+
+    The folder holds the tables ``mimic-cxr-2.0.0-*.csv.gz`` and the pictures in ``files/``. A label belongs to
+    a study, that is to all its images. Age and sex are not in the tables. The radiologists' test labels that came
+    with 2.1.0 are not read.
+
+    Args:
+        views: Which projections to keep; some 15,800 images do not say theirs, and only ``all`` keeps them.
+        uncertain: What a label marked uncertain (-1) becomes.
+        blank: What a label that the report does not mention becomes.
+        labeler: Which program's labels to take: ``-chexpert`` or ``-negbio``.
+        split: ``official``: by the table ``-split``; ``hash``: 20 % of patients are test patients; ``auto``:
+            official where the table is there.
+        valid: Share of validation patients under ``hash``; the official split has its own.
+        reports: Whether to read the reports ``files/p10/p10000032/s50414267.txt`` into the column
+            ``report``, ``""`` where there is none; they come with MIMIC-CXR, not with MIMIC-CXR-JPG.
+    """
+
+    name: ClassVar[str] = "mimic-cxr"
+    needs_root: ClassVar[bool] = True
+    source: ClassVar[str] = (
+        "PhysioNet; Johnson et al., MIMIC-CXR-JPG, a large publicly available database of labeled chest "
+        "radiographs, arXiv:1901.07042, 2019"
+    )
+    licence: ClassVar[str] = "PhysioNet Credentialed Health Data Use Agreement: no redistribution"
+
+    labels: ClassVar[tuple[str, ...]] = findings.CHEXPERT
+    mapping: ClassVar[Mapping[str, str]] = {name: name for name in findings.CHEXPERT}
+    published: ClassVar[Published | None] = Published(images=377_110, patients=65_379)
+
+    views: Views = "frontal"
+    uncertain: Uncertain = "ignore"
+    blank: Blank = "zeros"
+    labeler: Literal["chexpert", "negbio"] = "chexpert"
+    split: Literal["auto", "official", "hash"] = "auto"
+    valid: float = 0.1
+    reports: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse impossible settings."""
+        super().__post_init__()
+        if not 0 <= self.valid < 0.8:
+            raise BadSetting(f"valid is {self.valid}", where="data set mimic-cxr", fix="choose from 0 to 0.8")
+
+    def read(self, root: Path | None) -> Dataset:
+        """Read the images' table, the studies' labels, the split, and the reports if asked for.
+
+        Args:
+            root: Folder of the tables and of ``files/``.
+
+        Raises:
+            MissingFiles: If a table is not there, or no report is where they were asked for.
+            BadTable: With file, row and column, if a row cannot be right.
+        """
+        folder = self.require_root(root, _names("metadata"))
+        table, label_table = (find_table(folder, _names(kind)) for kind in ("metadata", self.labeler))
+        frame = read_table(table, [IMAGE, PATIENT, STUDY, VIEW])
+        names = _image_names(frame, table)
+        # A picture's folder is called by the first two digits of its patient.
+        patients = whole_numbers(frame, PATIENT, table, minimum=10).astype(str)
+        studies = whole_numbers(frame, STUDY, table).astype(str)
+        view = frame[VIEW].str.strip().map(VIEWS).fillna("other").to_numpy(object).astype(str)
+        published = read_table(label_table, [PATIENT, STUDY, *findings.CHEXPERT])
+        labelled = _join(frame, table, STUDY, published, label_table)
+        split = self._split(frame, table, patients)
+        keep, dropped = _keep(
+            {
+                "the study has no labels": labelled < 0,
+                "in no row of the official split": split == "",
+                f"view is not {self.views}": ~in_views(view, self.views),
+            }
+        )
+        if not len(keep):
+            raise BadTable(f"no image is left with views={self.views}", where=str(table))
+        labels = read_labels(published, label_table)[labelled[keep]]
+        folders = _folders(patients[keep], studies[keep])
+        columns = {"view": view[keep], "study": studies[keep]}
+        if self.reports:
+            columns["report"] = _reports(folder, folders + ".txt")
+        return Dataset(
+            name=self.name,
+            labels=self.labels,
+            image_id=names[keep],
+            patient_id=patients[keep],
+            split=split[keep],
+            targets=targets_of(labels, self.uncertain, self.blank, label_table),
+            images=FileImages(folders + "/" + names[keep].astype(object) + ".jpg", folder),
+            columns=columns,
+            dropped=dropped,
+            source=self.source,
+        )
+
+    def _split(self, frame: pd.DataFrame, table: Path, patients: Array) -> Array:
+        """Split of each image, shape (N,), ``""`` for those that the official split leaves out."""
+        try:
+            path = None if self.split == "hash" else find_table(table.parent, _names("split"))
+        except MissingFiles as error:
+            if self.split == "official":
+                raise MissingFiles(
+                    error.what, where=error.where, fix="put it there or choose split=hash"
+                ) from error
+            path = None
+        if path is None:
+            return split_by_patient(patients, valid=self.valid)
+        other = read_table(path, [IMAGE, PATIENT, SPLIT])
+        split = other[SPLIT].map(SPLITS)
+        refuse(other, split.isna().to_numpy(bool), SPLIT, path, f"'{{}}' is not {' or '.join(SPLITS)}")
+        at = _join(frame, table, IMAGE, other, path)
+        return np.where(at < 0, "", split.to_numpy(object).astype(str)[at])
+
+
+def _names(kind: str) -> list[str]:
+    return [f"mimic-cxr-{version}-{kind}.csv" for version in VERSIONS]
+
+
+def _image_names(frame: pd.DataFrame, table: Path) -> Array:
+    names = frame[IMAGE]
+    # They become file names, so nothing else may stand in them.
+    plain = names.str.fullmatch(r"[0-9a-f]+(?:-[0-9a-f]+)*").to_numpy(bool)
+    refuse(frame, ~plain, IMAGE, table, "'{}' is not made of hexadecimal digits and dashes")
+    refuse(frame, names.duplicated().to_numpy(bool), IMAGE, table, "image '{}' stands in the table twice")
+    return names.to_numpy(object).astype(str)
+
+
+def _join(frame: pd.DataFrame, table: Path, key: str, other: pd.DataFrame, path: Path) -> IntArray:
+    """Row of another table that has each image's key, or -1; shape (N,). Both must name the same patient."""
+    import pandas as pd
+
+    # A table saved anew may hold 50414267.0 for a study.
+    ours, theirs = (
+        pd.Index(rows[key] if key == IMAGE else whole_numbers(rows, key, file))
+        for rows, file in ((frame, table), (other, path))
+    )
+    refuse(other, theirs.duplicated(), key, path, f"{key} '{{}}' stands in the table twice")
+    at: IntArray = theirs.get_indexer(ours).astype(np.int64)
+    patients = whole_numbers(frame, PATIENT, table), whole_numbers(other, PATIENT, path)
+    strange = (at >= 0) & (patients[0] != patients[1][at])
+    refuse(frame, strange, PATIENT, table, f"'{{}}' is not the patient that {path.name} gives this {key}")
+    return at
+
+
+def _keep(reasons: Mapping[str, BoolArray]) -> tuple[IntArray, dict[str, int]]:
+    """Rows that no reason drops, and how many each drops of those that earlier ones left."""
+    left = np.ones(len(next(iter(reasons.values()))), dtype=bool)
+    dropped = {}
+    for why, gone in reasons.items():
+        count = int((left & gone).sum())
+        if count:
+            dropped[why] = count
+        left &= ~gone
+    return np.flatnonzero(left), dropped
+
+
+def _folders(patients: Array, studies: Array) -> Array:
+    """Folder of each image's study relative to the root, shape (N,)."""
+    group = patients.astype("U2").astype(object)
+    # Objects, as fixed-width text of this length takes hundreds of megabytes.
+    return np.asarray("files/p" + group + "/p" + patients.astype(object) + "/s" + studies.astype(object))
+
+
+def _reports(root: Path, files: Array) -> Array:
+    """Text of each image's report, shape (N,); a study's file is read once."""
+    import pandas as pd
+
+    which, unique = pd.factorize(files)
+    texts = [_report(root / file) for file in unique.tolist()]
+    if not any(texts):
+        what = f"no report found (looked for {unique[0]} and others)"
+        raise MissingFiles(
+            what, where=str(root), fix="unpack MIMIC-CXR's reports there or leave out reports=true"
+        )
+    return np.array(texts, dtype=object)[which]
+
+
+def _report(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").strip()
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+    except OSError as error:
+        raise MissingFiles(f"cannot be read ({error.strerror})", where=str(path)) from error
