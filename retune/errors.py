@@ -62,6 +62,10 @@ class BadImage(UserError):
     """An image that cannot be decoded."""
 
 
+class MissingPackage(UserError):
+    """An optional package that this data or this model needs is not installed."""
+
+
 class RunConflict(UserError):
     """An output directory that already holds another run."""
 

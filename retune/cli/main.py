@@ -8,7 +8,7 @@ from typing import Annotated, Final
 import typer
 
 from retune import __version__
-from retune.cli import listing, run, show
+from retune.cli import cache, data, embed, listing, run, show
 from retune.errors import RetuneError
 
 INTERRUPTED: Final = 130
@@ -42,6 +42,9 @@ def _root(
 app.command("run")(run.run)
 app.command("list")(listing.list_)
 app.command("show")(show.show)
+app.command("embed")(embed.embed)
+app.add_typer(cache.app, name="cache")
+app.add_typer(data.app, name="data")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -24,8 +24,14 @@ SPLITS: Final[tuple[Split, ...]] = ("train", "valid", "test")
 class ImageSource(Protocol):
     """Where the pictures of a data set come from: files on disk, a generator, an archive."""
 
-    def load(self, rows: IntArray) -> list[Image.Image | BadImage]:
-        """The pictures of some rows as 8-bit grey; in place of an undecodable one, what is wrong with it."""
+    def load(self, rows: IntArray, at_least: int | None = None) -> list[Image.Image | BadImage]:
+        """The pictures of some rows as 8-bit grey; in place of an undecodable one, what is wrong with it.
+
+        Args:
+            rows: Which pictures.
+            at_least: Pictures may come reduced as long as no side falls below so many pixels, where
+                that saves time; None for the full size.
+        """
         ...
 
     def keys(self, rows: IntArray) -> list[bytes | None]:
@@ -197,9 +203,9 @@ class Rows:
     source: ImageSource
     index: IntArray
 
-    def load(self, rows: IntArray) -> list[Image.Image | BadImage]:
+    def load(self, rows: IntArray, at_least: int | None = None) -> list[Image.Image | BadImage]:
         """The pictures of some rows."""
-        return self.source.load(self.index[rows])
+        return self.source.load(self.index[rows], at_least)
 
     def keys(self, rows: IntArray) -> list[bytes | None]:
         """Digest of each row's image content."""

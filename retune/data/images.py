@@ -1,4 +1,4 @@
-"""Radiographs from files: any PNG or JPEG as well exposed 8-bit grey."""
+"""Radiographs from files: any PNG, JPEG or DICOM file as well exposed 8-bit grey."""
 
 from __future__ import annotations
 
@@ -8,49 +8,59 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-from PIL import Image, ImageChops, UnidentifiedImageError
+from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
 
 from retune.cache import file_digests
 from retune.data.dataset import Array, BoolArray, IntArray
+from retune.data.dicom import decode_dicom, is_dicom
+from retune.data.exposure import expose
 from retune.errors import BadImage
 
-WINDOW: Final = (0.005, 0.995)
-"""Share of a deep picture's pixels that turn black and white: burnt-in markers must not set the exposure."""
+DEEP_COLOUR: Final = (2, 4, 6)
+"""Colour types of a PNG that Pillow cuts from 16 to 8 bits: RGB, grey and alpha, RGBA."""
 
 
-def decode(data: bytes, *, name: str, max_side: int | None = None) -> Image.Image:
-    """Decode a PNG or JPEG as 8-bit grey.
+def decode(data: bytes, *, name: str, at_least: int | None = None) -> Image.Image:
+    """Decode a PNG, JPEG or DICOM file, told apart by their bytes, as 8-bit grey.
 
-    Colour becomes luminance and transparency is laid on black. Pictures of more than 8 bits are
-    windowed to their 0.5th to 99.5th percentile, or to their whole range where these coincide.
+    Colour becomes luminance and transparency is laid on black; a camera's orientation tag is followed.
+    Pictures of more than 8 bits are exposed by :func:`retune.data.exposure.expose`. For DICOM see
+    :func:`retune.data.dicom.decode_dicom`.
 
     Args:
         data: The file's bytes.
         name: The picture's name, for messages.
-        max_side: Let a JPEG be decoded at 1/2, 1/4 or 1/8 scale as long as no side falls below this.
-            It changes the pixels, so it is part of the preprocessing.
+        at_least: A JPEG may be decoded at 1/2, 1/4 or 1/8 scale as long as no side falls below so many
+            pixels. It changes the pixels, so it is part of the preprocessing.
 
     Returns:
         A picture of mode ``"L"``.
 
     Raises:
-        BadImage: If the bytes are no PNG or JPEG, are cut off, or claim more pixels than Pillow allows.
+        BadImage: If the bytes are no such picture, are cut off, or claim more pixels than Pillow allows.
+        MissingPackage: If a package that decodes DICOM is not installed.
     """
+    if is_dicom(data):
+        return decode_dicom(data, name=name, max_pixels=Image.MAX_IMAGE_PIXELS)
     try:
         with Image.open(BytesIO(data), formats=("PNG", "JPEG")) as image:
             # Pillow itself only warns up to twice its limit.
             if Image.MAX_IMAGE_PIXELS is not None and image.width * image.height > Image.MAX_IMAGE_PIXELS:
                 raise Image.DecompressionBombError
-            if max_side is not None:
-                image.draft("L", (max_side, max_side))
+            if image.format == "PNG" and data[24] == 16 and data[25] in DEEP_COLOUR:
+                raise BadImage("has 16 bits per colour", where=name, fix="convert it to 16-bit grey")
+            if at_least is not None:
+                image.draft("L", (at_least, at_least))
             image.load()
-            return _grey(image)
+            return _grey(ImageOps.exif_transpose(image))
+    except BadImage:
+        raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise BadImage(
             f"claims more than {Image.MAX_IMAGE_PIXELS:,} pixels", where=name, fix="resize it or leave it out"
         ) from error
     except UnidentifiedImageError as error:
-        what = "is not a PNG or JPEG picture" if data else "is an empty file"
+        what = "is not a PNG, JPEG or DICOM picture" if data else "is an empty file"
         raise BadImage(what, where=name, fix="convert it or fetch it again") from error
     except Exception as error:  # Decoders of damaged files raise nearly anything.
         raise BadImage(f"cannot be decoded ({error})", where=name, fix="fetch it again") from error
@@ -58,7 +68,7 @@ def decode(data: bytes, *, name: str, max_side: int | None = None) -> Image.Imag
 
 def _grey(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):
-        return _window(np.asarray(image))
+        return Image.fromarray(expose(np.clip(np.asarray(image), 0, 65535).astype(np.uint16)))
     if image.mode == "P":
         image = image.convert("RGBA" if "transparency" in image.info else "RGB")
     if image.mode in ("LA", "RGBA", "PA"):
@@ -68,20 +78,6 @@ def _grey(image: Image.Image) -> Image.Image:
     return image.copy() if image.mode == "L" else image.convert("L")
 
 
-def _window(pixels: Array) -> Image.Image:
-    values = np.clip(pixels, 0, 65535).astype(np.uint16)
-    counts = np.bincount(values.ravel(), minlength=65536)
-    present = np.flatnonzero(counts)
-    below = np.cumsum(counts) / values.size
-    low, high = np.searchsorted(below, WINDOW)
-    if low == high:
-        low, high = present[0], present[-1]
-    if low == high:
-        return Image.fromarray((values >> 8).astype(np.uint8))
-    ramp = (np.arange(65536, dtype=np.float64) - low) / float(high - low)
-    return Image.fromarray(np.rint(np.clip(ramp, 0, 1) * 255).astype(np.uint8)[values])
-
-
 @dataclass(frozen=True)
 class FileImages:
     """Pictures in files; an ``ImageSource``.
@@ -89,16 +85,19 @@ class FileImages:
     Args:
         paths: File of each row, shape (N,), relative to ``root`` where that is given.
         root: Folder of the data set.
-        max_side: As for ``decode``.
     """
 
     paths: Array
     root: Path | None = None
-    max_side: int | None = None
 
-    def load(self, rows: IntArray) -> list[Image.Image | BadImage]:
-        """The pictures of some rows as 8-bit grey; in place of an unreadable one, what is wrong with it."""
-        return [self._load(self.path(int(row))) for row in rows]
+    def load(self, rows: IntArray, at_least: int | None = None) -> list[Image.Image | BadImage]:
+        """The pictures of some rows as 8-bit grey; in place of an unreadable one, what is wrong with it.
+
+        Args:
+            rows: Which pictures.
+            at_least: As for ``decode``.
+        """
+        return [self._load(self.path(int(row)), at_least) for row in rows]
 
     def keys(self, rows: IntArray) -> list[bytes | None]:
         """SHA-256 of each row's file, or None where there is none."""
@@ -117,9 +116,9 @@ class FileImages:
         name = str(self.paths[row])
         return Path(name) if self.root is None else self.root / name
 
-    def _load(self, path: Path) -> Image.Image | BadImage:
+    def _load(self, path: Path, at_least: int | None) -> Image.Image | BadImage:
         try:
-            return decode(path.read_bytes(), name=str(path), max_side=self.max_side)
+            return decode(path.read_bytes(), name=str(path), at_least=at_least)
         except BadImage as error:
             return error
         except OSError as error:

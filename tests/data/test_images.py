@@ -135,8 +135,8 @@ def test_truncated_at_any_byte_is_never_a_partial_picture(kind: str) -> None:
     ("data", "part"),
     [
         (b"", "empty file"),
-        (b"not an image at all", "not a PNG or JPEG"),
-        (encoded(Image.new("L", (4, 4)), "GIF"), "not a PNG or JPEG"),
+        (b"not an image at all", "not a PNG, JPEG or DICOM"),
+        (encoded(Image.new("L", (4, 4)), "GIF"), "not a PNG, JPEG or DICOM"),
         (b"\x89PNG\r\n\x1a\n" + b"\xff" * 64, "a.png"),
     ],
 )
@@ -166,12 +166,70 @@ def test_decompression_bomb_is_refused(side: int) -> None:
     one_line(caught.value, "bomb.png", "pixels")
 
 
-def test_max_side_reduces_only_jpegs_and_never_below() -> None:
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+@pytest.mark.parametrize("turn", range(1, 9))
+def test_orientation_tag_is_followed(kind: str, turn: int) -> None:
+    upright = np.zeros((48, 32), dtype=np.uint8)
+    upright[:16, :16], upright[32:, :16] = 200, 100
+    # How the sensor saw it, by the tag's definition: where row 0 and column 0 lie in the upright picture.
+    stored = {
+        1: upright,
+        2: upright[:, ::-1],
+        3: upright[::-1, ::-1],
+        4: upright[::-1],
+        5: upright.T,
+        6: upright.T[::-1],
+        7: upright.T[::-1, ::-1],
+        8: upright.T[:, ::-1],
+    }[turn]
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    data = encoded(Image.fromarray(np.ascontiguousarray(stored)), kind, exif=exif)
+    grey = pixels(decode(data, name="a")).astype(int)
+    assert grey.shape == upright.shape
+    assert np.abs(grey - upright).max() <= 3
+    assert decode(data, name="a", at_least=16).size == ((16, 24) if kind == "JPEG" else (32, 48))
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
+def test_damaged_orientation_tag_does_not_cost_the_picture() -> None:
+    data = encoded(Image.fromarray(RAMP), exif=b"Exif\0\0MM\0*\0\0\xff\xff" + b"\xff" * 9)
+    assert (pixels(decode(data, name="a.png")) == RAMP).all()
+
+
+def deep_png(colour_type: int, channels: int) -> bytes:
+    """A PNG of 16 bits a channel of which 12 are used."""
+    values = np.linspace(0, 4095, 64 * channels).astype(">u2").reshape(8, 8 * channels)
+    lines = b"".join(b"\0" + line.tobytes() for line in values)
+    parts = {
+        b"IHDR": struct.pack(">IIBBBBB", 8, 8, 16, colour_type, 0, 0, 0),
+        b"IDAT": zlib.compress(lines),
+        b"IEND": b"",
+    }
+    chunks = (
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        for kind, body in parts.items()
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+@pytest.mark.parametrize(("colour_type", "channels"), [(2, 3), (4, 2), (6, 4)])
+def test_sixteen_bit_colour_is_refused_rather_than_nearly_black(colour_type: int, channels: int) -> None:
+    data = deep_png(colour_type, channels)
+    # Pillow alone keeps 16 of 4096 levels.
+    assert np.asarray(Image.open(BytesIO(data)).convert("RGB")).max() <= 15
+    with pytest.raises(BadImage) as caught:
+        decode(data, name="a.png")
+    one_line(caught.value, "a.png", "16 bits per colour", "16-bit grey")
+    assert pixels(decode(deep_png(0, 1), name="a.png")).max() == 255
+
+
+def test_at_least_reduces_only_jpegs_and_never_below() -> None:
     image = Image.fromarray(np.tile(RAMP, (50, 40)))  # 640 x 800
     assert decode(encoded(image, "JPEG"), name="a.jpg").size == (640, 800)
-    assert decode(encoded(image, "JPEG"), name="a.jpg", max_side=150).size == (160, 200)
-    assert decode(encoded(image, "JPEG"), name="a.jpg", max_side=400).size == (640, 800)
-    assert decode(encoded(image), name="a.png", max_side=150).size == (640, 800)
+    assert decode(encoded(image, "JPEG"), name="a.jpg", at_least=150).size == (160, 200)
+    assert decode(encoded(image, "JPEG"), name="a.jpg", at_least=400).size == (640, 800)
+    assert decode(encoded(image), name="a.png", at_least=150).size == (640, 800)
 
 
 def test_file_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,9 +255,9 @@ def test_file_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(absolute.load(np.array([0]))[0], Image.Image)
 
 
-def test_file_images_passes_max_side_on(tmp_path: Path) -> None:
+def test_file_images_passes_at_least_on(tmp_path: Path) -> None:
     Image.new("L", (640, 800)).save(tmp_path / "a.jpg")
-    (image,) = FileImages(np.array(["a.jpg"]), tmp_path, max_side=150).load(np.array([0]))
+    (image,) = FileImages(np.array(["a.jpg"]), tmp_path).load(np.array([0]), at_least=150)
     assert isinstance(image, Image.Image)
     assert image.size == (160, 200)
 

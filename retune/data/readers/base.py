@@ -35,6 +35,7 @@ class Reader(ABC):
     Attributes:
         name: Name in the registry.
         needs_root: Whether ``read`` needs the folder of the files.
+        takes_root: Whether it has any use for one.
         source: Citation.
         licence: Terms of use, in a line.
         labels: Canonical names of its labels.
@@ -47,6 +48,7 @@ class Reader(ABC):
 
     name: ClassVar[str]
     needs_root: ClassVar[bool]
+    takes_root: ClassVar[bool] = True
     source: ClassVar[str]
     licence: ClassVar[str]
     labels: ClassVar[tuple[str, ...]]

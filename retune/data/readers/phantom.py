@@ -33,6 +33,7 @@ class Phantom(Reader):
 
     name: ClassVar[str] = "phantom"
     needs_root: ClassVar[bool] = False
+    takes_root: ClassVar[bool] = False
     source: ClassVar[str] = f"synthetic, computed by retune's phantom generator, version {GENERATOR_VERSION}"
     licence: ClassVar[str] = "Apache-2.0"
     synthetic: ClassVar[bool] = True
@@ -91,8 +92,8 @@ class PhantomImages:
     size: int
     sites: tuple[str, ...]
 
-    def load(self, rows: IntArray) -> list[Image.Image | BadImage]:
-        """Render some rows."""
+    def load(self, rows: IntArray, at_least: int | None = None) -> list[Image.Image | BadImage]:
+        """Render some rows, always at full size."""
         return [Image.fromarray(pixels) for pixels in render(self.table, rows, size=self.size)]
 
     def keys(self, rows: IntArray) -> list[bytes | None]:
