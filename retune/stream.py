@@ -93,9 +93,19 @@ class Stream:
 
 
 class Scenario(ABC):
-    """A generator of streams; a dataclass whose fields are its settings."""
+    """A generator of streams; a dataclass whose fields are its settings.
+
+    Attributes:
+        name: Name in the registry.
+        data: Data sets that a published stream is defined on, comma-separated; empty where any will do.
+        paper: Where a published stream comes from.
+        recurs: Whether, as published, a patient may come again in a later experience.
+    """
 
     name: ClassVar[str]
+    data: ClassVar[str] = ""
+    paper: ClassVar[str] = ""
+    recurs: ClassVar[bool] = False
 
     @abstractmethod
     def stream(self, dataset: Dataset, seed: int) -> Stream:
@@ -123,6 +133,11 @@ def masked(dataset: Dataset, step: int, rows: IntArray, observed: npt.ArrayLike)
     targets = np.full((len(rows), len(dataset.labels)), np.nan, dtype=np.float32)
     targets[:, columns] = dataset.targets[np.ix_(rows, columns)]
     return Experience(step, tuple(columns.tolist()), rows, targets)
+
+
+def known_labels(dataset: Dataset, rows: IntArray) -> IntArray:
+    """The columns, ascending, of which at least one of these rows has a known value."""
+    return np.flatnonzero(~np.isnan(dataset.targets[rows]).all(axis=0)).astype(np.int64)
 
 
 def order_labels(dataset: Dataset, order: LabelOrder, rng: np.random.Generator) -> IntArray:

@@ -1,4 +1,4 @@
-"""Every label is observed in every experience; the patients arrive in parts."""
+"""The patients arrive in parts, by chance or by site, view or data set, with every label a part knows."""
 
 from __future__ import annotations
 
@@ -10,55 +10,64 @@ import numpy as np
 from retune.data.dataset import Dataset, IntArray
 from retune.errors import BadSetting
 from retune.settings import Count
-from retune.stream import Scenario, Stream, masked, split_patients
+from retune.stream import Scenario, Stream, known_labels, masked, split_patients
 
 
 @dataclass(frozen=True)
 class DataIncremental(Scenario):
     """Experience t holds part t of the patients with every label.
 
+    A label that no training image of a part has a known value of is not observed there: a hospital
+    that never recorded a finding does not teach it.
+
     Args:
         steps: Number of experiences T; none means 5 random parts, or one for each value of ``by``.
-        by: random for equal random parts, or site or view for one experience per value.
+        by: random for equal random parts; site or view for one experience per value, in alphabetical
+            order; dataset for one per data set, in the order they were named; auto means dataset where
+            several were named, else random.
     """
 
     name: ClassVar[str] = "data-incremental"
 
     steps: Count | None = None
-    by: Literal["random", "site", "view"] = "random"
+    by: Literal["auto", "random", "site", "view", "dataset"] = "auto"
 
     def stream(self, dataset: Dataset, seed: int) -> Stream:
         """Cut the data set; see :meth:`retune.stream.Scenario.stream`."""
-        if self.by == "random":
+        by = self.by
+        if by == "auto":
+            by = "dataset" if len(np.unique(dataset.columns.get("dataset", []))) > 1 else "random"
+        if by == "random":
             parts = split_patients(dataset, self.steps or 5, np.random.default_rng(seed))
         else:
-            parts = self._by_column(dataset)
-        every = range(len(dataset.labels))
-        experiences = tuple(masked(dataset, step, rows, every) for step, rows in enumerate(parts, start=1))
+            parts = self._by_column(dataset, by)
+        experiences = tuple(
+            masked(dataset, step, rows, known_labels(dataset, rows)) for step, rows in enumerate(parts, 1)
+        )
         return Stream(dataset, experiences, dataset.rows("test"))
 
-    def _by_column(self, dataset: Dataset) -> list[IntArray]:
+    def _by_column(self, dataset: Dataset, by: str) -> list[IntArray]:
         where = f"scenario {self.name}, setting by"
-        if self.by not in dataset.columns:
+        if by not in dataset.columns:
             have = ", ".join(sorted(dataset.columns)) or "none"
-            raise BadSetting(
-                f"data set {dataset.name} has no column {self.by}", where=where, fix=f"it has {have}"
-            )
+            raise BadSetting(f"data set {dataset.name} has no column {by}", where=where, fix=f"it has {have}")
         rows = dataset.rows("train")
-        values = dataset.columns[self.by][rows].astype(str)
-        names = np.unique(values)
+        values = dataset.columns[by][rows].astype(str)
+        names, first = np.unique(values, return_index=True)
+        if by == "dataset":
+            names = names[np.argsort(first)]
         if self.steps not in (None, len(names)):
             raise BadSetting(
-                f"{self.steps} steps asked for, but {self.by} has {len(names)} values: {', '.join(names)}",
+                f"{self.steps} steps asked for, but {by} has {len(names)} values: {', '.join(names)}",
                 where=where,
-                fix="leave steps out",
+                fix="leave steps out or use by=random",
             )
         # A patient seen at several places belongs to the first one only.
         _, start, patient = np.unique(dataset.patient_id[rows], return_index=True, return_inverse=True)
         home = values[start][patient]
         parts = [rows[home == name] for name in names]
-        if not all(map(len, parts)):
-            raise BadSetting(
-                f"a value of {self.by} has no patient of its own", where=where, fix="use by=random"
-            )
+        for name, part in zip(names, parts, strict=True):
+            lacks = "patient of its own" if not len(part) else "known label"
+            if not len(part) or not len(known_labels(dataset, part)):
+                raise BadSetting(f"{by} '{name}' has no {lacks}", where=where, fix="use by=random")
         return parts

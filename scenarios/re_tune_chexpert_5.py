@@ -1,0 +1,63 @@
+"""RE-tune's streams over the five CheXpert competition labels: class-, label- or data-incremental."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Final, Literal
+
+import numpy as np
+
+from retune.data.dataset import Dataset
+from retune.errors import BadSetting
+from retune.settings import Count
+from retune.stream import Scenario, Stream, masked, split_patients
+from retune.tasks import Task, needed
+
+LABELS: Final = ("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Pleural Effusion")
+STEPS: Final = {"class": (5,), "label": (5,), "data": (5, 10, 20)}
+
+
+@dataclass(frozen=True)
+class ReTuneCheXpert5(Scenario):
+    """Training images in equal parts by patient, on the data set's own splits.
+
+    The published runs used the labels of visualCheXbert, which is a setting of the data set:
+    ``--set data.labels_from=visualchexbert``.
+
+    Args:
+        kind: class shows one label at a time, label the labels so far plus one, data every label each time.
+        steps: Number of experiences T: 5, or also 10 or 20 where kind is data.
+    """
+
+    name: ClassVar[str] = "re-tune-chexpert-5"
+    data: ClassVar[str] = "chexpert"
+    paper: ClassVar[str] = (
+        "Mistretta and Bagdanov, RE-tune: Incremental Fine Tuning of Biomedical Vision-Language Models for "
+        "Multi-label Chest X-ray Classification, 2024, arXiv:2410.17827"
+    )
+
+    kind: Literal["class", "label", "data"] = "class"
+    steps: Count = 5
+
+    def __post_init__(self) -> None:
+        """Refuse a number of steps that was not published."""
+        if self.steps not in STEPS[self.kind]:
+            raise BadSetting(
+                f"{self.steps} steps were not published with kind={self.kind}",
+                where=f"scenario {self.name}, setting steps",
+                fix=f"give {' or '.join(map(str, STEPS[self.kind]))}",
+            )
+
+    def stream(self, dataset: Dataset, seed: int) -> Stream:
+        """Cut the data set; see :meth:`retune.stream.Scenario.stream`."""
+        table = needed(dataset, self, (Task(LABELS),))
+        parts = split_patients(table, self.steps, np.random.default_rng(seed))
+        experiences = tuple(
+            masked(table, step, rows, self._observed(step)) for step, rows in enumerate(parts, start=1)
+        )
+        return Stream(table, experiences, table.rows("test"))
+
+    def _observed(self, step: int) -> range:
+        if self.kind == "data":
+            return range(len(LABELS))
+        return range(step - 1 if self.kind == "class" else 0, step)
