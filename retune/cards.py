@@ -56,7 +56,7 @@ def card(kind: str, name: str, *, dim: int = 128, n_labels: int = 14) -> dict[st
     makers: dict[str, Callable[[str], dict[str, Any]]] = {
         "datasets": _dataset,
         "backbones": _backbone,
-        "scenarios": lambda n: _described("scenarios", n),
+        "scenarios": _scenario,
         "strategies": lambda n: _strategy(n, dim, n_labels),
         "prompts": _bank,
     }
@@ -92,6 +92,12 @@ def _strategy(name: str, dim: int, n_labels: int) -> dict[str, Any]:
     }
 
 
+def _scenario(name: str) -> dict[str, Any]:
+    cls = registry("scenarios").load(name)
+    facts = {"data": cls.data, "paper": cls.paper} if cls.data else {}
+    return {**_described("scenarios", name), **facts, "patients_recur": cls.recurs}
+
+
 def _dataset(name: str) -> dict[str, Any]:
     cls = registry("datasets").load(name)
     return {
@@ -101,6 +107,7 @@ def _dataset(name: str) -> dict[str, Any]:
         "synthetic": cls.synthetic,
         "needs_root": cls.needs_root,
         "labels": list(cls.labels),
+        "mapping": dict(cls.mapping),
     }
 
 

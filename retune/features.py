@@ -1,120 +1,60 @@
-"""The feature store: every image and every prompt is encoded once, ever.
-
-A space holds the embeddings that one backbone fingerprint makes in one precision. It is a folder of
-shards, each a safetensors file of keys (digests of content) and features whose name is the SHA-256
-of its bytes: a killed process loses at most the shard it was making, and damage is noticed.
-"""
+"""Every image and every prompt is encoded once, ever; decoding runs beside the encoder."""
 
 from __future__ import annotations
 
 import hashlib
-import json
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
-import numpy.typing as npt
-from filelock import FileLock
-from safetensors.numpy import save
 
 from retune.backbones.base import Backbone
-from retune.cache import cache_dir
-from retune.data.dataset import Dataset, FloatArray, IntArray
-from retune.errors import BadImage, UserError
-from retune.files import make_folder, write_whole
+from retune.data.dataset import Array, BoolArray, Dataset, FloatArray, IntArray
+from retune.errors import BadImage, MissingFiles, UserError
+from retune.store import Keys, Kind, Space, as_keys
 
 if TYPE_CHECKING:
     import torch
 
+    from retune.backbones.precomputed import Precomputed
+
 SHARD: Final = 512
 BATCH: Final = 64
-WORKERS: Final = 2
+WORKERS: Final = min(16, max(2, os.cpu_count() or 2))
+DECODER: Final = "1"
+"""Goes up whenever the same file would be decoded into other pixels."""
+REDUCE: Final = 2
+"""A large JPEG may be decoded at a reduced scale of at least so many times the input side."""
+
+ImageKind = Literal["images", "tokens", "pixels"]
 Progress = Callable[[int, int], None]
-Keys = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """Features of some images.
+    """What a backbone made of some images, on disk until it is asked for.
 
     Args:
-        features: float32 (n, d), one row for each image that could be read.
         good: bool (N,): which of the images asked for could be read.
         images_encoded: How many went through the encoder now, rather than long ago.
         seconds: Time spent decoding and encoding.
+        take: Copies values of the readable images, numbered 0 to n-1, out of the store: (k,) to (k, ...).
     """
 
-    features: FloatArray
-    good: npt.NDArray[np.bool_]
+    good: BoolArray
     images_encoded: int
     seconds: float
+    take: Callable[[IntArray], Array]
 
-
-class Space:
-    """The embeddings of one backbone, images or texts, on disk.
-
-    Args:
-        backbone: Whose embeddings.
-        kind: ``"images"`` or ``"texts"``.
-        precision: The arithmetic they are made in.
-    """
-
-    def __init__(self, backbone: Backbone, kind: Literal["images", "texts"], precision: str = "fp32") -> None:
-        about = {"backbone": backbone.fingerprint, "kind": kind, "precision": precision}
-        text = json.dumps(about, sort_keys=True)
-        self.folder = cache_dir() / "features" / hashlib.sha256(text.encode()).hexdigest()[:32]
-        self.dim = backbone.card.dim
-        self.lock = FileLock(self.folder / ".lock")
-        if not (self.folder / "about.json").exists():
-            make_folder(self.folder)
-            about = {**about, "name": backbone.name}
-            write_whole(self.folder / "about.json", json.dumps(about, sort_keys=True).encode())
-        self._opened: dict[str, tuple[Keys, FloatArray]] = {}
-        self._known = np.empty(0, dtype="V32")
-        self._row = np.empty(0, dtype=np.int64)
-        self.refresh()
-
-    def refresh(self) -> None:
-        """Take in shards that have appeared; remove damaged ones, so that they are made again."""
-        for path in sorted(self.folder.glob("*.safetensors")):
-            if path.name in self._opened:
-                continue
-            shard = _open_shard(path, self.dim)
-            if shard is None:
-                path.unlink(missing_ok=True)
-            else:
-                self._opened[path.name] = shard
-        if self._opened:
-            keys = _void(np.concatenate([keys for keys, _ in self._opened.values()]))
-            self._known, self._row = np.unique(keys, return_index=True)
-
-    def find(self, keys: Keys) -> IntArray:
-        """Row of each key in this space, -1 where it is not there; (n, 32) to (n,)."""
-        if not len(self._known):
-            return np.full(len(keys), -1, dtype=np.int64)
-        wanted = _void(keys)
-        place = np.minimum(np.searchsorted(self._known, wanted), len(self._known) - 1)
-        return np.where(self._known[place] == wanted, self._row[place], -1)
-
-    def gather(self, rows: IntArray) -> FloatArray:
-        """Copy rows out of the memory-mapped shards; (n,) to (n, d)."""
-        out = np.empty((len(rows), self.dim), dtype=np.float32)
-        start = 0
-        for keys, features in self._opened.values():
-            here = (rows >= start) & (rows < start + len(keys))
-            out[here] = features[rows[here] - start]
-            start += len(keys)
-        return out
-
-    def add(self, keys: Keys, features: FloatArray) -> None:
-        """Write one shard."""
-        data = save({"features": np.ascontiguousarray(features, dtype=np.float32), "keys": keys})
-        write_whole(self.folder / f"{hashlib.sha256(data).hexdigest()}.safetensors", data)
+    @property
+    def features(self) -> Array:
+        """All values in memory, (n, ...), one row for each image that could be read."""
+        return self.take(np.arange(int(self.good.sum()), dtype=np.int64))
 
 
 def encode_images(
@@ -122,6 +62,7 @@ def encode_images(
     dataset: Dataset,
     rows: IntArray,
     *,
+    kind: ImageKind = "images",
     keys: Sequence[bytes | None] | None = None,
     skip_bad_images: bool = False,
     progress: Progress | None = None,
@@ -132,6 +73,8 @@ def encode_images(
         backbone: The encoder; it is not even loaded where nothing is to be encoded.
         dataset: Where the images are.
         rows: Which images, shape (N,).
+        kind: ``images`` for one vector each, ``tokens`` for one per patch, ``pixels`` for the
+            preprocessed pictures themselves.
         keys: Digests of their content, where already known.
         skip_bad_images: Leave out images that are missing or cannot be decoded.
         progress: Called with images done and images to do.
@@ -141,27 +84,29 @@ def encode_images(
         BadImage: If one cannot be decoded.
         UserError: If the backbone gives NaN.
     """
+    if backbone.precomputed:
+        return _looked_up(backbone, dataset, rows, skip_bad_images)
     start = time.perf_counter()
     found = dataset.images.keys(rows) if keys is None else keys
     if not skip_bad_images:
         dataset.require_images(rows, found)
     good = np.array([key is not None for key in found], dtype=bool)
-    wanted = _matrix([key for key in found if key is not None])
-    space = Space(backbone, "images")
+    wanted = as_keys([key for key in found if key is not None])
+    space = _space(backbone, kind)
     encoded = 0
     if (space.find(wanted) < 0).any():
         # One process encodes at a time; the next finds the work done.
         with space.lock:
             space.refresh()
-            todo = _first_missing(space, wanted)
+            todo = space.first_missing(wanted)
             if len(todo):
-                encoded = _encode(
-                    backbone, dataset, rows[good][todo], wanted[todo], space, skip_bad_images, progress
-                )
+                job = _Job(backbone, dataset, rows[good][todo], wanted[todo], space, skip_bad_images)
+                encoded = job.run(progress)
                 space.refresh()
     places = space.find(wanted)
     good[good] = places >= 0
-    return Encoded(space.gather(places[places >= 0]), good, encoded, time.perf_counter() - start)
+    places = places[places >= 0]
+    return Encoded(good, encoded, time.perf_counter() - start, lambda k: space.gather(places[k]))
 
 
 def encode_texts(backbone: Backbone, texts: Sequence[str]) -> FloatArray:
@@ -171,126 +116,130 @@ def encode_texts(backbone: Backbone, texts: Sequence[str]) -> FloatArray:
         backbone: The encoder; it is not even loaded where nothing is to be encoded.
         texts: P texts.
     """
-    keys = _matrix([hashlib.sha256(text.encode()).digest() for text in texts])
-    space = Space(backbone, "texts")
+    if backbone.precomputed:
+        return np.asarray(backbone.encode_texts(texts).numpy(), dtype=np.float32)
+    keys = as_keys([hashlib.sha256(text.encode()).digest() for text in texts])
+    space = _space(backbone, "texts")
     if (space.find(keys) < 0).any():
         with space.lock:
             space.refresh()
-            todo = _first_missing(space, keys)
+            todo = space.first_missing(keys)
             if len(todo):
-                features = backbone.encode_texts([texts[i] for i in todo]).numpy()
-                space.add(keys[todo], _finite(features, backbone))
+                vectors = backbone.encode_texts([texts[i] for i in todo]).numpy()
+                space.add(keys[todo], _checked(vectors, "texts", backbone))
                 space.refresh()
     return space.gather(space.find(keys))
 
 
-def _encode(
-    backbone: Backbone,
-    dataset: Dataset,
-    rows: IntArray,
-    keys: Keys,
-    space: Space,
-    skip_bad_images: bool,
-    progress: Progress | None,
-) -> int:
-    """Encode rows shard by shard; returns how many could be read."""
-    import torch
+def _space(backbone: Backbone, kind: Kind) -> Space:
+    about: dict[str, Any] = {"backbone": backbone.fingerprint}
+    if kind != "pixels":
+        # The last bits differ from one kind of processor to another.
+        about |= {"precision": backbone.precision, "device": backbone.torch_device.type}
+    if kind != "texts":
+        about |= {"decoder": DECODER, "at_least": _at_least(backbone)}
+    return Space(about, kind, name=backbone.name)
 
-    done = bad = 0
-    pending: list[tuple[Keys, FloatArray]] = []
 
-    def flush() -> None:
+def _at_least(backbone: Backbone) -> int:
+    return REDUCE * backbone.card.image_size
+
+
+def _looked_up(backbone: Backbone, dataset: Dataset, rows: IntArray, skip_missing: bool) -> Encoded:
+    source: Precomputed = backbone  # type: ignore[assignment]
+    places = source.rows_of(dataset.image_id[rows])
+    good = places >= 0
+    if not good.all() and not skip_missing:
+        missing = dataset.image_id[rows][~good]
+        raise MissingFiles(
+            f"has no features of {len(missing):,} of {len(rows):,} images: {', '.join(map(str, missing[:3]))}"
+            + (", ..." if len(missing) > 3 else ""),
+            where=backbone.name,
+            fix="make it again with 'retune embed', or go on without them with --skip-bad-images",
+        )
+    places = places[good]
+    return Encoded(good, 0, 0.0, lambda k: source.gather(places[k]))
+
+
+@dataclass
+class _Job:
+    """Images to encode, batch by batch, into shards."""
+
+    backbone: Backbone
+    dataset: Dataset
+    rows: IntArray
+    keys: Keys
+    space: Space
+    skip_bad_images: bool
+
+    def run(self, progress: Progress | None) -> int:
+        """Encode everything; returns how many images could be read."""
+        done = read = 0
+        pending: list[tuple[Keys, Array]] = []
+        for index, pictures in self._decoded():
+            bad = next((p for p in pictures if isinstance(p, BadImage)), None)
+            if bad is not None and not self.skip_bad_images:
+                self._flush(pending)
+                hint = "mend it, or go on without it with --skip-bad-images"
+                raise BadImage(bad.what, where=bad.where, fix=hint)
+            good = np.array([not isinstance(p, BadImage) for p in pictures], dtype=bool)
+            pixels = [p for p in pictures if not isinstance(p, BadImage)]
+            if pixels:
+                pending.append((self.keys[index][good], self._encode(pixels)))
+            done, read = done + len(pictures), read + len(pixels)
+            if sum(len(k) for k, _ in pending) >= SHARD or done == len(self.rows):
+                self._flush(pending)
+            if progress:
+                progress(done, len(self.rows))
+        return read
+
+    def _encode(self, pixels: list[torch.Tensor]) -> Array:
+        import torch
+
+        if self.space.kind == "pixels":
+            return torch.stack(pixels).numpy()
+        # Always a full batch: a sample's bits must not depend on how many came with it.
+        batch = torch.stack(pixels + [torch.zeros_like(pixels[0])] * (BATCH - len(pixels)))
+        encode = self.backbone.encode_tokens if self.space.kind == "tokens" else self.backbone.encode_images
+        return _checked(encode(batch)[: len(pixels)].numpy(), self.space.kind, self.backbone)
+
+    def _flush(self, pending: list[tuple[Keys, Array]]) -> None:
         if pending:
-            space.add(np.concatenate([k for k, _ in pending]), np.concatenate([f for _, f in pending]))
+            self.space.add(np.concatenate([k for k, _ in pending]), np.concatenate([v for _, v in pending]))
             pending.clear()
 
-    for index, pictures in _decoded(backbone, dataset, rows):
-        read = np.array([not isinstance(picture, BadImage) for picture in pictures], dtype=bool)
-        for picture in pictures:
-            if isinstance(picture, BadImage) and not skip_bad_images:
-                flush()
-                raise BadImage(
-                    picture.what,
-                    where=picture.where,
-                    fix="mend it, or go on without it with --skip-bad-images",
-                )
-        pixels = [picture for picture in pictures if not isinstance(picture, BadImage)]
-        bad += len(pictures) - len(pixels)
-        if pixels:
-            # Always a full batch: a sample's bits must not depend on how many came with it.
-            batch = torch.stack(pixels + [torch.zeros_like(pixels[0])] * (BATCH - len(pixels)))
-            features = backbone.encode_images(batch)[: len(pixels)].numpy()
-            pending.append((keys[index][read], _finite(features, backbone)))
-        done += len(pictures)
-        if sum(len(k) for k, _ in pending) >= SHARD or done == len(rows):
-            flush()
-        if progress:
-            progress(done, len(rows))
-    return done - bad
+    def _decoded(self) -> Iterator[tuple[slice, list[torch.Tensor | BadImage]]]:
+        """Batches of preprocessed pictures in order, decoded beside the encoder."""
+        at_least = _at_least(self.backbone)
 
+        def work(index: slice) -> list[torch.Tensor | BadImage]:
+            pictures = self.dataset.images.load(self.rows[index], at_least)
+            return [p if isinstance(p, BadImage) else self.backbone.preprocess(p) for p in pictures]
 
-def _decoded(
-    backbone: Backbone, dataset: Dataset, rows: IntArray
-) -> Iterator[tuple[slice, list[torch.Tensor | BadImage]]]:
-    """Batches of preprocessed pictures in order, decoded beside the encoder."""
-
-    def work(index: slice) -> list[torch.Tensor | BadImage]:
-        pictures = dataset.images.load(rows[index])
-        return [p if isinstance(p, BadImage) else backbone.preprocess(p) for p in pictures]
-
-    slices = [slice(i, i + BATCH) for i in range(0, len(rows), BATCH)]
-    with ThreadPoolExecutor(WORKERS) as pool:
-        waiting: deque[tuple[slice, Future[list[Any]]]] = deque()
-        for index in slices:
-            waiting.append((index, pool.submit(work, index)))
-            if len(waiting) > 2 * WORKERS:
-                head, future = waiting.popleft()
+        slices = [slice(i, i + BATCH) for i in range(0, len(self.rows), BATCH)]
+        with ThreadPoolExecutor(WORKERS) as pool:
+            waiting: deque[tuple[slice, Future[list[Any]]]] = deque()
+            for index in slices:
+                waiting.append((index, pool.submit(work, index)))
+                if len(waiting) > 2 * WORKERS:
+                    head, future = waiting.popleft()
+                    yield head, future.result()
+            for head, future in waiting:
                 yield head, future.result()
-        for head, future in waiting:
-            yield head, future.result()
 
 
-def _first_missing(space: Space, keys: Keys) -> IntArray:
-    """Positions of the first of each distinct key that the space lacks, ascending."""
-    missing = np.flatnonzero(space.find(keys) < 0)
-    _, first = np.unique(_void(keys[missing]), return_index=True)
-    return np.sort(missing[first])
-
-
-def _open_shard(path: Path, dim: int) -> tuple[Keys, FloatArray] | None:
-    """Keys and memory-mapped features of a shard, or None where it is damaged."""
-    with open(path, "rb") as file:
-        if hashlib.file_digest(file, "sha256").hexdigest() != path.stem:
-            return None
-        file.seek(0)
-        length = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(length))
-    arrays = {}
-    for name, dtype in (("keys", np.uint8), ("features", np.float32)):
-        entry = header[name]
-        offset = 8 + length + entry["data_offsets"][0]
-        arrays[name] = np.memmap(path, dtype=dtype, mode="r", offset=offset, shape=tuple(entry["shape"]))
-    if arrays["features"].shape[1] != dim:
-        return None
-    return np.array(arrays["keys"]), arrays["features"]
-
-
-def _finite(features: npt.NDArray[Any], backbone: Backbone) -> FloatArray:
-    if features.shape[1] != backbone.card.dim:
+def _checked(values: Array, kind: Kind, backbone: Backbone) -> Array:
+    """Values fit to be kept: of the dimension that the card says, and finite."""
+    card = backbone.card
+    wanted = {"images": card.dim, "texts": card.text_dim or card.dim, "tokens": card.token_dim}.get(kind)
+    if wanted is not None and values.shape[-1] != wanted:
         raise UserError(
-            f"gives {features.shape[1]} dimensions, its card says {backbone.card.dim}",
-            where=f"backbone {backbone.name}",
+            f"gives {values.shape[-1]} dimensions, its card says {wanted}", where=f"backbone {backbone.name}"
         )
-    if not np.isfinite(features).all():
+    if kind == "tokens":
+        values = values.astype(np.float16)
+    if not np.isfinite(values).all():
         raise UserError(
             "gives features that are not finite", where=f"backbone {backbone.name}", fix="check its weights"
         )
-    return np.asarray(features, dtype=np.float32)
-
-
-def _matrix(digests: Sequence[bytes]) -> Keys:
-    return np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(-1, 32)
-
-
-def _void(keys: Keys) -> npt.NDArray[Any]:
-    return np.ascontiguousarray(keys).view("V32").reshape(-1)
+    return values

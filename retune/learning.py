@@ -8,20 +8,22 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import torch
 
+from retune.backbones.arithmetic import repeatable
 from retune.checkpoint import Checkpoint
 from retune.data.dataset import FloatArray, IntArray
 from retune.errors import RetuneError
-from retune.features import encode_images, encode_texts
+from retune.features import Encoded, ImageKind, encode_images, encode_texts
 from retune.metrics import best_f1_threshold
 from retune.prompts import PromptBank
 from retune.prompts.combine import PromptEmbeddings
-from retune.strategy import Context, Images, Strategy, StrategyError, Training, training
+from retune.strategy import Context, Images, Need, Strategy, StrategyError, Training, training
 from retune.stream import Stream
 
 if TYPE_CHECKING:
@@ -44,7 +46,7 @@ class Outcome:
         score_seconds: Wall time of scoring.
         encode_seconds: Wall time of decoding and encoding in the process that finished.
         images_encoded: How many images went through the encoder in it.
-        unreadable: How many images were left out.
+        unreadable: Identifiers of the images that were left out because they cannot be read.
     """
 
     stream: Stream
@@ -55,21 +57,59 @@ class Outcome:
     score_seconds: float = 0.0
     encode_seconds: float = 0.0
     images_encoded: int = 0
-    unreadable: int = 0
+    unreadable: list[str] = field(default_factory=list)
 
 
-@dataclass
+@dataclass(frozen=True)
+class _Rows:
+    """Some values of the store, copied out when rows are asked for; a :class:`retune.strategy.Lazy`."""
+
+    encoded: Encoded
+    places: IntArray
+    device: str
+    float32: bool
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (len(self.places), *self.encoded.take(self.places[:0]).shape[1:])
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, index: torch.Tensor) -> torch.Tensor:
+        return self._copied(self.places[index.cpu().numpy()])
+
+    def itself(self) -> _Rows:
+        """What is handed to a strategy that reads batch by batch."""
+        return self
+
+    def whole(self) -> torch.Tensor:
+        """All of them."""
+        return self._copied(self.places)
+
+    def _copied(self, places: IntArray) -> torch.Tensor:
+        values = torch.from_numpy(self.encoded.take(places)).to(self.device)
+        return values.float() if self.float32 else values
+
+
+@dataclass(frozen=True)
 class _Inputs:
-    """Features of the rows of a stream."""
+    """What a strategy needs of the images of a stream, by kind."""
 
-    features: FloatArray
+    encoded: dict[ImageKind, Encoded]
     place: IntArray = field(repr=False)
+    device: str
 
-    def images(self, rows: IntArray, strategy: Strategy) -> Images:
+    def images(self, rows: IntArray) -> Images:
         """Some rows as a strategy may see them."""
-        sources: dict[str, Callable[[], torch.Tensor]] = {}
-        if "features" in strategy.needs:
-            sources["features"] = lambda: torch.from_numpy(self.features[self.place[rows]])
+        places = self.place[rows]
+        sources: dict[str, Callable[[], Any]] = {}
+        for kind, encoded in self.encoded.items():
+            values = _Rows(encoded, places, self.device, float32=kind != "pixels")
+            if kind == "images":
+                sources["features"] = values.whole
+            else:
+                sources[kind] = values.itself
         return Images(len(rows), sources)
 
 
@@ -81,12 +121,17 @@ def learn(plan: Plan, folder: Path, progress: Progress) -> Outcome:
         folder: Where its checkpoint is.
         progress: Told what is done.
     """
+    with repeatable(plan.parts.backbone.torch_device):
+        return _learn(plan, folder, progress)
+
+
+def _learn(plan: Plan, folder: Path, progress: Progress) -> Outcome:
     stream, inputs, outcome_costs = _encode(plan, progress)
-    strategy, seed = plan.parts.strategy, plan.spec.seed
-    prompts = embed_prompts(plan.parts.bank, plan.parts.backbone, stream.labels)
+    strategy, seed, backbone = plan.parts.strategy, plan.spec.seed, plan.parts.backbone
+    prompts = embed_prompts(plan.parts.bank, backbone, stream.labels).to(inputs.device)
     with _isolated(seed):
-        strategy.setup(Context(stream.labels, plan.parts.backbone.card.dim, prompts, seed))
-    test = inputs.images(stream.test, strategy)
+        strategy.setup(Context(stream.labels, backbone.card.dim, prompts, seed, inputs.device))
+    test = inputs.images(stream.test)
     outcome = Outcome(
         stream,
         torch.empty(0, len(stream.test), len(stream.labels)),
@@ -103,8 +148,9 @@ def learn(plan: Plan, folder: Path, progress: Progress) -> Outcome:
             latest = outcome.scores[-1]
         else:
             shown = stream.joint() if strategy.sees_everything else experience
-            seen = training(shown, inputs.images(shown.rows, strategy), seed)
-            _fit(outcome, seen)
+            seen = training(shown, inputs.images(shown.rows), seed, inputs.device)
+            with backbone.arithmetic():
+                _fit(outcome, seen)
             latest = _scored(outcome, test)
             fresh = [c for c in seen.observed if np.isnan(outcome.thresholds[c])]
             train_scores = _scored(outcome, seen.images).numpy()
@@ -121,42 +167,54 @@ def embed_prompts(bank: PromptBank, backbone: Backbone, labels: tuple[str, ...])
 
     Args:
         bank: Must have prompts for every label.
-        backbone: Whose text tower embeds them.
+        backbone: Whose text tower embeds them; without the capability ``texts`` there are no prompts.
         labels: The C labels.
     """
     sides: dict[str, torch.Tensor] = {}
+    able = "texts" in backbone.capabilities
     for polarity, of in (("positive", bank.positive), ("negative", bank.negative)):
-        texts = [text for label in labels for text in of(label)]
-        index = [c for c, label in enumerate(labels) for _ in of(label)]
-        sides[polarity] = torch.from_numpy(encode_texts(backbone, texts))
+        texts = [text for label in labels for text in of(label)] if able else []
+        index = [c for c, label in enumerate(labels) for _ in of(label)] if able else []
+        vectors = encode_texts(backbone, texts) if texts else np.zeros((0, backbone.card.dim), np.float32)
+        sides[polarity] = torch.from_numpy(vectors)
         sides[f"{polarity}_label"] = torch.tensor(index, dtype=torch.int64)
     return PromptEmbeddings(**sides, labels=labels)
 
 
+KINDS: Final[dict[Need, ImageKind]] = {"features": "images", "tokens": "tokens", "pixels": "pixels"}
+
+
 def _encode(plan: Plan, progress: Progress) -> tuple[Stream, _Inputs, dict[str, Any]]:
-    stream, rows = plan.stream, plan.rows
-    encoded = encode_images(
-        plan.parts.backbone,
-        stream.dataset,
-        rows,
-        keys=plan.content,
-        skip_bad_images=plan.spec.skip_bad_images,
-        progress=lambda done, total: progress("encoding images", done, total),
-    )
-    place = np.full(len(stream.dataset), -1, dtype=np.int64)
-    place[rows[encoded.good]] = np.arange(len(encoded.features))
-    unreadable = int((~encoded.good).sum())
-    costs = {
-        "encode_seconds": encoded.seconds,
-        "images_encoded": encoded.images_encoded,
-        "unreadable": unreadable,
+    stream, rows, backbone = plan.stream, plan.rows, plan.parts.backbone
+    needs = plan.parts.strategy.requires()
+    encoded = {
+        kind: encode_images(
+            backbone,
+            stream.dataset,
+            rows,
+            kind=kind,
+            keys=plan.content,
+            skip_bad_images=plan.spec.skip_bad_images,
+            progress=partial(progress, "encoding images" if need == "features" else f"preparing {need}"),
+        )
+        for need, kind in KINDS.items()
+        if need in needs
     }
-    if unreadable:
-        lost = rows[~encoded.good]
+    # Whether a picture can be read does not depend on what is made of it.
+    good = np.logical_and.reduce([e.good for e in encoded.values()] or [np.ones(len(rows), dtype=bool)])
+    place = np.full(len(stream.dataset), -1, dtype=np.int64)
+    place[rows[good]] = np.arange(int(good.sum()))
+    lost = rows[~good]
+    costs = {
+        "encode_seconds": sum(e.seconds for e in encoded.values()),
+        "images_encoded": sum(e.images_encoded for kind, e in encoded.items() if kind != "pixels"),
+        "unreadable": sorted(stream.dataset.image_id[lost].tolist()),
+    }
+    if len(lost):
         kept = np.setdiff1d(np.arange(len(stream.dataset)), lost)
-        dataset = stream.dataset.take(kept, dropped={"unreadable images": unreadable})
+        dataset = stream.dataset.take(kept, dropped={"unreadable images": len(lost)})
         stream, place = plan.parts.scenario.stream(dataset, plan.spec.seed), place[kept]
-    return stream, _Inputs(encoded.features, place), costs
+    return stream, _Inputs(encoded, place, str(backbone.torch_device)), costs
 
 
 def _fit(outcome: Outcome, seen: Training) -> None:
@@ -178,7 +236,7 @@ def _scored(outcome: Outcome, images: Images) -> torch.Tensor:
     if not bool(torch.isfinite(scores).all()):
         raise StrategyError(f"strategy {name}: score returned NaN or infinity")
     outcome.score_seconds += time.perf_counter() - start
-    return scores.detach().to(torch.float32)
+    return scores.detach().float().cpu()
 
 
 def _resume(outcome: Outcome, folder: Path, run_id: str) -> None:
@@ -221,7 +279,7 @@ def _blamed(strategy: Strategy, doing: str) -> Iterator[None]:
 def _isolated(seed: int) -> Iterator[None]:
     """Seed the global random generators for a plugin that uses them, and put them back after."""
     python, numpy = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(seed)
         random.seed(seed)
         np.random.seed(seed % 2**32)

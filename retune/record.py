@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from safetensors.torch import save
 
+from retune.backbones.contamination import contamination
 from retune.files import write_whole
 from retune.metrics import Report, continual_report, forgetting_per_label
 from retune.result import SCORES_FILE, Result
@@ -83,8 +84,9 @@ def _document(plan: Plan, outcome: Outcome, report: Report, command: str) -> dic
             "n_test_patients": len(np.unique(stream.patients)),
             "synthetic": dataset.synthetic,
             "source": dataset.source,
-            "settings": values_of(parts.reader),
+            "settings": parts.source.settings,
             "dropped": dict(dataset.dropped),
+            "unreadable_images": outcome.unreadable,
             "undefined_labels": [labels[c] for c in report.undefined],
         },
         "scenario": {
@@ -101,6 +103,9 @@ def _document(plan: Plan, outcome: Outcome, report: Report, command: str) -> dic
             "pretraining_data": list(card.pretraining_data),
             "licence": card.licence,
             "dim": card.dim,
+            "contaminated": contamination(card, parts.source.origins, synthetic=dataset.synthetic),
+            "precision": plan.spec.precision,
+            "device": parts.backbone.torch_device.type,
         },
         "prompts": {"name": parts.bank.name, "fingerprint": parts.bank.fingerprint},
         "strategy": {

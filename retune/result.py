@@ -64,6 +64,7 @@ class DatasetRecord(Record):
     source: str
     settings: dict[str, Any]
     dropped: dict[str, int]
+    unreadable_images: list[str]
     undefined_labels: list[str]
 
 
@@ -84,13 +85,16 @@ class ScenarioRecord(Record):
 
 
 class BackboneRecord(Record):
-    """The frozen model."""
+    """The frozen model, and whether it has seen the data in pre-training."""
 
     name: str
     fingerprint: str
     pretraining_data: list[str]
     licence: str
     dim: int
+    contaminated: Literal["no", "possibly", "yes"]
+    precision: str
+    device: str
 
 
 class PromptsRecord(Record):

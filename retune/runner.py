@@ -17,7 +17,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from retune.data.dataset import Dataset, IntArray
-from retune.errors import BadSetting, RunConflict, UserError
+from retune.errors import RunConflict, UserError
 from retune.files import make_folder, write_whole
 from retune.result import RESULT_FILE, Result
 from retune.spec import DEFAULTS, Parts, Spec, resolve, run_id
@@ -25,6 +25,8 @@ from retune.stream import Stream
 
 RUN_FILE: Final = "run.json"
 CHECKPOINT_FILE: Final = "checkpoint.safetensors"
+BLOCK: Final = 4096
+"""Images whose digests are looked up at a time."""
 PACKAGES: Final = ("retune", "torch", "numpy", "scikit-learn", "open_clip_torch", "transformers")
 
 Progress = Callable[[str, int, int], None]
@@ -38,7 +40,7 @@ class Plan:
     spec: Spec
     parts: Parts
     stream: Stream
-    content: list[bytes | None]
+    content: list[bytes | None] | None
     id: str
 
     @property
@@ -49,7 +51,8 @@ class Plan:
     def default_folder(self) -> Path:
         """``runs/SCENARIO/STRATEGY-DATA-seedS-ID`` below the working directory."""
         strategy = Path(self.parts.strategy.name).name
-        name = f"{strategy}-{self.stream.dataset.name}-seed{self.spec.seed}-{self.id}"
+        data = self.parts.source.name.replace(",", "+")
+        name = f"{strategy}-{data}-seed{self.spec.seed}-{self.id}"
         return Path("runs") / self.parts.scenario.name / name
 
 
@@ -86,7 +89,7 @@ class Run:
 
             tell = progress or (lambda stage, done, total: None)
             outcome = learn(self.plan, self.folder, tell)
-            return record(self.plan, outcome, self.folder, command or _command(self.plan.spec), tell)
+            return record(self.plan, outcome, self.folder, command or _command(self.plan), tell)
         except UserError:
             self._withdraw()
             raise
@@ -128,56 +131,72 @@ def run(
         RunConflict: If ``out`` holds another run.
         StorageError: If the disk is full.
     """
-    return prepare(replace(spec, **options) if spec else Spec(**options), out).execute(progress=progress)
+    spec = replace(spec, **options) if spec else Spec(**options)
+    return prepare(spec, out, progress=progress).execute(progress=progress)
 
 
-def prepare(spec: Spec, out: str | Path | None = None) -> Run:
+def prepare(spec: Spec, out: str | Path | None = None, *, progress: Progress | None = None) -> Run:
     """Check everything that can be checked early, and make or find the run's folder.
 
     Args:
         spec: What to run.
         out: Folder of the run; made under ``runs/`` where left out.
+        progress: Called with a stage, what is done of it and what there is to do.
 
     Raises:
         UserError: If the input is at fault.
         RunConflict: If ``out`` holds another run.
     """
-    planned = plan(spec)
+    planned = plan(spec, progress)
     folder = Path(out) if out else planned.default_folder()
     claim(folder, planned)
     return Run(planned, folder)
 
 
-def plan(spec: Spec) -> Plan:
+def plan(spec: Spec, progress: Progress | None = None) -> Plan:
     """Resolve names, read the table, cut the stream; nothing is encoded or written.
+
+    Args:
+        spec: What to run.
+        progress: Called with a stage, what is done of it and what there is to do.
 
     Raises:
         UserError: If the input is at fault.
     """
     parts = resolve(spec)
-    if spec.root is not None and not parts.reader.needs_root:
-        raise BadSetting(
-            f"data set {spec.data} has no files", where="--root", fix="name the data set with --data"
-        )
-    dataset = parts.reader.read(spec.root)
-    parts.bank.require(dataset.labels)
+    # Read first: a model that is not there is told before gigabytes of images are looked at.
+    chosen = parts.identity()
+    dataset = parts.source.read()
     _require_usable(dataset)
     stream = parts.scenario.stream(dataset, spec.seed)
+    parts.bank.require(stream.labels)
     rows = needed_rows(stream)
-    content = dataset.images.keys(rows)
-    if not spec.skip_bad_images:
-        dataset.require_images(rows, content)
-    digest = hashlib.sha256(b"".join(key or b"\0" for key in content)).hexdigest()
+    content = None if parts.backbone.precomputed else _content(stream.dataset, rows, progress)
+    if content is not None and not spec.skip_bad_images:
+        stream.dataset.require_images(rows, content)
+    digest = hashlib.sha256(b"".join(key or b"\0" for key in content or ())).hexdigest()
     identity = {
-        **parts.identity(),
+        **chosen,
         "dataset": dataset.fingerprint,
         "stream": stream.fingerprint,
         "images": digest,
         "seed": spec.seed,
+        "device": spec.device,
+        "precision": spec.precision,
         "skip_bad_images": spec.skip_bad_images,
         "replicates": spec.replicates,
     }
     return Plan(spec, parts, stream, content, run_id(identity))
+
+
+def _content(dataset: Dataset, rows: IntArray, progress: Progress | None) -> list[bytes | None]:
+    """Digests of the images' content, told block by block: many gigabytes may have to be read."""
+    found: list[bytes | None] = []
+    for start in range(0, len(rows), BLOCK):
+        found += dataset.images.keys(rows[start : start + BLOCK])
+        if progress:
+            progress("reading images", len(found), len(rows))
+    return found
 
 
 def needed_rows(stream: Stream) -> IntArray:
@@ -225,24 +244,23 @@ def _require_usable(dataset: Dataset) -> None:
         raise UserError("has no positive training label", where=f"data set {dataset.name}")
 
 
-def _command(spec: Spec) -> str:
-    words = ["retune", "run", "--scenario", spec.scenario, "--strategy", spec.strategy]
-    if spec.data != DEFAULTS["data"]:
-        words += ["--data", spec.data]
-    if spec.root:
-        words += ["--root", "DIR"]
-    for name in ("backbone", "prompts"):
-        if getattr(spec, name) != DEFAULTS[name]:
-            words += [f"--{name}", getattr(spec, name)]
-    if spec.steps is not None:
-        words += ["--steps", str(spec.steps)]
+def _command(plan: Plan) -> str:
+    spec, parts = plan.spec, plan.parts
+    words = ["retune", "run", "--scenario", spec.scenario or parts.scenario.name, "--strategy", spec.strategy]
+    if parts.source.name != (parts.scenario.data or DEFAULTS["data"]):
+        words += ["--data", spec.data or parts.source.name]
+    rooted = [name for name, root in parts.source.roots.items() if root is not None]
+    for name in rooted:
+        words += ["--root", "DIR" if len(parts.source.readers) == 1 else f"{name}=DIR"]
+    for option in ("backbone", "prompts", "uncertain", "blank", "device", "precision", "replicates", "steps"):
+        value = getattr(spec, option)
+        if value != getattr(Spec, option):
+            words += [f"--{option}", str(value)]
     words += ["--seed", str(spec.seed)]
     for key, value in spec.settings.items():
         words += ["--set", f"{key}={value}"]
     if spec.skip_bad_images:
         words.append("--skip-bad-images")
-    if spec.replicates != Spec.replicates:
-        words += ["--replicates", str(spec.replicates)]
     return shlex.join(words)
 
 

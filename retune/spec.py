@@ -9,14 +9,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from retune.backbones.base import Backbone
+from retune.backbones.arithmetic import Precision
+from retune.backbones.base import MEANINGS, Backbone
 from retune.backbones.load import load_backbone
-from retune.data.readers.base import Reader
+from retune.data.policy import Blank, Uncertain
+from retune.data.source import DataSource
 from retune.errors import BadSetting, UserError
 from retune.plugins import is_file, registry
 from retune.prompts import PromptBank
 from retune.prompts import load as load_bank
-from retune.settings import make, settings_of, values_of
+from retune.settings import make, read_value, settings_of, values_of
 from retune.strategy import Strategy
 from retune.stream import Scenario
 
@@ -27,6 +29,8 @@ DEFAULTS: Final = {
     "backbone": "phantom-clip",
     "prompts": "language-model",
 }
+BY_DATASET: Final = "data-incremental"
+"""The scenario of several data sets where none is named."""
 
 
 @dataclass(frozen=True)
@@ -34,29 +38,40 @@ class Spec:
     """What a user asks for.
 
     Args:
-        scenario: Name of a scenario, or a Python file.
+        scenario: Name of a scenario, or a Python file; None for class-incremental, or data-incremental
+            over several data sets.
         strategy: Name of a strategy, or a Python file.
-        data: Name of a data set.
-        root: Folder of the data set's files.
-        backbone: Name of a backbone, or ``open_clip:``, ``hf-hub:`` or ``local-dir:`` and a model.
+        data: Name of a data set, or several with commas between; None for the scenario's own, else phantom.
+        root: Folder of the data set's files. Of several data sets: a folder for each name, or one that
+            holds a folder of each name.
+        backbone: Name of a backbone, or ``open_clip:``, ``hf-hub:``, ``local-dir:``, ``pair:`` or
+            ``features:`` and what to load.
         prompts: Name of a prompt bank, or a JSONL file.
         steps: Number of experiences, where the scenario has that setting.
         seed: Of every random draw.
+        uncertain: What labels marked uncertain count as, where the data set knows such; None for its default.
+        blank: What labels that are not mentioned count as; None for the data set's default.
         settings: By name: plain ones go to the strategy, ``scenario.order`` and ``data.size`` style ones
-            to the scenario and the data set. Values may be text.
+            to the scenario and the data set, ``data.nih.views`` to one of several. Values may be text.
+        device: Where to encode and learn, e.g. ``cpu`` or ``cuda:1``; ``auto`` is a GPU where there is one.
+        precision: Of the products, in encoding and in learning: fp32 or bf16.
         skip_bad_images: Leave out images that are missing or cannot be decoded.
         replicates: Bootstrap replicates behind each interval.
     """
 
-    scenario: str = DEFAULTS["scenario"]
+    scenario: str | None = None
     strategy: str = DEFAULTS["strategy"]
-    data: str = DEFAULTS["data"]
-    root: Path | None = None
+    data: str | None = None
+    root: str | Path | Mapping[str, str | Path] | None = None
     backbone: str = DEFAULTS["backbone"]
     prompts: str = DEFAULTS["prompts"]
     steps: int | None = None
     seed: int = 0
+    uncertain: Uncertain | None = None
+    blank: Blank | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
+    device: str = "auto"
+    precision: Precision = "fp32"
     skip_bad_images: bool = False
     replicates: int = 1000
 
@@ -67,13 +82,19 @@ class Spec:
             raise BadSetting(
                 f"{self.replicates} is below 1", where="--replicates", fix="give a whole number from 1"
             )
+        for option, kind in (
+            ("uncertain", Uncertain | None),
+            ("blank", Blank | None),
+            ("precision", Precision),
+        ):
+            read_value(kind, getattr(self, option), where=f"--{option}")
 
 
 @dataclass(frozen=True)
 class Parts:
     """The objects of a run, made and checked before anything is read or encoded."""
 
-    reader: Reader
+    source: DataSource
     scenario: Scenario
     strategy: Strategy
     origin: str
@@ -83,7 +104,7 @@ class Parts:
     def identity(self) -> dict[str, Any]:
         """Whatever names and settings determine a result; data and seed are added by the runner."""
         return {
-            "data": {"name": self.reader.name, "settings": values_of(self.reader)},
+            "data": {"name": self.source.name, "settings": self.source.settings},
             "scenario": {"name": self.scenario.name, "settings": values_of(self.scenario)},
             "strategy": {
                 "name": self.strategy.name,
@@ -109,28 +130,45 @@ def resolve(spec: Spec) -> Parts:
             known = ", ".join(f"{g}." for g in groups)
             raise BadSetting(f"'{key}' starts with none of {known}", where="--set")
         groups[group if dot else "strategy"][name if dot else key] = value
-    scenario_class = registry("scenarios").load(spec.scenario)
+    several = "," in (spec.data or "")
+    scenario_name = spec.scenario or (BY_DATASET if several else DEFAULTS["scenario"])
+    scenario_class = registry("scenarios").load(scenario_name)
     if spec.steps is not None:
         if "steps" not in {s.name for s in settings_of(scenario_class)}:
             raise BadSetting(
-                f"scenario {spec.scenario} has no setting steps", where="--steps", fix="leave it out"
+                f"scenario {scenario_name} has no setting steps", where="--steps", fix="leave it out"
             )
         groups["scenario"]["steps"] = spec.steps
+    data = spec.data or scenario_class.data or DEFAULTS["data"]
     strategy_class = registry("strategies").load(spec.strategy)
     strategy = make(strategy_class, groups["strategy"], owner=f"strategy {spec.strategy}")
-    backbone = load_backbone(spec.backbone)
-    lacking = sorted(strategy.needs - backbone.capabilities)
-    if lacking:
-        raise UserError(
-            f"strategy {spec.strategy} needs {', '.join(lacking)}, which backbone {spec.backbone} does not give"
-        )
+    backbone = load_backbone(spec.backbone, device=spec.device, precision=spec.precision)
+    require_capabilities(strategy, spec.strategy, backbone)
     return Parts(
-        reader=make(registry("datasets").load(spec.data), groups["data"], owner=f"data set {spec.data}"),
-        scenario=make(scenario_class, groups["scenario"], owner=f"scenario {spec.scenario}"),
+        source=DataSource.make(data, spec.root, groups["data"], uncertain=spec.uncertain, blank=spec.blank),
+        scenario=make(scenario_class, groups["scenario"], owner=f"scenario {scenario_name}"),
         strategy=strategy,
         origin=_origin(spec.strategy),
         backbone=backbone,
         bank=load_bank(spec.prompts),
+    )
+
+
+def require_capabilities(strategy: Strategy, name: str, backbone: Backbone) -> None:
+    """See that a backbone gives what a strategy needs; nothing is loaded for it.
+
+    Raises:
+        UserError: Says what is lacking, and which backbones would do.
+    """
+    lacking = sorted(strategy.requires() - backbone.capabilities)
+    if not lacking:
+        return
+    known = registry("backbones")
+    able = [n for n in known.names() if strategy.requires() <= known.load(n)().capabilities]
+    raise UserError(
+        f"strategy {name} needs {' and '.join(f'{need} ({MEANINGS[need]})' for need in lacking)}, "
+        f"which backbone {backbone.name} does not give",
+        fix=f"these do: {', '.join(able)}" if able else "no packaged backbone gives that",
     )
 
 

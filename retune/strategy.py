@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 import numpy as np
 
@@ -17,12 +17,23 @@ if TYPE_CHECKING:
 
     from retune.prompts.combine import PromptEmbeddings
 
-Need = Literal["features"]
+Need = Literal["features", "joint", "texts", "tokens", "pixels", "text-gradients", "trainable-tower"]
+"""What a strategy may ask of a backbone; see :data:`retune.backbones.base.MEANINGS`."""
 State = dict[str, Any]
 
 
 class StrategyError(RetuneError):
     """A strategy broke its contract."""
+
+
+class Lazy(Protocol):
+    """Values too large to be in memory at once: rows are copied out when they are asked for."""
+
+    shape: tuple[int, ...]
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: torch.Tensor) -> torch.Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -35,21 +46,42 @@ class Images:
     """
 
     n: int
-    sources: Mapping[str, Callable[[], torch.Tensor]]
+    sources: Mapping[str, Callable[[], Any]]
 
     def __len__(self) -> int:
         return self.n
 
     @property
     def features(self) -> torch.Tensor:
-        """Backbone embeddings, float32 (N, d), not normalised.
+        """Backbone embeddings, float32 (N, d), not normalised; copied at every access.
 
         Raises:
             StrategyError: If the strategy did not declare the need ``features``.
         """
-        return self._get("features")
+        found: torch.Tensor = self._get("features")
+        return found
 
-    def _get(self, kind: str) -> torch.Tensor:
+    @property
+    def tokens(self) -> Lazy:
+        """Embedded patches of shape (N, T, w): ``tokens[index]`` copies rows (k,) to float32 (k, T, w).
+
+        Raises:
+            StrategyError: If the strategy did not declare the need ``tokens``.
+        """
+        found: Lazy = self._get("tokens")
+        return found
+
+    @property
+    def pixels(self) -> Lazy:
+        """Preprocessed pictures of shape (N, S, S): ``pixels[index]`` copies rows (k,) to uint8 (k, S, S).
+
+        Raises:
+            StrategyError: If the strategy did not declare the need ``pixels``.
+        """
+        found: Lazy = self._get("pixels")
+        return found
+
+    def _get(self, kind: str) -> Any:
         if kind not in self.sources:
             raise StrategyError(f"the strategy asks for {kind} without declaring it in 'needs'")
         return self.sources[kind]()
@@ -75,7 +107,7 @@ class Training:
         return len(self.images)
 
     def generator(self) -> torch.Generator:
-        """A fresh random generator that depends on the run's seed and the step only."""
+        """A fresh random generator, on the CPU, that depends on the run's seed and the step only."""
         import torch
 
         return torch.Generator().manual_seed(self.seed)
@@ -87,15 +119,18 @@ class Context:
 
     Args:
         labels: Names of the C labels that scores are wanted for.
-        dim: Dimension d of the backbone's joint space.
-        prompts: Embedded positive and negative prompts of every label.
+        dim: Dimension d of an image's vector.
+        prompts: Embedded positive and negative prompts of every label; of no rows where the backbone
+            embeds no texts.
         seed: The run's seed.
+        device: Where features are, and where parameters belong: ``"cpu"``, ``"cuda:0"`` ...
     """
 
     labels: tuple[str, ...]
     dim: int
     prompts: PromptEmbeddings
     seed: int
+    device: str = "cpu"
 
 
 class Strategy(ABC):
@@ -108,11 +143,15 @@ class Strategy(ABC):
     name: ClassVar[str]
     version: ClassVar[str] = "1"
     paper: ClassVar[str] = ""
-    needs: ClassVar[frozenset[Need]] = frozenset({"features"})
+    needs: ClassVar[frozenset[Need]] = frozenset({"features", "joint"})
     sees_everything: ClassVar[bool] = False
     """An upper bound: it is given all training images and all labels at once, and marked so."""
     keeps_samples: ClassVar[bool] = False
     """Whether past images, features or reports are kept; the runner meters what is stored."""
+
+    def requires(self) -> frozenset[Need]:
+        """What these settings ask of a backbone; ``needs`` where they make no difference."""
+        return self.needs
 
     def setup(self, context: Context) -> None:
         """Prepare for scoring before any training.
@@ -171,16 +210,18 @@ class Strategy(ABC):
         return {}
 
 
-def training(experience: Experience, images: Images, seed: int) -> Training:
+def training(experience: Experience, images: Images, seed: int, device: str = "cpu") -> Training:
     """Pair an experience with its images.
 
     Args:
         experience: From a stream.
         images: Its images in the order of ``experience.rows``.
         seed: The run's seed.
+        device: Where the targets belong.
     """
     import torch
 
     step_seed = int(np.random.SeedSequence([seed, experience.step]).generate_state(1, np.uint64)[0] >> 1)
     # A copy: whatever a strategy does to its targets must not reach the stream.
-    return Training(images, torch.from_numpy(experience.targets.copy()), experience.observed, step_seed)
+    targets = torch.from_numpy(experience.targets.copy()).to(device)
+    return Training(images, targets, experience.observed, step_seed)

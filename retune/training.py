@@ -26,7 +26,7 @@ def train(
 
     Args:
         parameters: What is trained.
-        loss: Scalar loss of the samples whose indices it is given, shape (b,).
+        loss: Scalar loss of the samples whose indices it is given, shape (b,), on the parameters' device.
         n: Number of samples; nothing happens where it is 0.
         epochs: Passes over the samples.
         batch_size: Samples a step.
@@ -38,8 +38,9 @@ def train(
     trained = list(parameters)
     make = torch.optim.Adam if optimizer == "adam" else torch.optim.SGD
     optim = make(trained, lr=lr, weight_decay=weight_decay)
+    device = trained[0].device
     for _ in range(epochs if n else 0):
-        for batch in torch.randperm(n, generator=generator).split(batch_size):
+        for batch in torch.randperm(n, generator=generator).to(device).split(batch_size):
             optim.zero_grad(set_to_none=True)
             loss(batch).backward()
             optim.step()

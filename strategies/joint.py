@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch.nn import functional
@@ -12,7 +12,7 @@ from torch.nn import functional
 from retune.adaptors import normalised
 from retune.losses import masked_bce
 from retune.settings import Count, NonNegative
-from retune.strategy import Context, Images, State, Strategy, Training
+from retune.strategy import Context, Images, Need, State, Strategy, Training
 
 
 @dataclass
@@ -22,6 +22,7 @@ class Joint(Strategy):
     It sees what no continual method may see, and its row is the same after every experience.
 
     Args:
+        start: What it scores before it is fitted: zero-shot by prompts, or zeros without them.
         l2: Weight of the squared norm of the classifier's standardised weights.
         iterations: Most iterations of L-BFGS.
     """
@@ -29,14 +30,22 @@ class Joint(Strategy):
     name: ClassVar[str] = "joint"
     sees_everything: ClassVar[bool] = True
 
+    start: Literal["zero-shot", "zeros"] = "zero-shot"
     l2: NonNegative = 1e-3
     iterations: Count = 200
 
+    def requires(self) -> frozenset[Need]:
+        """Prompts are used by the zero-shot start only."""
+        return self.needs if self.start == "zero-shot" else frozenset({"features"})
+
     def setup(self, context: Context) -> None:
-        """Start as the zero-shot classifier; see :meth:`Strategy.setup`."""
+        """Start as the zero-shot classifier, or at zero; see :meth:`Strategy.setup`."""
         self.context = context
-        self.weight = context.prompts.score(torch.eye(context.dim), "embeddings", "difference").T.contiguous()
-        self.bias = torch.zeros(len(context.labels))
+        self.weight = torch.zeros(len(context.labels), context.dim, device=context.device)
+        if self.start == "zero-shot":
+            identity = torch.eye(context.dim, device=context.device)
+            self.weight = context.prompts.score(identity, "embeddings", "difference").T.contiguous()
+        self.bias = torch.zeros(len(context.labels), device=context.device)
 
     def fit(self, experience: Training) -> None:
         """Minimise masked cross-entropy plus the penalty, in standardised coordinates."""
@@ -70,7 +79,8 @@ class Joint(Strategy):
 
     def load_state_dict(self, state: State) -> None:
         """Take up weights and biases."""
-        self.weight, self.bias = state["weight"], state["bias"]
+        device = self.context.device
+        self.weight, self.bias = state["weight"].to(device), state["bias"].to(device)
 
     def trainable_parameters(self) -> int:
         """C (d + 1)."""

@@ -12,7 +12,7 @@ from torch.nn import functional
 from retune.adaptors import normalised
 from retune.losses import masked_bce
 from retune.settings import Count, NonNegative, Positive
-from retune.strategy import Context, Images, State, Strategy, Training
+from retune.strategy import Context, Images, Need, State, Strategy, Training
 from retune.training import train
 
 
@@ -39,15 +39,20 @@ class LinearProbe(Strategy):
     batch_size: Count = 256
     weight_decay: NonNegative = 1e-4
 
+    def requires(self) -> frozenset[Need]:
+        """Prompts are used by the zero-shot start only."""
+        return self.needs if self.start == "zero-shot" else frozenset({"features"})
+
     def setup(self, context: Context) -> None:
         """Make the classifier; see :meth:`Strategy.setup`."""
         self.context = context
-        self.weight = torch.nn.Parameter(torch.zeros(len(context.labels), context.dim))
-        self.bias = torch.nn.Parameter(torch.zeros(len(context.labels)))
+        device = context.device
+        self.weight = torch.nn.Parameter(torch.zeros(len(context.labels), context.dim, device=device))
+        self.bias = torch.nn.Parameter(torch.zeros(len(context.labels), device=device))
         if self.start == "zero-shot":
             # Scores are linear in the image here: the identity's scores are the weights.
             self.weight.data = context.prompts.score(
-                torch.eye(context.dim), "embeddings", "difference"
+                torch.eye(context.dim, device=device), "embeddings", "difference"
             ).T.contiguous()
 
     def fit(self, experience: Training) -> None:
@@ -84,7 +89,8 @@ class LinearProbe(Strategy):
 
     def load_state_dict(self, state: State) -> None:
         """Take up weights and biases."""
-        self.weight.data, self.bias.data = state["weight"], state["bias"]
+        device = self.context.device
+        self.weight.data, self.bias.data = state["weight"].to(device), state["bias"].to(device)
 
     def trainable_parameters(self) -> int:
         """C (d + 1)."""

@@ -125,7 +125,7 @@ class ReTune(Strategy):
         if self.adaptors == "shared" and self.pairs:
             return self.pairs[0].logits(features, prompts, self.combine, self.scoring)
         scores = prompts.score(features, self.combine, self.scoring)
-        total, count = torch.zeros_like(scores), torch.zeros(scores.shape[1])
+        total, count = torch.zeros_like(scores), scores.new_zeros(scores.shape[1])
         for pair, observed in zip(self.pairs, self.observed, strict=True):
             total[:, observed] += pair.logits(features, prompts, self.combine, self.scoring)[:, observed]
             count[observed] += 1
@@ -153,7 +153,7 @@ class ReTune(Strategy):
         return {f"{kind}, {placement}": count_parameters(pair) for kind, placement, pair in _variants(dim)}
 
     def _pair(self, generator: torch.Generator | None) -> Pair:
-        return Pair(self.adaptor, self.placement, self.context.dim, generator)
+        return Pair(self.adaptor, self.placement, self.context.dim, generator).to(self.context.device)
 
 
 def _variants(dim: int) -> Iterator[tuple[AdaptorKind, Placement, Pair]]:

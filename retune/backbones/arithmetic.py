@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
@@ -44,3 +45,24 @@ def arithmetic(device: torch.device, precision: Precision) -> Iterator[None]:
 
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
         yield
+
+
+@contextmanager
+def repeatable(device: torch.device) -> Iterator[None]:
+    """Ask a GPU for the same bits every time; processors give them anyway.
+
+    Args:
+        device: Where numbers are made.
+    """
+    import torch
+
+    if device.type != "cuda":
+        yield
+        return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)

@@ -87,6 +87,8 @@ class Backbone(ABC):
     capabilities: frozenset[Capability] = frozenset({"features", "texts", "joint", "pixels"})
     device: str = "auto"
     precision: Precision = "fp32"
+    precomputed: bool = False
+    """Whether features are looked up by image id rather than made of pictures."""
 
     @property
     @abstractmethod

@@ -49,11 +49,15 @@ def print_card(found: dict[str, Any]) -> None:
             "description",
             "settings",
             "prompts",
+            "mapping",
             "trainable_parameters",
         ):
             text = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
             facts.add_row(key.replace("_", " "), Text(text or "-"))
     out.print(facts)
+    if found.get("mapping"):
+        out.print()
+        out.print(_mapping(found["mapping"]))
     if found.get("settings"):
         out.print()
         prefix = {"datasets": "data.", "scenarios": "scenario."}.get(found["kind"], "")
@@ -81,6 +85,25 @@ def print_card(found: dict[str, Any]) -> None:
 def unwrapped(doc: str) -> str:
     """A docstring as prose: a line per paragraph, no markup; indented lines, such as formulas, stay."""
     return re.sub(r"(?<=\S)\n(?=[^\s])", " ", doc).replace("``", "")
+
+
+def _mapping(mapping: dict[str, str]) -> Any:
+    """Canonical names, each with the data set's own spellings of it."""
+    from rich.text import Text
+
+    from retune.cli.console import plain_table
+
+    table = plain_table()
+    table.add_column("finding", no_wrap=True)
+    table.add_column("what the data set calls it", overflow="fold")
+    names = dict.fromkeys(name for name in mapping.values() if name)
+    for name in names:
+        spelt = [spelling for spelling, canonical in mapping.items() if canonical == name]
+        table.add_row(name, Text("; ".join(spelt)))
+    unused = [spelling for spelling, canonical in mapping.items() if not canonical]
+    if unused:
+        table.add_row(Text("not used", "dim"), Text("; ".join(unused), "dim"))
+    return table
 
 
 def _settings(found: dict[str, Any]) -> Any:

@@ -95,6 +95,14 @@ def _headline(out: Console, result: Result, seeds: int = 0) -> None:
                 "yellow",
             )
         )
+    if result.backbone.contaminated != "no":
+        seen = ", ".join(result.backbone.pretraining_data)
+        out.print(
+            Text(
+                f"Contaminated: {result.backbone.contaminated}. {result.backbone.name} was pre-trained on {seen}.",
+                "yellow",
+            )
+        )
     for reason, count in result.dataset.dropped.items():
         if count:
             out.print(Text(f"{count:,} {'image' if count == 1 else 'images'} left out: {reason}", "yellow"))

@@ -117,3 +117,13 @@ class PromptEmbeddings:
     def map(self, fn: Callable[[Tensor], Tensor]) -> PromptEmbeddings:
         """The same prompts with ``fn``, (n, d) to (n, d'), applied to both sides, e.g. a text adaptor."""
         return replace(self, positive=fn(self.positive), negative=fn(self.negative))
+
+    def to(self, device: str) -> PromptEmbeddings:
+        """The same prompts on a device."""
+        return PromptEmbeddings(
+            self.positive.to(device),
+            self.positive_label.to(device),
+            self.negative.to(device),
+            self.negative_label.to(device),
+            self.labels,
+        )

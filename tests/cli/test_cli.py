@@ -44,7 +44,7 @@ def test_help_and_list_do_not_import_torch(arguments: list[str]) -> None:
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = call(capsys, "--help")
     assert code == 0
-    assert all(re.search(rf"\b{name}\b", out) for name in ("run", "list", "show"))
+    assert all(re.search(rf"\b{name}\b", out) for name in ("run", "list", "show", "data", "embed", "cache"))
 
 
 def test_list_as_json(capsys: pytest.CaptureFixture[str]) -> None:
@@ -59,7 +59,7 @@ def test_list_as_json(capsys: pytest.CaptureFixture[str]) -> None:
 def test_list_one_kind(capsys: pytest.CaptureFixture[str]) -> None:
     _, out, _ = call(capsys, "list", "scenarios")
     assert "class-incremental" in out
-    assert "re-tune" not in out
+    assert "linear-probe" not in out
 
 
 @pytest.mark.parametrize(
