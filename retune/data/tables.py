@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Sequence
 from io import BytesIO, StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from retune.errors import BadTable, MissingFiles
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+_SEPARATORS: Final = {";": "semicolons", "\t": "tabs"}
 
 
 def find_table(root: Path, names: Sequence[str]) -> Path:
@@ -142,6 +145,9 @@ def _check_header(header: list[str], required: Sequence[str], path: Path) -> Non
     twice = sorted({name for name in header if name and header.count(name) > 1})
     if twice:
         raise BadTable(f"column '{twice[0]}' stands in the header more than once", where=str(path))
+    apart = next((name for mark, name in _SEPARATORS.items() if len(header) == 1 and mark in header[0]), None)
+    if apart:
+        raise BadTable(f"is separated by {apart}", where=str(path), fix="save it with commas in between")
     missing = [name for name in required if name not in header]
     if not missing:
         return
