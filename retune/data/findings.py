@@ -41,8 +41,22 @@ NIH: Final = (
 )
 """The 14 labels of NIH ChestX-ray14 (Wang et al., 2017), in the order of CheXNet."""
 
-FINDINGS: Final = CHEXPERT + tuple(name for name in NIH if name not in CHEXPERT)
-"""Every canonical finding: CheXpert's labels, then those only NIH has."""
+OTHERS: Final = (
+    "Aortic Enlargement",
+    "Calcification",
+    "Enlarged Pulmonary Artery",
+    "Interstitial Lung Disease",
+    "Lung Cavity",
+    "Lung Cyst",
+    "Mediastinal Shift",
+    "COPD",
+    "Lung Tumor",
+    "Tuberculosis",
+)
+"""Labels that neither has; all are VinDr-CXR's (Nguyen et al., 2022), PadChest has most. Calcification is of the lung."""
+
+FINDINGS: Final = CHEXPERT + tuple(name for name in NIH if name not in CHEXPERT) + OTHERS
+"""Every canonical finding: CheXpert's labels, then those only NIH has, then the others."""
 
 CODES: Final = {
     "No Finding": "NoF",
@@ -66,6 +80,16 @@ CODES: Final = {
     "Fibrosis": "Fibr",
     "Pleural Thickening": "PlT",
     "Hernia": "Hern",
+    "Aortic Enlargement": "Aort",
+    "Calcification": "Calc",
+    "Enlarged Pulmonary Artery": "EPA",
+    "Interstitial Lung Disease": "ILD",
+    "Lung Cavity": "Cavi",
+    "Lung Cyst": "Cyst",
+    "Mediastinal Shift": "Shif",
+    "COPD": "COPD",
+    "Lung Tumor": "Tumo",
+    "Tuberculosis": "TB",
 }
 """At most four letters for the head of a narrow column."""
 

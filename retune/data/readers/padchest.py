@@ -1,0 +1,245 @@
+"""PadChest (Bustos et al., Medical Image Analysis 2020), its Spanish reports' labels mapped to findings."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Final, Literal
+
+import numpy as np
+
+from retune.data import findings
+from retune.data.dataset import Array, BoolArray, Dataset, FloatArray, split_by_patient
+from retune.data.images import FileImages
+from retune.data.readers._padchest import DEVICES, EXCLUDE, NORMAL, NOTHING, SPELLINGS, UNUSED
+from retune.data.readers.base import Published, Reader
+from retune.data.tables import find_table, read_table, refuse
+from retune.data.views import Views, in_views
+from retune.errors import BadSetting, BadTable
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TABLE: Final = "PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv"
+IMAGE, FOLDER, DATE, PATIENT, BIRTH, SEX, PROJECTION, REPORT, METHOD, LABELS = COLUMNS = (
+    "ImageID",
+    "ImageDir",
+    "StudyDate_DICOM",
+    "PatientID",
+    "PatientBirth",
+    "PatientSex_DICOM",
+    "Projection",
+    "Report",
+    "MethodLabel",
+    "Labels",
+)
+BLANK: Final = ("", "nan", "None")
+"""How the table writes that a value is missing."""
+VIEWS: Final = {
+    "PA": "PA",
+    "AP": "AP",
+    "AP_horizontal": "AP",
+    "L": "lateral",
+    "COSTAL": "other",
+    "EXCLUDE": "other",
+    "UNK": "",
+    "": "",
+}
+METHODS: Final = ("Physician", "RNN_model")
+OLDEST: Final = 120
+
+_FINDINGS: Final = tuple(name for name in findings.FINDINGS if name in SPELLINGS)
+_COLUMNS_OF: Final[dict[str, list[int]]] = {
+    spelling.lower(): [k for k, name in enumerate(_FINDINGS) if spelling in SPELLINGS[name]]
+    for name in _FINDINGS
+    for spelling in SPELLINGS[name]
+}
+_BESIDE_NORMAL: Final = NOTHING | {NORMAL, *map(str.lower, DEVICES)}
+_ITEM: Final = r"""(?:'[^'"\\]*'|"[^'"\\]*")"""
+_LIST: Final = re.compile(rf"\[\s*(?:{_ITEM}(?:\s*,\s*{_ITEM})*)?\s*\]")
+_LABEL: Final = re.compile(r"""['"]([^'"\\]*)['"]""")
+
+
+def _narrowest(spelling: str) -> str:
+    return min((name for name in SPELLINGS if spelling in SPELLINGS[name]), key=lambda n: len(SPELLINGS[n]))
+
+
+@dataclass(frozen=True)
+class PadChest(Reader):
+    """PadChest: 160,861 radiographs of 67,625 patients of San Juan hospital, 193 labels from Spanish reports.
+
+    Physicians read 27 % of the reports, a network the others. A report's labels are all it says: a finding
+    that is not among them is absent. An image labelled ``exclude``, or only ``unchanged``, ``suboptimal
+    study`` or nothing at all, is dropped, for its findings are not known; beside other labels the latter
+    are passed over. No Finding is ``normal`` with no other label than of devices.
+
+    A label stands in every finding that it is an example of, though a table of spellings names only the narrowest:
+    consolidation is also an infiltration and a lung opacity; nodules, masses, tumors and cavities are lung
+    lesions; a thickened pleura is also Pleural Other.
+
+    The folder holds the table, and the pictures in ``0/`` to ``54/`` or flat, there or in ``images*/``.
+
+    Args:
+        views: Which projections to keep.
+        reviewed: ``physician``: only images whose report a physician labelled.
+        valid: Share of validation patients; 20 % are test patients, chosen by a hash.
+    """
+
+    name: ClassVar[str] = "padchest"
+    needs_root: ClassVar[bool] = True
+    source: ClassVar[str] = (
+        "Bustos et al., PadChest: A large chest x-ray image dataset with multi-label annotated reports, "
+        "Medical Image Analysis 66, 2020"
+    )
+    licence: ClassVar[str] = "PadChest Dataset Research Use Agreement of BIMCV, to be accepted on downloading"
+    labels: ClassVar[tuple[str, ...]] = _FINDINGS
+    mapping: ClassVar[Mapping[str, str]] = {
+        **{spelling: _narrowest(spelling) for names in SPELLINGS.values() for spelling in names},
+        **dict.fromkeys((*sorted(NOTHING - {""}), *UNUSED), ""),
+    }
+    published: ClassVar[Published | None] = Published(images=160_861, patients=67_625)
+
+    views: Views = "frontal"
+    reviewed: Literal["all", "physician"] = "all"
+    valid: float = 0.1
+
+    def __post_init__(self) -> None:
+        """Refuse impossible settings."""
+        super().__post_init__()
+        if not 0 <= self.valid < 0.8:
+            raise BadSetting(
+                f"valid is {self.valid}", where=f"data set {self.name}", fix="choose from 0 to 0.8"
+            )
+
+    def read(self, root: Path | None) -> Dataset:
+        """Read the table and where the pictures lie.
+
+        Args:
+            root: Folder of the published files.
+
+        Raises:
+            MissingFiles: If the table is not there.
+            BadTable: With file and row, if a row cannot be right; or if no image is left.
+        """
+        folder = self.require_root(root, (TABLE,))
+        table = find_table(folder, (TABLE,))
+        frame = read_table(table, COLUMNS)
+        names, patients = _names(frame, table)
+        targets, known, excluded = _targets(frame, table)
+        columns = _columns(frame, table)
+        method = frame[METHOD]
+        refuse(
+            frame,
+            ~method.isin(METHODS).to_numpy(bool),
+            METHOD,
+            table,
+            "'{}' is neither Physician nor RNN_model",
+        )
+        filters = {
+            f"labelled '{EXCLUDE}'": ~excluded,
+            "labels say nothing of findings": known,
+            f"view is not {self.views}": in_views(columns["view"], self.views),
+            "labels not by a physician": (method == METHODS[0]).to_numpy(bool) | (self.reviewed == "all"),
+        }
+        kept = np.ones(len(names), dtype=bool)
+        dropped = {}
+        for why, passes in filters.items():
+            dropped[why] = int((kept & ~passes).sum())
+            kept &= passes
+        rows = np.flatnonzero(kept)
+        if not len(rows):
+            left = f"no image with known labels is left with views={self.views} and reviewed={self.reviewed}"
+            raise BadTable(left, where=str(table))
+        paths = _paths(folder, names[rows], frame[FOLDER].to_numpy(object).astype(str)[rows])
+        return Dataset(
+            name=self.name,
+            labels=self.labels,
+            image_id=names[rows],
+            patient_id=patients[rows],
+            split=split_by_patient(patients[rows], valid=self.valid),
+            targets=targets[rows],
+            images=FileImages(paths, folder),
+            columns={name: values[rows] for name, values in columns.items()},
+            dropped={why: count for why, count in dropped.items() if count},
+            source=self.source,
+        )
+
+
+def _names(frame: pd.DataFrame, table: Path) -> tuple[Array, Array]:
+    """Image and patient of each row, both (N,)."""
+    names, folders, patients = frame[IMAGE], frame[FOLDER], frame[PATIENT].str.strip()
+    refuse(frame, names.str.strip().isin(BLANK).to_numpy(bool), IMAGE, table, "the image name is blank")
+    # A name must not lead out of the image folders.
+    escape = (names.str.contains(r"[/\\:]", regex=True) | names.isin([".", ".."])).to_numpy(bool)
+    refuse(frame, escape, IMAGE, table, "'{}' is not a plain file name")
+    refuse(frame, names.duplicated().to_numpy(bool), IMAGE, table, "image '{}' stands in the table twice")
+    number = folders.str.fullmatch(r"[0-9]+").to_numpy(bool)
+    refuse(frame, ~number, FOLDER, table, "'{}' is not a folder's number")
+    refuse(frame, patients.isin(BLANK).to_numpy(bool), PATIENT, table, "the patient is blank")
+    return names.to_numpy(object).astype(str), patients.to_numpy(object).astype(str)
+
+
+def _targets(frame: pd.DataFrame, table: Path) -> tuple[FloatArray, BoolArray, BoolArray]:
+    """Label matrix, float32 (N, C); whose labels speak of findings, and whose hold ``exclude``, bool (N,)."""
+    import pandas as pd
+
+    # A few ten thousand combinations stand for all rows.
+    codes, cells = pd.factorize(frame[LABELS])
+    matrix = np.zeros((len(cells), len(_FINDINGS)), dtype=np.float32)
+    known, excluded = np.zeros((2, len(cells)), dtype=bool)
+    for k, cell in enumerate(map(str.strip, cells)):
+        if cell in BLANK:
+            continue
+        # The cell is Python source, which is matched and never run.
+        if not _LIST.fullmatch(cell):
+            refuse(frame, codes == k, LABELS, table, "'{}' is not a list such as ['nodule', 'scoliosis']")
+        labels = {label.strip().lower() for label in _LABEL.findall(cell)}
+        known[k], excluded[k] = not labels <= NOTHING, EXCLUDE in labels
+        matrix[k, [column for label in labels for column in _COLUMNS_OF.get(label, ())]] = 1
+        if not labels <= _BESIDE_NORMAL:
+            matrix[k, _FINDINGS.index("No Finding")] = 0
+    return matrix[codes], known[codes], excluded[codes]
+
+
+def _columns(frame: pd.DataFrame, table: Path) -> dict[str, Array]:
+    view, sex = frame[PROJECTION].replace(list(BLANK), ""), frame[SEX].replace([*BLANK, "O"], "")
+    refuse(frame, ~view.isin(VIEWS).to_numpy(bool), PROJECTION, table, "'{}' is no projection of PadChest's")
+    refuse(frame, ~sex.isin(["M", "F", ""]).to_numpy(bool), SEX, table, "'{}' is none of M, F and O")
+    age = _year(frame, DATE, r"([0-9]{4})[0-9]{4}", table) - _year(frame, BIRTH, r"([0-9]{4})(?:\.0)?", table)
+    impossible = (age < 0) | (age > OLDEST)
+    return {
+        "view": view.map(VIEWS).to_numpy(object).astype(str),
+        "age": np.where(impossible, np.nan, age).astype(np.float32),
+        "sex": sex.to_numpy(object).astype(str),
+        "report": frame[REPORT].str.strip().to_numpy(object),
+    }
+
+
+def _year(frame: pd.DataFrame, column: str, pattern: str, table: Path) -> FloatArray:
+    """The year in a column, float32 (N,), NaN where it is blank."""
+    import pandas as pd
+
+    codes, unique = pd.factorize(frame[column])
+    values = pd.Series(unique).str.strip()
+    years = pd.to_numeric(values.str.extract(f"^{pattern}$")[0]).to_numpy(np.float32, na_value=np.nan)
+    wrong = np.isnan(years) & ~values.isin(BLANK).to_numpy(bool)
+    refuse(frame, wrong[codes], column, table, "'{}' is not a date")
+    return np.asarray(years[codes])
+
+
+def _paths(root: Path, names: Array, folders: Array) -> Array:
+    """File of each image relative to the root, (N,); where there is none, where it ought to be."""
+    tops = ["", *sorted(f"{path.name}/" for path in root.glob("images*"))]
+    places = [top + inner for top in tops for inner in ("", *sorted(f"{d}/" for d in set(folders.tolist())))]
+    place: dict[str, str] = {}
+    # One listing per folder: a stat per image takes minutes on a network disk.
+    for folder in reversed(places):
+        try:
+            place.update(dict.fromkeys(os.listdir(root / folder), folder))
+        except OSError:
+            continue
+    pairs = zip(names.tolist(), folders.tolist(), strict=True)
+    return np.array([f"{place.get(name, f'{inner}/')}{name}" for name, inner in pairs], dtype=str)

@@ -1,0 +1,259 @@
+"""VinDr-CXR (Nguyen et al., Scientific Data 2022) as published on PhysioNet or, in part, on Kaggle."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Final, Literal
+
+import numpy as np
+
+from retune.data import findings
+from retune.data.dataset import Array, BoolArray, Dataset, FloatArray, IntArray, split_by_patient
+from retune.data.images import FileImages
+from retune.data.readers.base import Published, Reader
+from retune.data.tables import find_table, numbers, read_table, refuse
+from retune.errors import BadSetting, BadTable, MissingFiles
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TRAIN, TEST, KAGGLE = "image_labels_train.csv", "image_labels_test.csv", "train.csv"
+IMAGE, READER, CLASS = "image_id", "rad_id", "class_name"
+FOLDERS: Final = (".", "annotations")
+"""Where the tables lie."""
+ENDINGS: Final = (".dicom", ".dcm", ".png", ".jpg", ".jpeg")
+"""Of several files of one image the first kind is taken: the one that was published."""
+NO_FINDING: Final = "No Finding"
+LOCAL: Final = {
+    "Aortic enlargement": "Aortic Enlargement",
+    "Atelectasis": "Atelectasis",
+    "Calcification": "Calcification",
+    "Cardiomegaly": "Cardiomegaly",
+    "Consolidation": "Consolidation",
+    "ILD": "Interstitial Lung Disease",
+    "Infiltration": "Infiltration",
+    "Lung Opacity": "Lung Opacity",
+    # One class in VinDr-CXR. CheXpert's Lung Lesion covers nodules and masses, too.
+    "Nodule/Mass": "Lung Lesion",
+    "Other lesion": "",
+    "Pleural effusion": "Pleural Effusion",
+    "Pleural thickening": "Pleural Thickening",
+    "Pneumothorax": "Pneumothorax",
+    "Pulmonary fibrosis": "Fibrosis",
+    "No finding": NO_FINDING,
+}
+"""The classes of the Kaggle competition, which put the rarer ones into "Other lesion"."""
+CLASSES: Final = {
+    **LOCAL,
+    "Clavicle fracture": "Fracture",
+    "Edema": "Edema",
+    "Emphysema": "Emphysema",
+    "Enlarged PA": "Enlarged Pulmonary Artery",
+    "Lung cavity": "Lung Cavity",
+    "Lung cyst": "Lung Cyst",
+    "Mediastinal shift": "Mediastinal Shift",
+    "Rib fracture": "Fracture",
+    "COPD": "COPD",
+    "Lung tumor": "Lung Tumor",
+    "Pneumonia": "Pneumonia",
+    "Tuberculosis": "Tuberculosis",
+    # So in the training table, and without the "s" in the test table.
+    "Other diseases": "",
+    "Other disease": "",
+}
+USED: Final = tuple(name for name, finding in CLASSES.items() if finding)
+
+
+@dataclass(frozen=True)
+class VinDrCxr(Reader):
+    """VinDr-CXR: PA radiographs of two hospitals in Hanoi, labelled by radiologists for 28 classes.
+
+    From PhysioNet: 15,000 training images, read by three radiologists each, and 3,000 test images, labelled
+    by the consensus of five. The folder holds ``image_labels_train.csv`` and ``image_labels_test.csv``, there
+    or in ``annotations/``, and the pictures in ``train/`` and ``test/``. From Kaggle: the training images
+    with 15 of the classes; the folder holds ``train.csv`` and ``train/``. PhysioNet's tables win. A
+    picture is ``<image_id>.dicom``, or a ``.png`` or ``.jpg`` that was made of it.
+
+    Patients are not published: every image counts as a patient.
+
+    Args:
+        vote: When a finding counts as present: if more than half of the radiologists who read an image saw it,
+            if any did, or only if all did. No Finding is the absence of all, so ``any`` and ``all`` change places.
+        valid: Share of validation images: of PhysioNet's training images, or of all of Kaggle's, of which 20 %
+            are test images, chosen by a hash.
+    """
+
+    name: ClassVar[str] = "vindr-cxr"
+    needs_root: ClassVar[bool] = True
+    source: ClassVar[str] = (
+        "Nguyen et al., VinDr-CXR: An open dataset of chest X-rays with radiologist's annotations, "
+        "Scientific Data 9, 2022; PhysioNet, version 1.0.0, 2021"
+    )
+    licence: ClassVar[str] = (
+        "PhysioNet Credentialed Health Data License, or the rules of the Kaggle competition"
+    )
+    labels: ClassVar[tuple[str, ...]] = tuple(name for name in findings.FINDINGS if name in CLASSES.values())
+    mapping: ClassVar[Mapping[str, str]] = CLASSES
+    published: ClassVar[Published | None] = Published(images=18_000)
+
+    vote: Literal["majority", "any", "all"] = "majority"
+    valid: float = 0.1
+
+    def __post_init__(self) -> None:
+        """Refuse impossible settings."""
+        super().__post_init__()
+        if not 0 <= self.valid < 0.8:
+            raise BadSetting(
+                f"valid is {self.valid}", where=f"data set {self.name}", fix="choose from 0 to 0.8"
+            )
+
+    def read(self, root: Path | None) -> Dataset:
+        """Read the tables and where the pictures lie.
+
+        Args:
+            root: Folder of the published files.
+
+        Raises:
+            MissingFiles: If there is no table, or only one of PhysioNet's two.
+            BadTable: With file and row, if a row cannot be right.
+        """
+        folder = self.require_root(root, (TRAIN, TEST, KAGGLE))
+        tables = {name: _find(folder, name) for name in (TRAIN, TEST)}
+        train, test = tables.values()
+        if train and test:
+            names, targets, split = self._physionet(train, test)
+            labels, places = self.labels, np.where(split == "test", "test", "train")
+        elif train or test:
+            missing = next(name for name, path in tables.items() if path is None)
+            # One table alone would silently be another benchmark.
+            raise MissingFiles(f"{missing} not found", where=str(folder), fix="add it or check --root")
+        else:
+            names, targets = self._kaggle(folder)
+            split = split_by_patient(names, valid=self.valid)
+            labels, places = self._kaggle_labels(), np.full(len(names), "train")
+        return Dataset(
+            name=self.name,
+            labels=labels,
+            image_id=names,
+            patient_id=names,
+            split=split,
+            targets=targets,
+            images=FileImages(_paths(folder, names, places), folder),
+            columns={"view": np.full(len(names), "PA")},
+            source=self.source,
+        )
+
+    def _physionet(self, train: Path, test: Path) -> tuple[Array, FloatArray, Array]:
+        import pandas as pd
+
+        frame = read_table(train, (IMAGE, *USED))
+        names = _names(frame, train)
+        reader = next((name for name in frame.columns if name.lower() == READER), "")
+        if not reader:
+            raise BadTable(f"missing column '{READER}': who labelled the image", where=str(train))
+        _refuse_blank(frame, reader, train)
+        twice = frame.duplicated([IMAGE, reader]).to_numpy(bool)
+        refuse(frame, twice, IMAGE, train, "one radiologist has two rows for image '{}'")
+        image, unique = pd.factorize(names)
+        voted = self._vote(image, _marks(frame, train, self.labels), self.labels)
+        other = read_table(test, (IMAGE, *USED))
+        test_names = _names(other, test)
+        refuse(other, other.duplicated(IMAGE).to_numpy(bool), IMAGE, test, "image '{}' has two rows")
+        refuse(other, np.isin(test_names, unique), IMAGE, test, f"image '{{}}' stands in {train.name}, too")
+        consensus = _marks(other, test, self.labels).astype(np.float32)
+        split = split_by_patient(unique, valid=self.valid, test=0.0)
+        return (
+            np.concatenate([unique, test_names]),
+            np.concatenate([voted, consensus]),
+            np.concatenate([split, np.full(len(test_names), "test")]),
+        )
+
+    def _kaggle(self, folder: Path) -> tuple[Array, FloatArray]:
+        import pandas as pd
+
+        # The other two are not there, but a message that nothing is must name them.
+        table = find_table(folder, (TRAIN, TEST, KAGGLE))
+        frame = read_table(table, (IMAGE, CLASS, READER))
+        names = _names(frame, table)
+        _refuse_blank(frame, READER, table)
+        kinds = frame[CLASS]
+        unknown = ~kinds.isin(LOCAL).to_numpy(bool)
+        if unknown.any():
+            near = difflib.get_close_matches(kinds[unknown].iloc[0], LOCAL, n=1)
+            hint = f", did you mean '{near[0]}'?" if near else ""
+            refuse(frame, unknown, CLASS, table, "unknown class '{}'" + hint)
+        labels = self._kaggle_labels()
+        # A row is a box: a radiologist who drew none of a class has voted against it.
+        image, unique = pd.factorize(names)
+        radiologist, people = pd.factorize(frame[READER])
+        readings, reading = np.unique(image * len(people) + radiologist, return_inverse=True)
+        marks = np.zeros((len(readings), len(labels)), dtype=bool)
+        column = kinds.map({name: labels.index(to) for name, to in LOCAL.items() if to}).to_numpy(np.float64)
+        used = ~np.isnan(column)
+        marks[reading[used], column[used].astype(np.int64)] = True
+        return unique, self._vote(readings // len(people), marks, labels)
+
+    def _kaggle_labels(self) -> tuple[str, ...]:
+        return tuple(name for name in self.labels if name in LOCAL.values())
+
+    def _vote(self, image: IntArray, marks: BoolArray, labels: Sequence[str]) -> FloatArray:
+        """Combine readings (R, C) of images numbered (R,) to targets, float32 (N, C)."""
+        readers = np.bincount(image)[:, None]
+        votes = np.zeros((len(readers), len(labels)), dtype=np.int64)
+        np.add.at(votes, image, marks)
+        decided = {"majority": 2 * votes > readers, "any": votes > 0, "all": votes == readers}
+        present = decided[self.vote].copy()
+        opposite = {"majority": "majority", "any": "all", "all": "any"}[self.vote]
+        normal = labels.index(NO_FINDING)
+        present[:, normal] = decided[opposite][:, normal]
+        return np.asarray(present, dtype=np.float32)
+
+
+def _find(folder: Path, name: str) -> Path | None:
+    for inner in FOLDERS:
+        try:
+            return find_table(folder / inner, (name,))
+        except MissingFiles:
+            continue
+    return None
+
+
+def _refuse_blank(frame: pd.DataFrame, column: str, table: Path) -> None:
+    refuse(frame, (frame[column].str.strip() == "").to_numpy(bool), column, table, "the value is blank")
+
+
+def _names(frame: pd.DataFrame, table: Path) -> Array:
+    _refuse_blank(frame, IMAGE, table)
+    names = frame[IMAGE]
+    # A name must not lead out of the image folders.
+    escape = (names.str.contains(r"[/\\:]", regex=True) | names.isin([".", ".."])).to_numpy(bool)
+    refuse(frame, escape, IMAGE, table, "'{}' is not a plain name")
+    return names.to_numpy(object).astype(str)
+
+
+def _marks(frame: pd.DataFrame, table: Path, labels: Sequence[str]) -> BoolArray:
+    """Which findings each row marks, bool (R, C); of two classes of one finding either will do."""
+    marks = np.zeros((len(frame), len(labels)), dtype=bool)
+    for name in USED:
+        values = numbers(frame, name, table)
+        refuse(frame, ~np.isin(values, (0, 1)), name, table, "'{}' is neither 0 nor 1")
+        marks[:, labels.index(CLASSES[name])] |= values == 1
+    return marks
+
+
+def _paths(root: Path, names: Array, folders: Array) -> Array:
+    """File of each image relative to the root, (N,); where there is none, where it ought to be."""
+    there: set[str] = set()
+    # One listing per folder: a stat per image takes minutes on a network disk.
+    for folder in sorted(set(folders.tolist())):
+        try:
+            there.update(f"{folder}/{entry}" for entry in os.listdir(root / folder))
+        except OSError:
+            continue
+    stems = [f"{folder}/{name}" for folder, name in zip(folders.tolist(), names.tolist(), strict=True)]
+    files = [next((s + end for end in ENDINGS if s + end in there), s + ENDINGS[0]) for s in stems]
+    return np.array(files, dtype=str)
