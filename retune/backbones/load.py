@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Final
 
 from retune.backbones.arithmetic import Precision
 from retune.backbones.base import Backbone
+from retune.errors import MissingFiles, UserError
 
-SCHEMES: Final = ("open_clip", "hf-hub", "local-dir")
+SCHEMES: Final = ("open_clip", "hf-hub", "local-dir", "pair", "features")
+
+_OPEN_CLIP: Final = "open_clip_config.json"
+_TRANSFORMERS: Final = "config.json"
 
 
 def load_backbone(name: str, *, device: str = "auto", precision: Precision = "fp32") -> Backbone:
     """Make a backbone; nothing is read or imported that its name does not need.
 
     Args:
-        name: ``open_clip:NAME/TAG``, ``hf-hub:ORG/REPO`` or ``local-dir:PATH``; otherwise a registered name
-            (``phantom-clip``) or a local file (``./mine.py``).
+        name: ``open_clip:NAME/TAG``; ``hf-hub:ORG/REPO`` or ``local-dir:PATH`` in open_clip's or transformers'
+            format; ``pair:VISION+TEXT``; ``features:FILE``; otherwise a registered name (``phantom-clip``)
+            or a local file (``./mine.py``).
         device: Where to encode, e.g. ``"cpu"`` or ``"cuda:1"``; ``"auto"`` is a GPU where there is one.
         precision: Of the products: ``fp32`` or ``bf16``.
 
@@ -28,7 +34,25 @@ def load_backbone(name: str, *, device: str = "auto", precision: Precision = "fp
 
 
 def _make(name: str) -> Backbone:
-    if name.partition(":")[0] in SCHEMES:
+    scheme, _, rest = name.partition(":")
+    if scheme == "pair":
+        from retune.backbones.pair import Pair
+
+        return Pair(name)
+    if scheme == "features":
+        from retune.backbones.precomputed import Precomputed
+
+        return Precomputed(name)
+    if scheme in SCHEMES:
+        if not rest:
+            raise UserError(
+                "names no model",
+                where=name,
+                fix="write open_clip:NAME/TAG, hf-hub:ORG/REPO, local-dir:PATH, pair:VISION+TEXT or features:FILE",
+            )
+        config = None if scheme == "open_clip" else _config(scheme, rest)
+        if config is not None and config.name == _TRANSFORMERS:
+            return _of_transformers(name, config)
         from retune.backbones.open_clip import OpenClip
 
         return OpenClip(name)
@@ -37,3 +61,43 @@ def _make(name: str) -> Backbone:
     backbone = registry("backbones").load(name)()
     assert isinstance(backbone, Backbone)
     return backbone
+
+
+def _config(scheme: str, rest: str) -> Path:
+    """The configuration that says in whose format a model is; open_clip's where a model comes in both."""
+    from retune.backbones import hub
+    from retune.backbones.open_clip_files import NEEDS
+
+    if scheme == "local-dir":
+        folder = Path(rest).expanduser()
+        if not folder.is_dir():
+            raise MissingFiles("there is no such folder", where=f"local-dir:{rest}")
+        for name in (_OPEN_CLIP, _TRANSFORMERS):
+            if (folder / name).is_file():
+                return folder / name
+        raise MissingFiles(
+            f"holds no {_OPEN_CLIP} and no {_TRANSFORMERS}",
+            where=str(folder),
+            fix="give a folder in the format of open_clip or of transformers",
+        )
+    theirs = hub.cached(rest, (_TRANSFORMERS,))
+    if theirs is None:
+        return hub.from_hub(rest, (_OPEN_CLIP, _TRANSFORMERS), needs=NEEDS)
+    if not hub.known_absent(rest, _OPEN_CLIP):
+        try:
+            return hub.fetched(rest, (_OPEN_CLIP,), needs=NEEDS) or theirs
+        except MissingFiles:
+            # Without a network, what is in the cache is all there is.
+            return theirs
+    return theirs
+
+
+def _of_transformers(name: str, path: Path) -> Backbone:
+    from retune.backbones.dual import TransformersDual
+    from retune.backbones.hf_files import read_config
+
+    config = read_config(path)
+    if not {"text_config", "vision_config"} <= set(config):
+        tower = "an image tower" if {"patch_size", "num_channels"} & set(config) else "a text tower"
+        raise UserError(f"is {tower} only", where=name, fix="write pair:VISION+TEXT to join two towers")
+    return TransformersDual(name)

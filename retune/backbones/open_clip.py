@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from PIL import Image
 
-from retune.backbones.base import Backbone, BackboneCard
+from retune.backbones import open_clip_config as config
+from retune.backbones.base import Backbone, BackboneCard, Capability, TextPath
 from retune.backbones.hushed import hushed
 from retune.backbones.open_clip_files import ModelFiles, find_files
 from retune.cache import file_digests
@@ -21,6 +20,8 @@ from retune.errors import MissingFiles, UserError
 
 if TYPE_CHECKING:
     import torch
+
+    from retune.backbones.open_clip_towers import TextTower
 
 ADAPTER: Final = "open_clip/2"
 """Enters every fingerprint; goes up whenever this file would turn the same weights into other features."""
@@ -47,20 +48,23 @@ class OpenClip(Backbone):
         return find_files(self.source)
 
     @cached_property
+    def capabilities(self) -> frozenset[Capability]:  # type: ignore[override]
+        """What the configuration's architecture can do; no weights are read."""
+        return config.abilities(self.files.model_cfg)
+
+    @cached_property
     def card(self) -> BackboneCard:
         """What the files themselves say; nothing in them names the pre-training data."""
+        inside = "tokens" in self.capabilities
         return BackboneCard(
             source=self.source,
             licence="unknown",
             pretraining_data=("unknown",),
-            image_size=self._image_size,
+            image_size=config.image_size(self.files.model_cfg),
             dim=int(self.files.model_cfg["embed_dim"]),
+            token_dim=config.token_dim(self.files) if inside else None,
+            text_token_dim=config.text_token_dim(self.files) if inside else None,
         )
-
-    @property
-    def _image_size(self) -> int:
-        size = self.files.model_cfg["vision_cfg"].get("image_size", 224)
-        return int(size if isinstance(size, int) else max(size))
 
     @cached_property
     def fingerprint(self) -> str:
@@ -84,7 +88,7 @@ class OpenClip(Backbone):
     def parameters(self) -> int:
         """Parameters of both towers, read off the file's header; a pickled checkpoint has to be loaded."""
         if self.files.weights.suffix == ".safetensors":
-            return _count(self.files.weights)
+            return config.count_parameters(self.files.weights)
         return sum(p.numel() for p in self._model.parameters())
 
     def preprocess(self, image: Image.Image) -> torch.Tensor:
@@ -116,16 +120,57 @@ class OpenClip(Backbone):
                 done.append(features.float().cpu()[: len(batch)])
         return torch.cat(done) if done else torch.empty(0, self.card.dim)
 
+    def encode_tokens(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Embed the patches of uint8 (B, S, S) pictures as float32 (B, T, w), not projected.
+
+        They are the last layer's: of a transformer without its class token, of a convolutional network row by row.
+        """
+        import torch
+
+        from retune.backbones.open_clip_towers import patch_tokens
+
+        if "tokens" not in self.capabilities:
+            return super().encode_tokens(pixels)
+        with torch.inference_mode(), self.arithmetic():
+            return patch_tokens(self._model.visual, self._normalised(pixels)).float().cpu()
+
+    def encode_words(self, texts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Embed the words of P texts in context, float32 (P, L, w), zero beyond each, and the mask (P, L)."""
+        import torch
+
+        if "tokens" not in self.capabilities:
+            return super().encode_words(texts)
+        with torch.inference_mode():
+            return self._text.words(texts)
+
+    def text_path(self) -> TextPath:
+        """The frozen text tower from word embeddings on."""
+        return self._text if "text-gradients" in self.capabilities else super().text_path()
+
+    def image_tower(self) -> torch.nn.Module:
+        """A trainable copy of the image tower, uint8 (B, S, S) to (B, d), on the device of this backbone."""
+        from retune.backbones.open_clip_towers import ImageTower
+
+        if "trainable-tower" not in self.capabilities:
+            return super().image_tower()
+        return ImageTower(self._model.visual, self._transform[1])
+
     @property
     def logit_scale(self) -> float:
         """The inverse temperature the model was trained to."""
         return float(self._model.logit_scale.detach().exp())
 
     def _normalised(self, pixels: torch.Tensor) -> torch.Tensor:
-        """uint8 (B, S, S) grey to float32 (B, 3, S, S) as the model was trained on."""
-        _, normalise = self._transform
-        grey = pixels.to(self.torch_device)[:, None].float().div(255)
-        return normalise(grey.expand(-1, 3, -1, -1))
+        from retune.backbones.open_clip_towers import normalised
+
+        return normalised(pixels, self._transform[1], self.torch_device)
+
+    @cached_property
+    def _text(self) -> TextTower:
+        from retune.backbones.open_clip_towers import text_tower
+
+        length = config.context_length(self.files.model_cfg)
+        return text_tower(self._model, self._tokenizer, length, self.arithmetic)
 
     @cached_property
     def _transform(
@@ -153,8 +198,11 @@ class OpenClip(Backbone):
 
     @cached_property
     def _model(self) -> Any:
+        import torch
+
         device = self.torch_device
-        with hushed():
+        # Weights made in inference mode could never take part in a gradient.
+        with hushed(), torch.inference_mode(mode=False):
             import open_clip
 
             files = self.files
@@ -184,7 +232,7 @@ class OpenClip(Backbone):
     def _tokenizer(self) -> Callable[[list[str]], torch.Tensor]:
         text_cfg = self.files.model_cfg["text_cfg"]
         settings = dict(text_cfg.get("tokenizer_kwargs", {}))
-        settings["context_length"] = text_cfg.get("context_length", 77)
+        settings["context_length"] = config.context_length(self.files.model_cfg)
         with hushed():
             import open_clip.tokenizer as tokenizers
 
@@ -205,21 +253,6 @@ class OpenClip(Backbone):
 
 
 _PLACES: Final = ("hf_model_name", "hf_tokenizer_name")
-_BUFFERS: Final = ("running_mean", "running_var", "num_batches_tracked", "position_ids", "attn_mask")
-
-
-def _count(weights: Path) -> int:
-    """Parameters in a safetensors file: a length, then a JSON object of names and shapes, then data."""
-    try:
-        with weights.open("rb") as file:
-            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-        return sum(
-            math.prod(tensor["shape"])
-            for name, tensor in header.items()
-            if name != "__metadata__" and not name.endswith(_BUFFERS)
-        )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError("is not a safetensors file", where=str(weights)) from error
 
 
 @contextmanager

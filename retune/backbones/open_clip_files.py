@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from retune.backbones.hub import cached, fetched, from_hub
 from retune.backbones.hushed import hushed
 from retune.errors import MissingFiles, UnknownName, UserError
 
 CONFIG: Final = "open_clip_config.json"
 SAFE_WEIGHTS: Final = "open_clip_model.safetensors"
 PICKLED_WEIGHTS: Final = "open_clip_pytorch_model.bin"
+NEEDS: Final = f"{CONFIG}, {SAFE_WEIGHTS} (or {PICKLED_WEIGHTS}) and the tokenizer's files"
 
 # The order in which open_clip itself prefers the weights of a folder.
 _WEIGHTS: Final = (
@@ -116,9 +117,9 @@ def _in_folder(folder: Path) -> ModelFiles:
 
 
 def _on_hub(repository: str) -> ModelFiles:
-    config = from_hub(repository, (CONFIG,))
+    config = from_hub(repository, (CONFIG,), needs=NEEDS)
     model_cfg, preprocess_cfg = _read_config(config)
-    weights = from_hub(repository, (SAFE_WEIGHTS, PICKLED_WEIGHTS))
+    weights = from_hub(repository, (SAFE_WEIGHTS, PICKLED_WEIGHTS), needs=NEEDS)
     if weights.parent != config.parent:
         raise MissingFiles(
             "its configuration and its weights in the local cache are of two revisions",
@@ -154,7 +155,7 @@ def _built_in(name: str) -> ModelFiles:
     if source.get("hf_hub"):
         repository, _, file = source["hf_hub"].rpartition("/")
         safe = Path(file).with_suffix(".safetensors").name if file else SAFE_WEIGHTS
-        weights = from_hub(repository, (safe, file or PICKLED_WEIGHTS))
+        weights = from_hub(repository, (safe, file or PICKLED_WEIGHTS), needs=NEEDS)
     else:
         weights = _from_url(source["url"], f"open_clip:{name}")
     preprocess_cfg = {
@@ -227,85 +228,21 @@ def _text_side(model_cfg: Json) -> tuple[Path | None, Path | None]:
 
 
 def _text_tower_on_hub(repository: str) -> Path:
-    return from_hub(repository, ("config.json",)).parent
+    return from_hub(repository, ("config.json",), needs=NEEDS).parent
 
 
 def _tokenizer_on_hub(repository: str) -> Path:
     vocabularies = ("tokenizer.json", *_VOCABULARIES)
-    cached = _cached(repository, vocabularies)
-    if cached is not None:
-        return cached.parent
+    found = cached(repository, vocabularies)
+    if found is not None:
+        return found.parent
     # The vocabulary last: once it is there, so is the rest, and the hub is not asked again.
     for name in _TOKENIZER_SETTINGS:
-        _fetched(repository, (name,))
-    if _fetched(repository, ("tokenizer.json",)) is None:
+        fetched(repository, (name,), needs=NEEDS)
+    if fetched(repository, ("tokenizer.json",), needs=NEEDS) is None:
         for name in reversed(_VOCABULARIES):
-            _fetched(repository, (name,))
-    return from_hub(repository, vocabularies).parent
-
-
-def _cached(repository: str, names: Sequence[str]) -> Path | None:
-    from huggingface_hub import try_to_load_from_cache
-
-    for name in names:
-        found = try_to_load_from_cache(repository, name)
-        if isinstance(found, str):
-            return Path(found)
-    return None
-
-
-def from_hub(repository: str, names: Sequence[str]) -> Path:
-    """The first of some files of a model on the Hugging Face hub, from the local cache if it is there.
-
-    Args:
-        repository: ``ORG/REPO``.
-        names: File names, the most wanted first.
-
-    Raises:
-        MissingFiles: If there is none, or the hub cannot be asked.
-        UserError: If the repository's name is malformed.
-    """
-    found = _fetched(repository, names)
-    if found is None:
-        raise MissingFiles(f"has no {' or '.join(names)}", where=f"hf-hub:{repository}")
-    return found
-
-
-def _fetched(repository: str, names: Sequence[str]) -> Path | None:
-    from huggingface_hub import errors, hf_hub_download
-
-    where = f"hf-hub:{repository}"
-    try:
-        cached = _cached(repository, names)
-        if cached is not None:
-            return cached
-        for name in names:
-            try:
-                with hushed():
-                    return Path(hf_hub_download(repository, name))
-            except errors.RemoteEntryNotFoundError:
-                continue
-    except errors.HFValidationError as error:
-        raise UserError("is not a name of the form ORG/REPO", where=where) from error
-    except (errors.RepositoryNotFoundError, errors.HfHubHTTPError) as error:
-        raise MissingFiles(
-            "the hub has no such model, or does not let you read it",
-            where=where,
-            fix="check the name, and for a gated model accept its terms and run 'hf auth login'",
-        ) from error
-    except OSError as error:
-        raise _unreachable(where, repository, names) from error
-    return None
-
-
-def _unreachable(where: str, repository: str, names: Sequence[str]) -> MissingFiles:
-    files = f"{CONFIG}, {SAFE_WEIGHTS} (or {PICKLED_WEIGHTS}) and the tokenizer's files"
-    return MissingFiles(
-        f"{names[0]} is not in the local cache and the hub cannot be reached",
-        where=where,
-        fix=f"run 'hf download {repository}' where there is a network, or put a model's {files} "
-        "in one folder and name it local-dir:FOLDER",
-    )
+            fetched(repository, (name,), needs=NEEDS)
+    return from_hub(repository, vocabularies, needs=NEEDS).parent
 
 
 def _from_url(url: str, where: str) -> Path:

@@ -6,12 +6,15 @@ from typing import Final
 
 from retune.backbones.base import BackboneCard
 from retune.backbones.open_clip import OpenClip
+from retune.backbones.open_clip_config import INSIDE, WHOLE
 
 SOURCE: Final = "hf-hub:microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224"
 
 
 class BiomedCLIP(OpenClip):
     """ViT-B/16 at 224 px and PubMedBERT, 512 joint dimensions; downloaded at first use."""
+
+    capabilities = WHOLE | INSIDE
 
     def __init__(self) -> None:
         super().__init__(SOURCE, name="biomedclip")
@@ -20,5 +23,11 @@ class BiomedCLIP(OpenClip):
     def card(self) -> BackboneCard:
         """Written out here, so that it can be shown before anything is downloaded."""
         return BackboneCard(
-            source=SOURCE, licence="MIT", pretraining_data=("PMC-15M",), image_size=224, dim=512
+            source=SOURCE,
+            licence="MIT",
+            pretraining_data=("PMC-15M",),
+            image_size=224,
+            dim=512,
+            token_dim=768,
+            text_token_dim=768,
         )

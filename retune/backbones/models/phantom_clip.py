@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 import retune.backbones.phantom_clip as package
 from retune.backbones.base import BackboneCard
 from retune.backbones.open_clip import OpenClip
+from retune.backbones.open_clip_config import image_size, text_token_dim
+
+TOKEN_DIM: Final = 320
+"""Channels of fasternet_t0's last feature map; to ask timm would import torch."""
 
 
 class PhantomClip(OpenClip):
@@ -22,6 +27,8 @@ class PhantomClip(OpenClip):
             source="packaged with retune; recipe in retune/backbones/phantom_clip/train.py",
             licence="Apache-2.0",
             pretraining_data=("phantom (synthetic; other patients and seeds, sites A, B, E, F)",),
-            image_size=self._image_size,
+            image_size=image_size(self.files.model_cfg),
             dim=int(self.files.model_cfg["embed_dim"]),
+            token_dim=TOKEN_DIM,
+            text_token_dim=text_token_dim(self.files),
         )

@@ -1,0 +1,272 @@
+"""The file of features: vectors by image id, where pictures cannot be shared.
+
+It is one of these, told apart by its content; ``retune embed`` writes the first.
+
+===================  ==========================================  ================================
+what                 safetensors                                 npz, as ``numpy.savez`` writes it
+===================  ==========================================  ================================
+``image_ids``        uint8: N ids in UTF-8, line feeds between   (N,) text, e.g. of dtype ``<U20``
+``image_features``   (N, d) float32, float16 or bfloat16         (N, d) float32 or float16
+``texts``            uint8: P texts, likewise                    (P,) text
+``text_features``    (P, d) in the space of the images           (P, d)
+``about``            an entry of the metadata, a JSON object     () text, a JSON object
+===================  ==========================================  ================================
+
+The last three may be left out; texts and their features only together. ``about`` may say what the card
+shows: ``backbone`` (what made the features), ``fingerprint``, ``licence``, and as lists ``pretraining_data`` and
+``may_include``. Nothing in a file is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import numpy as np
+
+from retune.data.dataset import Array, FloatArray
+from retune.errors import MissingFiles, UserError
+
+T = TypeVar("T")
+
+NAMES: Final = ("image_ids", "image_features", "texts", "text_features")
+BFLOAT: Final = "BF16"
+_DTYPES: Final = {"F32": "<f4", "F16": "<f2", BFLOAT: "<u2", "U8": "|u1"}
+_ZIP: Final = b"PK\x03\x04"
+_DAMAGE: Final = (
+    ValueError,
+    TypeError,
+    KeyError,
+    EOFError,
+    NotImplementedError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One array of the file, not read yet.
+
+    Args:
+        path: The file.
+        name: The array's name.
+        kind: Its type as the format calls it, for messages.
+        dtype: numpy's type; bfloat16, which numpy lacks, as uint16; None for what is not read.
+        shape: Its shape.
+        offset: Where its values start; None where they are compressed.
+        order: ``C`` or ``F``.
+    """
+
+    path: Path
+    name: str
+    kind: str
+    dtype: np.dtype[Any] | None
+    shape: tuple[int, ...]
+    offset: int | None
+    order: Any = "C"
+
+    def read(self) -> Array:
+        """The values: memory-mapped, or in memory where they are compressed."""
+        if self.offset is None:
+            with np.load(self.path, allow_pickle=False) as archive:
+                return np.asarray(archive[self.name])
+        if 0 in self.shape or self.dtype is None or not self.dtype.itemsize:
+            return np.empty(self.shape, self.dtype)
+        return np.memmap(self.path, self.dtype, "r", self.offset, self.shape, self.order)
+
+
+def opened(path: Path) -> tuple[dict[str, Entry], Mapping[str, Any]]:
+    """The arrays of a file and what it says of itself, from its header alone.
+
+    Args:
+        path: The file.
+
+    Raises:
+        MissingFiles: If there is none.
+        UserError: If it is damaged, or types and shapes are not those of the format.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(len(_ZIP))
+    except FileNotFoundError:
+        raise MissingFiles(
+            "there is no such file of features", where=str(path), fix="check the path"
+        ) from None
+    except OSError as error:
+        raise MissingFiles(f"cannot be read ({error.strerror})", where=str(path)) from error
+    entries, text = guarded(path, lambda: (_npz if head == _ZIP else _safetensors)(path))
+    try:
+        about = json.loads(text)
+    except ValueError as error:
+        raise UserError("'about' is not JSON", where=str(path)) from error
+    if not isinstance(about, dict):
+        raise UserError("'about' is not a JSON object", where=str(path))
+    _check(entries, path)
+    return entries, about
+
+
+def _safetensors(path: Path) -> tuple[dict[str, Entry], str]:
+    from safetensors import safe_open
+
+    # The library sees to it that the header is sound; where values start it does not tell.
+    with safe_open(path, framework="np") as checked:
+        text = (checked.metadata() or {}).get("about", "{}")
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+    entries: dict[str, Entry] = {}
+    for name in NAMES:
+        if name in header:
+            kind, shape = header[name]["dtype"], tuple(header[name]["shape"])
+            dtype = np.dtype(_DTYPES[kind]) if kind in _DTYPES else None
+            offset = 8 + length + header[name]["data_offsets"][0]
+            entries[name] = Entry(path, name, kind, dtype, shape, offset)
+    return entries, text
+
+
+def _npz(path: Path) -> tuple[dict[str, Entry], str]:
+    entries: dict[str, Entry] = {}
+    with zipfile.ZipFile(path) as archive:
+        members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+        for name in (*NAMES, "about"):
+            if name in members:
+                entries[name] = _member(path, archive, name, members[name])
+    about = entries.pop("about", None)
+    if about is None:
+        return entries, "{}"
+    if about.dtype is None or about.dtype.kind != "U" or about.shape:
+        raise ValueError("'about' is not a text")
+    return entries, str(about.read())
+
+
+def _member(path: Path, archive: zipfile.ZipFile, name: str, info: zipfile.ZipInfo) -> Entry:
+    """An array of an npz from its own header; values that are not compressed can be mapped."""
+    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    with archive.open(info) as member:
+        shape, fortran, dtype = readers[np.lib.format.read_magic(member)](member)
+        start = member.tell()
+    size = int(np.prod(shape, dtype=object)) * dtype.itemsize
+    if not dtype.hasobject and start + size != info.file_size:
+        raise ValueError(f"{name} says that it has {size:,} bytes, it has {info.file_size - start:,}")
+    offset = None
+    if info.compress_type == zipfile.ZIP_STORED:
+        with path.open("rb") as file:
+            file.seek(info.header_offset + 26)
+            lengths = np.frombuffer(file.read(4), "<u2")
+        offset = info.header_offset + 30 + int(lengths.sum()) + start
+    return Entry(path, name, dtype.name, dtype, shape, offset, "F" if fortran else "C")
+
+
+def guarded(path: Path, read: Callable[[], T]) -> T:
+    """Read a part of a file.
+
+    Raises:
+        UserError: Whatever a damaged file leads to, in one line.
+    """
+    from safetensors import SafetensorError
+
+    try:
+        return read()
+    except (*_DAMAGE, SafetensorError, OSError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise UserError(
+            f"is damaged, or neither safetensors nor npz ({reason})", where=str(path), fix="write it again"
+        ) from error
+
+
+def _check(found: Mapping[str, Entry], path: Path) -> None:
+    where = str(path)
+    for name in ("image_ids", "image_features"):
+        if name not in found:
+            raise UserError(f"has no {name}", where=where, fix="see retune.backbones.features_file")
+    if ("texts" in found) != ("text_features" in found):
+        raise UserError("texts and text_features only come together", where=where)
+    for name, entry in found.items():
+        _check_entry(name, entry)
+    if not found["image_features"].shape[0]:
+        raise UserError("holds no image", where=where)
+    if "texts" in found:
+        d, d_text = (found[name].shape[1] for name in ("image_features", "text_features"))
+        if d != d_text:
+            raise UserError(f"images have {d} dimensions, texts {d_text}", where=where)
+
+
+def _check_entry(name: str, entry: Entry) -> None:
+    where = str(entry.path)
+    if entry.dtype is not None and entry.dtype.hasobject:
+        raise UserError(
+            f"{name} holds pickled objects, which are never read",
+            where=where,
+            fix="save ids and texts with numpy.array(..., dtype=str)",
+        )
+    if name.endswith("features"):
+        good = entry.kind in ("F32", "F16", BFLOAT) or entry.kind in ("float32", "float16")
+        wanted, ndim = "float32, float16 or bfloat16", 2
+    else:
+        good = entry.kind == "U8" or (entry.dtype is not None and entry.dtype.kind == "U")
+        wanted, ndim = "text (in safetensors uint8)", 1
+    if not good:
+        raise UserError(f"{name} is {entry.kind}, not {wanted}", where=where)
+    if len(entry.shape) != ndim:
+        raise UserError(f"{name} has {len(entry.shape)} dimensions, not {ndim}", where=where)
+
+
+def to_pieces(
+    ids: Sequence[str],
+    blocks: Iterable[FloatArray],
+    dim: int,
+    *,
+    texts: Sequence[str] = (),
+    text_features: FloatArray | None = None,
+    about: Mapping[str, Any],
+) -> Iterator[bytes | memoryview]:
+    """The bytes of a safetensors file of features, piece by piece; the same content gives the same bytes.
+
+    Args:
+        ids: N image ids.
+        blocks: Features of the images in that order, as arrays (k, d) one after another.
+        dim: Dimension d.
+        texts: P texts.
+        text_features: Their features, (P, d).
+        about: What the file says of itself, of JSON values.
+
+    Raises:
+        UserError: If an id or a text has a line break.
+    """
+    # Floats first, so that they are aligned.
+    parts: list[tuple[str, str, tuple[int, ...], Iterable[Any]]] = [
+        ("image_features", "F32", (len(ids), dim), blocks)
+    ]
+    names = {"image_ids": ids}
+    if text_features is not None:
+        parts.append(("text_features", "F32", text_features.shape, [text_features]))
+        names["texts"] = texts
+    for name, values in names.items():
+        joined = _joined(values, name)
+        parts.append((name, "U8", joined.shape, [joined]))
+    # One entry: the library writes several in an order of chance.
+    header: dict[str, Any] = {"__metadata__": {"about": json.dumps(about, sort_keys=True)}}
+    end = 0
+    for name, dtype, shape, _ in parts:
+        start, end = end, end + math.prod(shape) * np.dtype(_DTYPES[dtype]).itemsize
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [start, end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    yield len(text).to_bytes(8, "little") + text
+    for _, dtype, _, arrays in parts:
+        for array in arrays:
+            yield np.ascontiguousarray(array, _DTYPES[dtype]).data.cast("B")
+
+
+def _joined(values: Sequence[str], name: str) -> Array:
+    broken = [value for value in values if "\n" in value]
+    if broken:
+        raise UserError(f"{broken[0]!r} has a line break, which {name} cannot hold", fix="take it out")
+    return np.frombuffer("\n".join(values).encode(), np.uint8)

@@ -1,0 +1,266 @@
+"""Where the files of a model in transformers' format lie, found without importing torch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from retune.backbones.hub import cached, fetched, from_hub, known_absent
+from retune.cache import file_digests
+from retune.errors import MissingFiles, UnknownName, UserError
+
+CONFIG: Final = "config.json"
+# The order in which transformers itself prefers them.
+WEIGHTS: Final = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+_PROCESSORS: Final = ("processor_config.json", "preprocessor_config.json")
+_TOKENIZER_SETTINGS: Final = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+_VOCABULARIES: Final = (
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "tokenizer.model",
+    "tokenizer.json",
+)
+NEEDS: Final = "config.json, model.safetensors (or pytorch_model.bin), preprocessor_config.json and the tokenizer's files"
+# What a configuration says that no feature depends on; weights are always read as float32.
+_IDLE: Final = (
+    "_name_or_path",
+    "transformers_version",
+    "torch_dtype",
+    "dtype",
+    "architectures",
+    "use_cache",
+    "return_dict",
+    "output_attentions",
+    "output_hidden_states",
+    "id2label",
+    "label2id",
+    "problem_type",
+    "task_specific_params",
+)
+_BUFFERS: Final = ("running_mean", "running_var", "num_batches_tracked", "position_ids", "token_type_ids")
+
+
+@dataclass(frozen=True)
+class HfFiles:
+    """A model in transformers' format, found but not read.
+
+    Args:
+        where: What to name in messages: ``hf-hub:ORG/REPO`` or the folder.
+        folder: Local folder that transformers can load from without a network.
+        config: Its ``config.json``.
+        parts: The files that, with the configuration, make the features what they are, by name: weights with
+            all their shards, the image processor's settings, the tokenizer's files.
+    """
+
+    where: str
+    folder: Path
+    config: dict[str, Any]
+    parts: dict[str, Path] = field(default_factory=dict)
+
+
+def find_hf_files(name: str, *, image: bool = True, text: bool = True) -> HfFiles:
+    """Find the files of ``hf-hub:ORG/REPO`` or ``local-dir:PATH``.
+
+    Files of the hub are downloaded, all from one revision, unless they are in its cache already.
+
+    Args:
+        name: The model.
+        image: Whether an image processor's settings are needed.
+        text: Whether a tokenizer is needed.
+
+    Raises:
+        MissingFiles: If files are missing and cannot be downloaded.
+        UserError: If the name or the configuration is malformed, or the model needs code of its own.
+    """
+    scheme, _, rest = name.partition(":")
+    if not rest:
+        raise UserError("names no model", where=name, fix="write hf-hub:ORG/REPO or local-dir:PATH")
+    if scheme == "local-dir":
+        folder = Path(rest).expanduser()
+        if not folder.is_dir():
+            raise MissingFiles("there is no such folder", where=name)
+        where = str(folder)
+    elif scheme == "hf-hub":
+        folder = from_hub(rest, (CONFIG,), needs=NEEDS).parent
+        where = name
+    else:
+        raise UnknownName("model scheme", scheme, ("hf-hub", "local-dir"))
+    config = read_config(folder / CONFIG)
+    if scheme == "hf-hub":
+        _download(rest, folder.name, image=image, text=text)
+    parts = _weights(where, folder)
+    if image:
+        parts |= _some(where, folder, _PROCESSORS, "image processor settings", "preprocessor_config.json")
+    if text:
+        parts |= _some(where, folder, _VOCABULARIES, "tokenizer", "tokenizer.json")
+        parts |= _there(folder, _TOKENIZER_SETTINGS)
+    return HfFiles(where, folder, config, parts)
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Read a ``config.json``.
+
+    Raises:
+        MissingFiles: If there is none.
+        UserError: If it is not a JSON object, or the model brings its own code.
+    """
+    if not path.is_file():
+        raise MissingFiles(f"holds no {path.name}", where=str(path.parent))
+    config = _read_json(path)
+    if "auto_map" in config:
+        raise UserError(
+            "needs Python code that comes with the model (auto_map), which retune never runs",
+            where=str(path),
+            fix="use a model whose architecture is part of transformers",
+        )
+    return config
+
+
+def fingerprint_of(adapter: str, files: HfFiles) -> str:
+    """SHA-256 of weights, configuration, preprocessing and adapter; the same wherever the files lie.
+
+    Args:
+        adapter: Name and version of the code that turns these files into features.
+        files: The model.
+
+    Raises:
+        MissingFiles: If one of the files cannot be read.
+    """
+    digests = dict(zip(files.parts, file_digests(list(files.parts.values())), strict=True))
+    for part, digest in digests.items():
+        if digest is None:
+            raise MissingFiles("cannot be read", where=str(files.parts[part]))
+    about = {
+        "adapter": adapter,
+        "config": _without_idle(files.config),
+        "parts": {part: digest.hex() for part, digest in digests.items() if digest is not None},
+    }
+    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
+
+
+def count_parameters(files: HfFiles) -> int:
+    """Number of parameters, buffers left out: read off the headers of safetensors, else off the pickle.
+
+    Raises:
+        UserError: If the weights are damaged.
+    """
+    total = 0
+    for path in files.parts.values():
+        if path.suffix == ".safetensors":
+            total += _count_safe(path)
+        elif path.suffix == ".bin":
+            total += _count_pickled(path)
+    return total
+
+
+def _download(repository: str, revision: str, *, image: bool, text: bool) -> None:
+    """See that everything is in the local cache; the weights come last, so that they mark a whole model."""
+
+    def is_there(names: Sequence[str]) -> bool:
+        return cached(repository, names, revision=revision) is not None
+
+    wanted: tuple[str, ...] = ("README.md",)
+    groups: list[Sequence[str]] = [WEIGHTS]
+    if image:
+        wanted += _PROCESSORS
+        groups.append(_PROCESSORS)
+    if text:
+        wanted += (*_TOKENIZER_SETTINGS, *_VOCABULARIES)
+        groups.append(_VOCABULARIES)
+    if not all(is_there(group) for group in groups):
+        for name in wanted:
+            if not known_absent(repository, name, revision=revision):
+                fetched(repository, (name,), needs=NEEDS, revision=revision)
+    weights = from_hub(repository, WEIGHTS, needs=NEEDS, revision=revision)
+    for shard in _shards(weights):
+        from_hub(repository, (shard,), needs=NEEDS, revision=revision)
+
+
+def _weights(where: str, folder: Path) -> dict[str, Path]:
+    first = next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
+    if first is None:
+        raise MissingFiles("holds no weights", where=where, fix=f"put {WEIGHTS[0]} there")
+    parts = {first.name: first}
+    for shard in _shards(first):
+        parts[shard] = folder / shard
+        if not parts[shard].is_file():
+            raise MissingFiles(f"holds no {shard}, which {first.name} names", where=where)
+    return parts
+
+
+def _shards(weights: Path) -> list[str]:
+    """Names of the files that an index lists; none for weights in one file."""
+    if weights.suffix != ".json":
+        return []
+    names = _read_json(weights).get("weight_map")
+    if not isinstance(names, dict) or not all(
+        isinstance(name, str) and Path(name).name == name for name in names.values()
+    ):
+        raise UserError("has no weight_map that names files beside it", where=str(weights))
+    return sorted(set(names.values()))
+
+
+def _there(folder: Path, names: Sequence[str]) -> dict[str, Path]:
+    return {name: folder / name for name in names if (folder / name).is_file()}
+
+
+def _some(where: str, folder: Path, names: Sequence[str], what: str, usual: str) -> dict[str, Path]:
+    found = _there(folder, names)
+    if not found:
+        raise MissingFiles(f"holds no {what}", where=where, fix=f"put {usual} there")
+    return found
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"is not JSON ({error})", where=str(path)) from error
+    if not isinstance(content, dict):
+        raise UserError("is not a JSON object", where=str(path))
+    return content
+
+
+def _without_idle(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_idle(item) for key, item in value.items() if key not in _IDLE}
+    return value
+
+
+def _count_safe(path: Path) -> int:
+    """Parameters in a safetensors file: a length, then a JSON object of names and shapes, then data."""
+    try:
+        with open(path, "rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            header = json.loads(file.read(length))
+        return sum(
+            math.prod(tensor["shape"])
+            for name, tensor in header.items()
+            if name != "__metadata__" and not name.endswith(_BUFFERS)
+        )
+    except (struct.error, ValueError, KeyError, TypeError, OverflowError, MemoryError) as error:
+        raise UserError("is not a safetensors file", where=str(path), fix="download it again") from error
+
+
+def _count_pickled(path: Path) -> int:
+    import torch
+
+    try:
+        tensors = torch.load(path, map_location="meta", weights_only=True)
+        return sum(tensor.numel() for name, tensor in tensors.items() if not name.endswith(_BUFFERS))
+    except Exception as error:
+        raise UserError("is not a checkpoint of tensors alone", where=str(path)) from error

@@ -1,0 +1,100 @@
+"""What an open_clip model's configuration says of it; torch is imported only to ask timm for a width."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any, Final
+
+from retune.backbones.base import Capability
+from retune.backbones.hushed import hushed
+from retune.backbones.open_clip_files import ModelFiles
+from retune.errors import UserError
+
+WHOLE: Final[frozenset[Capability]] = frozenset({"features", "texts", "joint", "pixels"})
+"""What every model gives."""
+INSIDE: Final[frozenset[Capability]] = frozenset({"tokens", "text-gradients", "trainable-tower"})
+"""What a model gives whose two towers stand alone."""
+
+_BUFFERS: Final = ("running_mean", "running_var", "num_batches_tracked", "position_ids", "attn_mask")
+
+
+def image_size(model_cfg: dict[str, Any]) -> int:
+    """Input side S in pixels."""
+    size = model_cfg["vision_cfg"].get("image_size", 224)
+    return int(size if isinstance(size, int) else max(size))
+
+
+def context_length(model_cfg: dict[str, Any]) -> int:
+    """How many tokens of a text are read at most."""
+    return int(model_cfg["text_cfg"].get("context_length", 77))
+
+
+def abilities(model_cfg: dict[str, Any]) -> frozenset[Capability]:
+    """What a model of this architecture can do.
+
+    CoCa's towers pool by attention over tokens of their own and share a decoder: it gives whole
+    pictures and texts only.
+    """
+    coca = "multimodal_cfg" in model_cfg or bool(model_cfg["text_cfg"].get("embed_cls"))
+    return WHOLE if coca else WHOLE | INSIDE
+
+
+def token_dim(files: ModelFiles) -> int:
+    """Dimension w of a patch's vector.
+
+    Raises:
+        UserError: If the configuration names an image tower that timm does not know.
+    """
+    vision = files.model_cfg["vision_cfg"]
+    if vision.get("timm_model_name"):
+        return _timm_width(vision["timm_model_name"], files.where)
+    if isinstance(vision.get("layers"), list):
+        # A ResNet's four stages widen it eightfold, its bottlenecks fourfold.
+        return 32 * int(vision.get("width", 64))
+    return int(vision.get("width", 768))
+
+
+def text_token_dim(files: ModelFiles) -> int:
+    """Dimension of a word's vector."""
+    if files.text_tower is None:
+        return int(files.model_cfg["text_cfg"].get("width", 512))
+    path = files.text_tower / "config.json"
+    try:
+        about = json.loads(path.read_text(encoding="utf-8"))
+        return int(about["hidden_size"] if "hidden_size" in about else about["d_model"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError("does not say the width of the text tower", where=str(path)) from error
+
+
+def _timm_width(name: str, where: str) -> int:
+    """Channels that a timm model's last layer gives; the model is built without memory for weights."""
+    with hushed():
+        import timm
+        import torch
+
+        try:
+            with torch.device("meta"):
+                trunk: Any = timm.create_model(name, pretrained=False, num_classes=0)
+            return int(trunk.num_features)
+        except Exception as error:
+            raise UserError(f"timm cannot build the image tower '{name}'", where=where) from error
+
+
+def count_parameters(weights: Path) -> int:
+    """Parameters in a safetensors file: a length, then a JSON object of names and shapes, then data.
+
+    Raises:
+        UserError: If it is none.
+    """
+    try:
+        with weights.open("rb") as file:
+            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        return sum(
+            math.prod(tensor["shape"])
+            for name, tensor in header.items()
+            if name != "__metadata__" and not name.endswith(_BUFFERS)
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError("is not a safetensors file", where=str(weights)) from error

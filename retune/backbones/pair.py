@@ -1,0 +1,204 @@
+"""A vision tower and a text tower that never saw each other, for methods that learn the joint space."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Final
+
+from PIL import Image
+
+from retune.backbones.base import Backbone, BackboneCard, TextPath
+from retune.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+    from retune.backbones.text_towers import TextModel, TextTower
+    from retune.backbones.vision_towers import ImageTower, VisionTower
+
+ADAPTER: Final = "pair/1"
+"""Enters every fingerprint, beside those of the towers' own adapters."""
+
+USAGE: Final = (
+    "write pair:VISION+TEXT, where VISION is hf-hub:ORG/REPO, local-dir:PATH, timm:NAME or xrv:NAME and TEXT is "
+    "hf-hub:ORG/REPO or local-dir:PATH"
+)
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is published about a tower but not in its files.
+
+    Args:
+        licence: Of the weights.
+        data: Data sets seen in pre-training, by their names in retune where they have one.
+    """
+
+    licence: str
+    data: tuple[str, ...]
+
+
+UNKNOWN: Final = Known("unknown", ("unknown",))
+KNOWN: Final[dict[str, Known]] = {
+    "hf-hub:microsoft/rad-dino": Known("MIT", ("mimic-cxr", "chexpert", "nih", "padchest", "brax")),
+    "hf-hub:facebook/dinov2-small": Known("Apache-2.0", ("LVD-142M",)),
+    "hf-hub:facebook/dinov2-base": Known("Apache-2.0", ("LVD-142M",)),
+    "hf-hub:facebook/dinov2-large": Known("Apache-2.0", ("LVD-142M",)),
+    "hf-hub:facebook/dinov2-with-registers-base": Known("Apache-2.0", ("LVD-142M",)),
+    "hf-hub:microsoft/BiomedVLP-CXR-BERT-general": Known(
+        "MIT", ("PubMed abstracts", "MIMIC-III notes", "mimic-cxr")
+    ),
+    "hf-hub:microsoft/BiomedNLP-BiomedBERT-base-uncased-abstract-fulltext": Known(
+        "MIT", ("PubMed abstracts", "PubMed Central articles")
+    ),
+    "xrv:densenet121-res224-all": Known(
+        "Apache-2.0", ("nih", "padchest", "chexpert", "mimic-cxr", "openi", "rsna")
+    ),
+    # The images of RSNA's and SIIM's challenges are NIH's.
+    "xrv:densenet121-res224-rsna": Known("Apache-2.0", ("rsna", "nih")),
+    "xrv:densenet121-res224-nih": Known("Apache-2.0", ("nih",)),
+    "xrv:densenet121-res224-pc": Known("Apache-2.0", ("padchest",)),
+    "xrv:densenet121-res224-chex": Known("Apache-2.0", ("chexpert",)),
+    "xrv:densenet121-res224-mimic_nb": Known("Apache-2.0", ("mimic-cxr",)),
+    "xrv:densenet121-res224-mimic_ch": Known("Apache-2.0", ("mimic-cxr",)),
+    "xrv:resnet50-res512-all": Known("Apache-2.0", ("padchest", "nih", "rsna", "siim", "vindr-cxr")),
+    "xrv:resnetae-101-elastic": Known("Apache-2.0", ("nih", "padchest", "rsna", "mimic-cxr", "chexpert")),
+}
+
+
+class Pair(Backbone):
+    """A vision tower beside a text tower; a cosine between an image and a text means nothing here.
+
+    An image's vector is the class token after the last norm (DINOv2, ViT), what the model itself pools
+    (the vision halves of CLIP and SigLIP, ResNet, Swin, timm), or the mean of the last feature map
+    (torchxrayvision). A text's is the pooler's output where the checkpoint holds a pooler, the first word's
+    state where it does not, and the last word's state for GPT-2. Texts are cut after 256 word pieces.
+
+    Args:
+        source: ``pair:VISION+TEXT``. VISION is ``hf-hub:ORG/REPO``, ``local-dir:PATH``, ``timm:NAME[.TAG]``,
+            ``timm:hf-hub:ORG/REPO``, ``timm:local-dir:PATH``, ``xrv:NAME`` or ``xrv:NAME@FILE``; TEXT is
+            ``hf-hub:ORG/REPO`` or ``local-dir:PATH``.
+        name: What results call it; by default the source.
+
+    Raises:
+        UserError: If the source is not of that form.
+    """
+
+    capabilities = frozenset({"features", "texts", "tokens", "text-gradients", "trainable-tower", "pixels"})
+
+    def __init__(self, source: str, *, name: str | None = None) -> None:
+        self.source = source
+        self.name = name or source
+        self.vision_name, self.text_name = split(source)
+
+    @cached_property
+    def card(self) -> BackboneCard:
+        """Sizes from the towers' files; licences and pre-training data where the towers are known ones."""
+        dim, token_dim, _ = self._vision.shapes
+        halves = [KNOWN.get(name.partition("@")[0], UNKNOWN) for name in (self.vision_name, self.text_name)]
+        return BackboneCard(
+            source=self.source,
+            licence=" and ".join(dict.fromkeys(half.licence for half in halves)),
+            pretraining_data=tuple(dict.fromkeys(name for half in halves for name in half.data)),
+            image_size=self._vision.size,
+            dim=dim,
+            text_dim=self._text.dim,
+            token_dim=token_dim,
+            text_token_dim=self._text.dim,
+        )
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of both towers' fingerprints."""
+        about = {"adapter": ADAPTER, "vision": self._vision.fingerprint, "text": self._text.fingerprint}
+        return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
+
+    @cached_property
+    def parameters(self) -> int:
+        """Parameters of both towers as used here, without heads that are left out; weights are not read."""
+        return self._vision.shapes[2] + self._text.parameters
+
+    def preprocess(self, image: Image.Image) -> torch.Tensor:
+        """One picture, any size, as uint8 (S, S), by the vision library's own steps."""
+        return self._vision.preprocess(image)
+
+    def encode_images(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Embed uint8 (B, S, S) preprocessed pictures as float32 (B, d), not normalised."""
+        return self._encoded(pixels)[0]
+
+    def encode_tokens(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Embed the patches of uint8 (B, S, S) pictures as float32 (B, T, w), row by row.
+
+        They are the last hidden states, or the positions of the last feature map.
+        """
+        return self._encoded(pixels)[1]
+
+    def encode_texts(self, texts: Sequence[str]) -> torch.Tensor:
+        """Embed P texts as float32 (P, d_text), not normalised; no text depends on its neighbours."""
+        return self._loaded_text.vectors(texts)
+
+    def encode_words(self, texts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Embed the word pieces of P texts in context, float32 (P, L, w), and which are words, bool (P, L).
+
+        The tokenizer's start and end tokens are among them; padding is zero.
+        """
+        return self._loaded_text.words(texts)
+
+    def text_path(self) -> TextPath:
+        """The frozen text tower from word embeddings on."""
+        return self._loaded_text
+
+    def image_tower(self) -> torch.nn.Module:
+        """A trainable copy of the vision tower, in evaluation mode, on this backbone's device."""
+        return copy.deepcopy(self._loaded_vision).requires_grad_(True)
+
+    def _encoded(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        import torch
+
+        with torch.inference_mode(), self.arithmetic():
+            features, patches = self._loaded_vision.both(pixels)
+            return features.cpu(), patches.cpu()
+
+    @cached_property
+    def _vision(self) -> VisionTower:
+        from retune.backbones.vision_towers import vision_tower
+
+        return vision_tower(self.vision_name)
+
+    @cached_property
+    def _text(self) -> TextTower:
+        from retune.backbones.text_towers import TextTower
+
+        return TextTower(self.text_name)
+
+    @cached_property
+    def _loaded_vision(self) -> ImageTower:
+        # What does not fit is told before weights are read.
+        _ = self._vision.shapes
+        return self._vision.load().to(self.torch_device)
+
+    @cached_property
+    def _loaded_text(self) -> TextModel:
+        return self._text.load(self.torch_device, self.arithmetic)
+
+
+def split(source: str) -> tuple[str, str]:
+    """The two towers of ``pair:VISION+TEXT``.
+
+    A plus sign may stand in a path: the first that is followed by a scheme of TEXT parts the two.
+
+    Raises:
+        UserError: If the name is not of that form.
+    """
+    found = re.fullmatch(
+        r"pair:((?:hf-hub|local-dir|timm|xrv):.+?)\+((?:hf-hub|local-dir):.+)", source, flags=re.DOTALL
+    )
+    if not found:
+        raise UserError("does not name two towers", where=source, fix=USAGE)
+    return found[1], found[2]

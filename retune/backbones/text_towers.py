@@ -1,0 +1,296 @@
+"""The text half of a pair: BERT-like and GPT-2-like language models in transformers' format."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+from retune.backbones.hf_files import HfFiles, find_hf_files, fingerprint_of
+from retune.backbones.hf_load import load_tokenizer
+from retune.backbones.hushed import hushed
+from retune.backbones.vision_hf import class_of, kind_of, load_strictly, read_config, refuse_code
+from retune.backbones.vision_towers import short
+from retune.errors import UserError
+
+WORDS: Final = 256
+"""Texts are cut after so many word pieces, or fewer where the tower takes fewer."""
+
+ADAPTER: Final = f"pair text of transformers/1, {WORDS} words"
+"""Enters every fingerprint; goes up whenever this file would turn the same weights into other features."""
+
+TEXT_BATCH: Final = 16
+"""Texts are always encoded so many at a time: the last bits of a product depend on its size."""
+
+SHORTEST: Final = 32
+"""Texts are padded to this length or to the next of its doubles, whatever their neighbours' lengths."""
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """How a model type is built and read.
+
+    Args:
+        model: Its class in transformers.
+        causal: Whether a word sees only those before it, so that the last one stands for the text.
+        lost: Positions that the tower counts but no word can take.
+    """
+
+    model: str
+    causal: bool = False
+    lost: int = 0
+
+
+KINDS: Final[dict[str, _Kind]] = {
+    "bert": _Kind("BertModel"),
+    # Microsoft's CXR-BERT is a BERT, to which some of its releases add a projection that is left out here.
+    "cxr-bert": _Kind("BertModel"),
+    "roberta": _Kind("RobertaModel", lost=2),
+    "gpt2": _Kind("GPT2Model", causal=True),
+}
+
+
+class TextTower:
+    """A frozen language model, found but not loaded until it is asked to encode.
+
+    A text's vector is the pooler's output where the checkpoint holds a pooler, else the first word's
+    state (BERT-like), or the last word's state (GPT-2).
+
+    Args:
+        name: ``hf-hub:ORG/REPO`` or ``local-dir:PATH``.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    @cached_property
+    def files(self) -> HfFiles:
+        """Configuration, weights and tokenizer; found, and downloaded if need be, at first use."""
+        return find_hf_files(self.name, image=False)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of weights, configuration, tokenizer and this adapter."""
+        return fingerprint_of(ADAPTER, self.files)
+
+    @property
+    def dim(self) -> int:
+        """Dimension of a text's vector and of a word's."""
+        return int(self._config.hidden_size)
+
+    @cached_property
+    def parameters(self) -> int:
+        """Number of parameters, counted without reading them."""
+        with hushed(), torch.device("meta"):
+            try:
+                return sum(p.numel() for p in self._class(self._config, **self._options).parameters())
+            except Exception as error:
+                raise UserError(
+                    f"transformers cannot build this model ({short(error)})", where=self.files.where
+                ) from error
+
+    def load(self, device: torch.device, arithmetic: Callable[[], AbstractContextManager[None]]) -> TextModel:
+        """The tower with its weights.
+
+        Args:
+            device: Where it works.
+            arithmetic: Makes the context in which its products are done.
+
+        Raises:
+            UserError: If weights or tokenizer are damaged, or not those of this architecture.
+        """
+        tokenizer = self._tokenizer()
+        # Other attentions may choose their kernel by whether a batch happens to hold padding.
+        model = load_strictly(
+            self._class, self.files, config=self._config, attn_implementation="eager", **self._options
+        )
+        limit = min(WORDS, int(self._config.max_position_embeddings) - self._kind.lost)
+        return TextModel(
+            self.files.where,
+            model.to(device),
+            tokenizer,
+            limit,
+            causal=self._kind.causal,
+            arithmetic=arithmetic,
+        )
+
+    def _tokenizer(self) -> Any:
+        refuse_code(self.files, "tokenizer_config.json")
+        tokenizer = load_tokenizer(self.files)
+        if self._kind.causal and tokenizer.eos_token_id is None:
+            raise UserError("its tokenizer names no eos_token", where=self.files.where)
+        return tokenizer
+
+    @cached_property
+    def _kind(self) -> _Kind:
+        kind: _Kind = kind_of(self.files, KINDS, "text tower")
+        return kind
+
+    @property
+    def _class(self) -> Any:
+        return class_of(self._kind.model, self.files)
+
+    @cached_property
+    def _config(self) -> Any:
+        return read_config(self._class, self.files)
+
+    @cached_property
+    def _options(self) -> dict[str, Any]:
+        if self._kind.causal:
+            return {}
+        # transformers would fill a missing pooler with random numbers.
+        return {"add_pooling_layer": any(key.endswith("pooler.dense.weight") for key in _keys(self.files))}
+
+
+class TextModel:
+    """A loaded text tower; also the differentiable path from word embeddings on.
+
+    Words are word pieces; the tokenizer's start and end tokens count as words.
+    """
+
+    def __init__(
+        self,
+        where: str,
+        model: Any,
+        tokenizer: Any,
+        limit: int,
+        *,
+        causal: bool,
+        arithmetic: Callable[[], AbstractContextManager[None]],
+    ) -> None:
+        self._where = where
+        self._model, self._tokenizer, self._limit, self._causal = model, tokenizer, limit, causal
+        self._arithmetic = arithmetic
+        self._table = model.get_input_embeddings()
+        self.width: int = self._table.embedding_dim
+
+    def embed(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Word embeddings of P texts, (P, L, w), and which of them are words, bool (P, L), on the CPU.
+
+        L is the longest text's.
+        """
+        rows = self._pieces(texts)
+        with torch.no_grad():
+            words, mask = self._embedded(rows, max(map(len, rows), default=0))
+        return words.cpu(), mask.cpu()
+
+    def encode(self, words: Tensor, mask: Tensor) -> Tensor:
+        """Vectors of P texts, float32 (P, d_text), with gradients to ``words`` and on the device of these.
+
+        Raises:
+            UserError: If a text has more words than the tower takes.
+        """
+        if words.shape[1] > self._limit:
+            raise UserError(
+                f"a text has {words.shape[1]} words with those to learn, the text tower takes {self._limit}",
+                where=self._where,
+                fix="learn fewer, or shorten the prompts",
+            )
+        return self._both(words, mask)[0].to(words.device)
+
+    def vectors(self, texts: Sequence[str]) -> Tensor:
+        """Vectors of P texts, float32 (P, d_text) on the CPU; none depends on its neighbours."""
+        vectors = torch.empty(len(texts), self.width)
+        for rows, features, _, _ in self._batches(texts):
+            vectors[rows] = features
+        return vectors
+
+    def words(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Last states of the words of P texts, (P, L, w) on the CPU, zero in padding, and the mask (P, L)."""
+        done = list(self._batches(texts))
+        length = max((int(mask.sum(1).max()) for _, _, _, mask in done), default=0)
+        words = torch.zeros(len(texts), length, self.width)
+        masks = torch.zeros(len(texts), length, dtype=torch.bool)
+        for rows, _, states, mask in done:
+            n = min(length, mask.shape[1])
+            words[rows, :n] = (states * mask[..., None])[:, :n]
+            masks[rows, :n] = mask[:, :n]
+        return words, masks
+
+    def _both(self, words: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        words, mask = words.to(self._table.weight.device), mask.to(self._table.weight.device)
+        with self._arithmetic():
+            if self._causal:
+                states = self._model(
+                    inputs_embeds=words, attention_mask=mask.long(), use_cache=False
+                ).last_hidden_state
+                last = mask.long().sum(1).sub(1).clamp(min=0)
+                features = states[torch.arange(len(states), device=states.device), last]
+            else:
+                out = self._model(inputs_embeds=words, attention_mask=mask.long())
+                states, pooled = out.last_hidden_state, out.pooler_output
+                features = states[:, 0] if pooled is None else pooled
+        return features.float(), states.float()
+
+    def _batches(self, texts: Sequence[str]) -> Iterator[tuple[list[int], Tensor, Tensor, Tensor]]:
+        """Texts of one padded length, so many at a time: their indices, vectors, states and mask."""
+        pieces = self._pieces(texts)
+        lengths = [self._padded(len(row)) for row in pieces]
+        for length in sorted(set(lengths)):
+            same = [k for k, other in enumerate(lengths) if other == length]
+            for start in range(0, len(same), TEXT_BATCH):
+                rows = same[start : start + TEXT_BATCH]
+                filled = rows + rows[-1:] * (TEXT_BATCH - len(rows))
+                with torch.inference_mode():
+                    words, mask = self._embedded([pieces[k] for k in filled], length)
+                    features, states = self._both(words, mask)
+                n = len(rows)
+                yield rows, features[:n].cpu(), states[:n].cpu(), mask[:n].cpu()
+
+    def _pieces(self, texts: Sequence[str]) -> list[list[int]]:
+        if not texts:
+            return []
+        with hushed():
+            rows = self._tokenizer(list(texts), truncation=True, max_length=self._limit, padding=False)[
+                "input_ids"
+            ]
+        # A text without words is one end token.
+        rows = [list(row) or [self._tokenizer.eos_token_id] for row in rows]
+        if (most := max(map(max, rows))) >= self._table.num_embeddings:
+            raise UserError(
+                f"its tokenizer gives word piece {most}, its weights know {self._table.num_embeddings}",
+                where=self._where,
+            )
+        return rows
+
+    def _padded(self, n: int) -> int:
+        length = SHORTEST
+        while length < n:
+            length *= 2
+        return min(length, self._limit)
+
+    def _embedded(self, rows: list[list[int]], length: int) -> tuple[Tensor, Tensor]:
+        # Nothing looks at what stands in padding.
+        ids = torch.zeros(len(rows), length, dtype=torch.long)
+        mask = torch.zeros(len(rows), length, dtype=torch.bool)
+        for k, row in enumerate(rows):
+            ids[k, : len(row)] = torch.tensor(row)
+            mask[k, : len(row)] = True
+        device = self._table.weight.device
+        return self._table(ids.to(device)), mask.to(device)
+
+
+def _keys(files: HfFiles) -> list[str]:
+    """Names of the tensors in a checkpoint."""
+    names: list[str] = []
+    for path in files.parts.values():
+        try:
+            if path.name.endswith(".index.json"):
+                return list(json.loads(path.read_text(encoding="utf-8"))["weight_map"])
+            if path.suffix == ".safetensors":
+                from safetensors import safe_open
+
+                with safe_open(path, "pt") as file:
+                    names += file.keys()
+            elif path.suffix == ".bin":
+                # weights_only: a pickle that would run code is refused.
+                names += torch.load(path, map_location="meta", weights_only=True)
+        except Exception as error:
+            raise UserError(f"is damaged ({short(error)})", where=str(path)) from error
+    return names

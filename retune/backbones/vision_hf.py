@@ -1,0 +1,261 @@
+"""Vision towers in transformers' format: DINOv2, ViT, ResNet, Swin, and the vision halves of CLIP and SigLIP."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any, Final, Literal
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from retune.backbones.hf_files import HfFiles, find_hf_files, fingerprint_of
+from retune.backbones.hf_load import load_image_processor
+from retune.backbones.hushed import hushed
+from retune.backbones.vision_towers import ImageTower, VisionTower, flat, short
+from retune.errors import UserError
+
+ADAPTER: Final = "pair vision of transformers/1"
+"""Enters every fingerprint; goes up whenever this file would turn the same weights into other features."""
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """How a model type is built and read.
+
+    Args:
+        model: Its class in transformers.
+        image: An image's vector: the first token after the last norm, or what the model itself pools.
+        ahead: How many tokens stand before the patches.
+        options: Further arguments of the class.
+    """
+
+    model: str
+    image: Literal["first", "pooled"]
+    ahead: Callable[[Any], int] = lambda config: 0
+    options: tuple[tuple[str, Any], ...] = ()
+
+
+_CLIP: Final = _Kind("CLIPVisionModel", "pooled", lambda config: 1)
+_SIGLIP: Final = _Kind("SiglipVisionModel", "pooled")
+KINDS: Final[dict[str, _Kind]] = {
+    "dinov2": _Kind("Dinov2Model", "first", lambda config: 1),
+    "dinov2_with_registers": _Kind(
+        "Dinov2WithRegistersModel", "first", lambda config: 1 + int(config.num_register_tokens)
+    ),
+    # A ViT's pooler is a head of its pre-training that many checkpoints lack.
+    "vit": _Kind("ViTModel", "first", lambda config: 1, (("add_pooling_layer", False),)),
+    "resnet": _Kind("ResNetModel", "pooled"),
+    "swin": _Kind("SwinModel", "pooled"),
+    "clip": _CLIP,
+    "clip_vision_model": _CLIP,
+    "siglip": _SIGLIP,
+    "siglip_vision_model": _SIGLIP,
+}
+
+
+class HfVision(VisionTower):
+    """A vision tower that transformers can load.
+
+    Args:
+        name: ``hf-hub:ORG/REPO`` or ``local-dir:PATH``.
+    """
+
+    @cached_property
+    def files(self) -> HfFiles:
+        """Configuration, weights and image processor; found, and downloaded if need be, at first use."""
+        return find_hf_files(self.name, text=False)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of weights, configuration, image processor and this adapter."""
+        return fingerprint_of(ADAPTER, self.files)
+
+    @cached_property
+    def size(self) -> int:
+        """The side of the pictures that the image processor makes."""
+        shapes = {tuple(self._processed(Image.new("L", size)).shape) for size in ((90, 60), (60, 90))}
+        if len(shapes) > 1 or len(side := set(min(shapes))) > 1:
+            raise UserError(
+                "its image processor does not make square pictures of one size",
+                where=self.files.where,
+                fix='set "do_center_crop" and "crop_size", or a "size" of height and width',
+            )
+        return int(side.pop())
+
+    def preprocess(self, image: Image.Image) -> Tensor:
+        """Resized and cropped by the model's own image processor; uint8 (S, S)."""
+        return torch.from_numpy(self._processed(image))
+
+    def build(self) -> ImageTower:
+        """The tower with random weights."""
+        with hushed():
+            try:
+                return self._tower(self._class(self._config, **dict(self._kind.options)))
+            except UserError:
+                raise
+            except Exception as error:
+                raise UserError(
+                    f"transformers cannot build this model ({short(error)})", where=self.files.where
+                ) from error
+
+    def load(self) -> ImageTower:
+        """The tower with its weights, float32."""
+        model = load_strictly(self._class, self.files, config=self._config, **dict(self._kind.options))
+        return self._tower(model)
+
+    def _processed(self, image: Image.Image) -> np.ndarray:
+        processor, grey = self._processor, image.convert("L").convert("RGB")
+        try:
+            made = processor(images=[grey], do_rescale=False, do_normalize=False, return_tensors="np")
+        except Exception as error:
+            raise UserError(
+                f"its image processor cannot take a picture ({short(error)})", where=self.files.where
+            ) from error
+        pixels: np.ndarray = np.rint(np.asarray(made["pixel_values"][0][0])).clip(0, 255).astype(np.uint8)
+        return pixels
+
+    @cached_property
+    def _processor(self) -> Any:
+        refuse_code(self.files, "preprocessor_config.json", "processor_config.json")
+        return load_image_processor(self.files)
+
+    @cached_property
+    def _kind(self) -> _Kind:
+        kind: _Kind = kind_of(self.files, KINDS, "vision tower")
+        return kind
+
+    @property
+    def _class(self) -> Any:
+        return class_of(self._kind.model, self.files)
+
+    @cached_property
+    def _config(self) -> Any:
+        return read_config(self._class, self.files)
+
+    def _tower(self, model: nn.Module) -> ImageTower:
+        """Rescaling and normalising as the image processor would, of pixels in 0..1."""
+        given = self._processor
+        scale = 255.0 * float(given.rescale_factor) if given.do_rescale else 255.0
+        mean, std = (given.image_mean, given.image_std) if given.do_normalize else ((0.0,) * 3, (1.0,) * 3)
+        read = partial(_read, image=self._kind.image, ahead=self._kind.ahead(self._config))
+        return ImageTower(model, read, [m / scale for m in mean], [s / scale for s in std])
+
+
+def _read(model: nn.Module, images: Tensor, *, image: str, ahead: int) -> tuple[Tensor, Tensor]:
+    out = model(pixel_values=images)
+    patches = out.last_hidden_state
+    features = patches[:, 0] if image == "first" else out.pooler_output.flatten(1)
+    return features, flat(patches if patches.ndim == 4 else patches[:, ahead:])
+
+
+def kind_of(files: HfFiles, kinds: dict[str, Any], noun: str) -> Any:
+    """The entry of a model's type in a table of known ones.
+
+    Raises:
+        UserError: If the type is not among them.
+    """
+    kind = files.config.get("model_type")
+    if kind not in kinds:
+        raise UserError(
+            f"is no {noun} that retune knows: its model_type is {kind!r}",
+            where=files.where,
+            fix=f"give one of {', '.join(kinds)}",
+        )
+    return kinds[kind]
+
+
+def refuse_code(files: HfFiles, *settings: str) -> None:
+    """See that no processor or tokenizer brings its own code: transformers would quietly take another.
+
+    Args:
+        files: The model.
+        settings: Names of the files that could ask for it.
+
+    Raises:
+        UserError: If one does.
+    """
+    for path in (files.parts[name] for name in settings if name in files.parts):
+        if '"auto_map"' in path.read_text(encoding="utf-8", errors="replace"):
+            raise UserError(
+                "needs Python code that comes with the model (auto_map), which retune never runs",
+                where=str(path),
+                fix="use one whose processor and tokenizer are part of transformers",
+            )
+
+
+def class_of(name: str, files: HfFiles) -> Any:
+    """A class of transformers.
+
+    Raises:
+        UserError: If the installed version lacks it.
+    """
+    with hushed():
+        import transformers
+
+        found = getattr(transformers, name, None)
+    if found is None:
+        raise UserError(
+            f"needs {name}, which transformers {transformers.__version__} lacks",
+            where=files.where,
+            fix="pip install --upgrade transformers",
+        )
+    return found
+
+
+def read_config(model: Any, files: HfFiles) -> Any:
+    """A model's configuration as its class in transformers understands it.
+
+    Raises:
+        UserError: If it has impossible values.
+    """
+    with hushed():
+        try:
+            return model.config_class.from_pretrained(str(files.folder), local_files_only=True)
+        except Exception as error:
+            raise UserError(
+                f"transformers cannot use its configuration ({short(error)})", where=files.where
+            ) from error
+
+
+def load_strictly(model: Any, files: HfFiles, **options: Any) -> Any:
+    """Load a model of transformers, float32 and frozen; weights that it would have to make up are an error.
+
+    Args:
+        model: Its class.
+        files: Where its weights lie.
+        options: Further arguments of ``from_pretrained``.
+
+    Raises:
+        UserError: If weights are missing, damaged, or of other shapes.
+    """
+    with hushed():
+        from transformers.utils import logging
+
+        drawn = logging.is_progress_bar_enabled()
+        logging.disable_progress_bar()
+        try:
+            # weights_only: a pickle that would run code is refused.
+            loaded, notes = model.from_pretrained(
+                str(files.folder),
+                local_files_only=True,
+                output_loading_info=True,
+                weights_only=True,
+                **options,
+            )
+        except Exception as error:
+            raise UserError(
+                f"its weights do not fit its configuration or are damaged ({short(error)})", where=files.where
+            ) from error
+        finally:
+            if drawn:
+                logging.enable_progress_bar()
+    # Masked patches occur in pre-training only.
+    missing = sorted(key for key in notes["missing_keys"] if not key.endswith("mask_token"))
+    if missing or notes["mismatched_keys"]:
+        names = ", ".join(missing[:3] or sorted(str(key) for key in notes["mismatched_keys"])[:3])
+        raise UserError(f"its weights do not fit its configuration (no {names})", where=files.where)
+    return loaded.float().eval().requires_grad_(False)

@@ -1,0 +1,256 @@
+"""Encode a data set once and write a file of features that can be shared where pictures cannot."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import numpy as np
+
+from retune.backbones.arithmetic import Precision
+from retune.backbones.base import Backbone
+from retune.backbones.features_file import to_pieces
+from retune.backbones.load import load_backbone
+from retune.cache import file_digests
+from retune.data.dataset import SPLITS, Dataset, FloatArray, IntArray, Split
+from retune.data.source import DataSource
+from retune.errors import BadSetting, UnknownName, UserError
+from retune.features import Encoded, encode_images, encode_texts
+from retune.files import make_folder, storing
+from retune.prompts import load as load_bank
+from retune.spec import DEFAULTS
+
+BLOCK: Final = 8192
+"""Images whose features are in memory at a time."""
+SUFFIX: Final = ".safetensors"
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """What was written.
+
+    Args:
+        path: The file; ``features:PATH`` names it as a backbone.
+        images: Images in it.
+        dim: Dimension of a vector.
+        texts: Texts in it.
+        images_encoded: How many images went through the encoder now, rather than long ago.
+        unreadable: Images left out because they are missing or cannot be decoded.
+        seconds: Time spent decoding and encoding images.
+        bytes: Size of the file.
+        fingerprint: Its SHA-256, which is the fingerprint of the backbone that it is.
+    """
+
+    path: Path
+    images: int
+    dim: int
+    texts: int
+    images_encoded: int
+    unreadable: int
+    seconds: float
+    bytes: int
+    fingerprint: str
+
+
+def embed(
+    out: str | Path,
+    *,
+    data: str = DEFAULTS["data"],
+    root: str | Path | Mapping[str, str | Path] | None = None,
+    backbone: str = DEFAULTS["backbone"],
+    prompts: str | None = None,
+    split: Split | Literal["all"] = "all",
+    settings: Mapping[str, Any] | None = None,
+    device: str = "auto",
+    precision: Precision = "fp32",
+    skip_bad_images: bool = False,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Embedded:
+    """Encode images, and a bank's prompts, and write their features whole or not at all.
+
+    What the feature store holds is not encoded again. The same features give the same file to the bit.
+
+    Args:
+        out: The file, ``.safetensors``.
+        data: Name of a data set, or several with commas between.
+        root: Folder of the data set's files, as :class:`retune.spec.Spec` takes it.
+        backbone: What encodes.
+        prompts: A prompt bank whose texts go into the file, too.
+        split: Which images.
+        settings: Of the data set: ``data.views`` and the like.
+        device: Where to encode.
+        precision: Of the products.
+        skip_bad_images: Leave out images that are missing or cannot be decoded.
+        force: Replace a file of other content.
+        progress: Called with a stage, what is done of it and what there is to do.
+
+    Raises:
+        UserError: If the input is at fault, or a file of other content is there.
+        StorageError: If the disk is full.
+    """
+    path = _target(out)
+    if split != "all" and split not in SPLITS:
+        raise UnknownName("split", split, ("all", *SPLITS), where="--split")
+    encoder = load_backbone(backbone, device=device, precision=precision)
+    if encoder.precomputed:
+        raise UserError("holds features already", where=encoder.name, fix="name the backbone that made them")
+    texts = _texts(encoder, prompts)
+    source = DataSource.make(data, root, _of_data(settings or {}))
+    dataset = source.read()
+    rows = np.arange(len(dataset), dtype=np.int64) if split == "all" else dataset.rows(split)
+    if not len(rows):
+        raise UserError(f"has no {split} images", where=f"data set {data}", fix="choose another --split")
+    about = _about(encoder, dataset, source.origins, split)
+    if not force:
+        _require_same(path, about)
+    tell = progress or (lambda stage, done, total: None)
+    encoded = encode_images(
+        encoder,
+        dataset,
+        rows,
+        skip_bad_images=skip_bad_images,
+        progress=lambda done, total: tell("encoding images", done, total),
+    )
+    ids = dataset.image_id[rows[encoded.good]].astype(str).tolist()
+    if not ids:
+        raise UserError("has no image that can be read", where=f"data set {data}", fix="check --root")
+    fingerprint = _write(path, _pieces(encoder, ids, encoded, texts, about, tell), force)
+    return Embedded(
+        path=path,
+        images=len(ids),
+        dim=encoder.card.dim,
+        texts=len(texts),
+        images_encoded=encoded.images_encoded,
+        unreadable=len(rows) - len(ids),
+        seconds=encoded.seconds,
+        bytes=path.stat().st_size,
+        fingerprint=fingerprint,
+    )
+
+
+def _target(out: str | Path) -> Path:
+    path = Path(out).expanduser()
+    if path.suffix != SUFFIX:
+        raise BadSetting(f"'{out}' does not end in {SUFFIX}", where="--out", fix=f"write --out FILE{SUFFIX}")
+    if path.is_dir():
+        raise BadSetting(f"'{out}' is a folder", where="--out", fix="name a file in it")
+    return path
+
+
+def _of_data(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of the data set, without ``data.``; there is nothing else to set."""
+    for key in settings:
+        if not key.startswith("data."):
+            raise BadSetting(f"'{key}' does not start with data.", where="--set", fix=f"write data.{key}")
+    return {key.removeprefix("data."): value for key, value in settings.items()}
+
+
+def _texts(encoder: Backbone, prompts: str | None) -> list[str]:
+    if prompts is None:
+        return []
+    if not {"texts", "joint"} <= encoder.capabilities:
+        raise UserError(
+            "does not embed texts in the space of its images",
+            where=f"backbone {encoder.name}",
+            fix="leave out --prompts",
+        )
+    return list(dict.fromkeys(prompt.text for prompt in load_bank(prompts).prompts))
+
+
+def _about(encoder: Backbone, dataset: Dataset, origins: tuple[str, ...], split: str) -> dict[str, Any]:
+    """What the file says of itself; no path enters it."""
+    card = encoder.card
+    side = card.image_size
+    return {
+        "backbone": re.sub(r"(local-dir:)[^+]*/", r"\1", encoder.name),
+        "fingerprint": encoder.fingerprint,
+        "licence": card.licence,
+        "pretraining_data": list(card.pretraining_data),
+        "may_include": list(card.may_include),
+        "preprocessing": f"8-bit grey, {side} x {side} pixels, as the backbone wants it",
+        "precision": encoder.precision,
+        "dataset": dataset.name,
+        "dataset_fingerprint": dataset.fingerprint,
+        "origins": list(origins),
+        "split": split,
+    }
+
+
+def _pieces(
+    encoder: Backbone,
+    ids: list[str],
+    encoded: Encoded,
+    texts: list[str],
+    about: Mapping[str, Any],
+    tell: Progress,
+) -> Iterator[bytes | memoryview]:
+    """The file's bytes; features of images are read as they are written."""
+    vectors = None
+    if texts:
+        tell("encoding prompts", 0, len(texts))
+        vectors = encode_texts(encoder, texts)
+        tell("encoding prompts", len(texts), len(texts))
+
+    def blocks() -> Iterator[FloatArray]:
+        for start in range(0, len(ids), BLOCK):
+            rows: IntArray = np.arange(start, min(start + BLOCK, len(ids)), dtype=np.int64)
+            yield np.asarray(encoded.take(rows), dtype=np.float32)
+            tell("writing", start + len(rows), len(ids))
+
+    yield from to_pieces(ids, blocks(), encoder.card.dim, texts=texts, text_features=vectors, about=about)
+
+
+def _require_same(path: Path, about: Mapping[str, Any]) -> None:
+    """See, before hours of encoding, that a file already there is not of something else."""
+    if not path.exists():
+        return
+    from retune.backbones.features_file import opened
+
+    try:
+        found = opened(path)[1]
+    except UserError:
+        raise _conflict(path, "is there already and holds something else") from None
+    for key, value in about.items():
+        if found.get(key) != value:
+            raise _conflict(path, f"is there already, with another {key.replace('_', ' ')}")
+
+
+def _conflict(path: Path, what: str) -> UserError:
+    return UserError(what, where=str(path), fix="choose another --out, or replace it with --force")
+
+
+def _write(path: Path, pieces: Iterable[bytes | memoryview], force: bool) -> str:
+    """Write a file whole or not at all; one of the same content stays, one of other content needs force."""
+    make_folder(path.parent)
+    digest = hashlib.sha256()
+    with storing(path):
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".partial-")
+        temporary = Path(name)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                for piece in pieces:
+                    digest.update(piece)
+                    file.write(piece)
+                file.flush()
+                os.fsync(file.fileno())
+            (before,) = file_digests([path])
+            if before not in (None, digest.digest()) and not force:
+                raise _conflict(path, "is there already, with other features")
+            if before != digest.digest():
+                # mkstemp makes files private; give the new file the user's ordinary permissions.
+                umask = os.umask(0)
+                os.umask(umask)
+                temporary.chmod(0o666 & ~umask)
+                temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    return digest.hexdigest()

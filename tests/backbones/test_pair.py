@@ -1,0 +1,685 @@
+"""Pairs of towers: features are the upstream libraries' own, every capability holds, mistakes take one line."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import shutil
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import timm
+import torch
+import torchxrayvision as xrv
+import transformers
+from PIL import Image
+from safetensors.torch import save_file
+
+from retune.backbones.load import load_backbone
+from retune.backbones.models.dinov2_biomedbert import Dinov2BiomedBert
+from retune.backbones.models.rad_dino_cxr_bert import RadDinoCxrBert
+from retune.backbones.pair import Pair, split
+from retune.errors import MissingFiles, UnknownName, UserError
+
+SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+WORDS = [
+    "[PAD]",
+    "[UNK]",
+    "[CLS]",
+    "[SEP]",
+    "[MASK]",
+    "no",
+    "pleural",
+    "effusion",
+    "edema",
+    ".",
+    "the",
+    "heart",
+    "is",
+    "large",
+]
+TEXTS = ["No pleural effusion.", "Edema", "the heart is large. " * 9, "effusion", "no edema " * 50, "", "No."]
+PROCESSOR = {
+    "do_resize": True,
+    "size": {"shortest_edge": 64},
+    "resample": 3,
+    "do_center_crop": True,
+    "crop_size": {"height": 56, "width": 56},
+    "do_rescale": True,
+    "rescale_factor": 1 / 255,
+    "do_normalize": True,
+    "image_mean": [0.4, 0.5, 0.6],
+    "image_std": [0.2, 0.25, 0.3],
+}
+BIT = {**PROCESSOR, "image_processor_type": "BitImageProcessor"}
+SQUARE = {**PROCESSOR, "size": {"height": 56, "width": 56}, "do_center_crop": False}
+
+TIMM = ("test_", "swin_")
+
+# Class, configuration, image processor, tokens before the patches, whether the vector is the first token.
+VISION: dict[str, tuple[str, dict[str, Any], dict[str, Any], int, bool]] = {
+    "dinov2": ("Dinov2Model", {**SMALL, "image_size": 70}, BIT, 1, True),
+    "registers": (
+        "Dinov2WithRegistersModel",
+        {**SMALL, "image_size": 70, "num_register_tokens": 3},
+        BIT,
+        4,
+        True,
+    ),
+    "vit": (
+        "ViTModel",
+        {**SMALL, "intermediate_size": 32, "image_size": 56, "patch_size": 14},
+        {**SQUARE, "image_processor_type": "ViTImageProcessor"},
+        1,
+        True,
+    ),
+    "resnet": (
+        "ResNetModel",
+        {"embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1], "layer_type": "basic"},
+        BIT,
+        0,
+        False,
+    ),
+    "swin": (
+        "SwinModel",
+        {"embed_dim": 8, "depths": [1, 1], "num_heads": [2, 2], "image_size": 56, "window_size": 7},
+        {**SQUARE, "image_processor_type": "ViTImageProcessor"},
+        0,
+        False,
+    ),
+    "clip": (
+        "CLIPModel",
+        {
+            "vision_config": {**SMALL, "intermediate_size": 32, "image_size": 56, "patch_size": 14},
+            "text_config": {**SMALL, "intermediate_size": 32, "vocab_size": 20, "max_position_embeddings": 8},
+        },
+        {**PROCESSOR, "image_processor_type": "CLIPImageProcessor", "do_convert_rgb": True},
+        1,
+        False,
+    ),
+    "siglip": (
+        "SiglipVisionModel",
+        {**SMALL, "intermediate_size": 32, "image_size": 56, "patch_size": 14},
+        {**SQUARE, "image_processor_type": "SiglipImageProcessor"},
+        0,
+        False,
+    ),
+}  # fmt: skip
+
+
+def pictures() -> list[Image.Image]:
+    rng = np.random.default_rng(0)
+    grey = Image.fromarray(rng.integers(0, 256, (90, 120), dtype=np.uint8)).resize((150, 100))
+    return [grey, grey.rotate(90, expand=True), grey.convert("RGB").resize((64, 64))]
+
+
+def save_vision(kind: str, folder: Path) -> None:
+    name, config, processor, _, _ = VISION[kind]
+    model = getattr(transformers, name)
+    torch.manual_seed(1)
+    made = model(model.config_class(**config))
+    for buffer in (b for n, b in made.named_buffers() if n.endswith("running_var")):
+        buffer.uniform_(0.5, 2)
+    made.save_pretrained(folder)
+    (folder / "preprocessor_config.json").write_text(json.dumps(processor))
+
+
+def save_bert(folder: Path, head: str) -> None:
+    config = transformers.BertConfig(
+        **SMALL, intermediate_size=64, vocab_size=len(WORDS), max_position_embeddings=80
+    )
+    torch.manual_seed(2)
+    getattr(transformers, head)(config).save_pretrained(folder)
+    (folder / "vocab.txt").write_text("\n".join(WORDS))
+    transformers.BertTokenizer(str(folder / "vocab.txt")).save_pretrained(folder)
+
+
+def save_gpt2(folder: Path) -> None:
+    from tokenizers import pre_tokenizers
+
+    folder.mkdir()
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    pieces = [*letters, "he", "Ġh", "<|endoftext|>"]
+    vocabulary, merges = folder / "vocab.json", folder / "merges.txt"
+    vocabulary.write_text(json.dumps({piece: k for k, piece in enumerate(pieces)}))
+    merges.write_text("#version: 0.2\nh e\nĠ h\n")
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "GPT2Tokenizer"}))
+    torch.manual_seed(3)
+    config = transformers.GPT2Config(n_embd=32, n_layer=2, n_head=2, n_positions=80, vocab_size=len(pieces))
+    transformers.GPT2LMHeadModel(config).save_pretrained(folder)
+
+
+def save_roberta(folder: Path) -> None:
+    save_gpt2(folder)
+    vocabulary = json.loads((folder / "vocab.json").read_text())
+    pieces = [
+        "<s>",
+        "<pad>",
+        "</s>",
+        "<unk>",
+        *(piece for piece in vocabulary if "|" not in piece),
+        "|",
+        "<mask>",
+    ]
+    (folder / "vocab.json").write_text(json.dumps({piece: k for k, piece in enumerate(pieces)}))
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "RobertaTokenizer"}))
+    config = transformers.RobertaConfig(
+        **SMALL, intermediate_size=64, vocab_size=len(pieces), max_position_embeddings=82
+    )
+    transformers.RobertaModel(config).save_pretrained(folder)
+
+
+def save_timm(name: str, folder: Path) -> None:
+    torch.manual_seed(4)
+    args = {"img_size": 56, "embed_dim": 8, "depths": [1, 1], "num_heads": [1, 1]} if "swin" in name else {}
+    model = timm.create_model(name, pretrained=False, num_classes=3, **args)
+    folder.mkdir()
+    save_file(model.state_dict(), folder / "model.safetensors")
+    cfg = {k: v for k, v in model.pretrained_cfg.items() if k not in ("architecture", "tag", "num_classes")}
+    about = {
+        "architecture": name,
+        "model_args": args,
+        "num_classes": 3,
+        "num_features": model.num_features,
+        "pretrained_cfg": cfg,
+    }
+    (folder / "config.json").write_text(json.dumps(about))
+
+
+@pytest.fixture(scope="session")
+def towers(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """A folder of each kind, made when it is first asked for; tests copy before they change."""
+    root = tmp_path_factory.mktemp("towers")
+
+    @cache
+    def get(kind: str) -> Path:
+        folder = root / kind
+        if kind in VISION:
+            save_vision(kind, folder)
+        elif kind.startswith(TIMM):
+            save_timm(kind, folder)
+        elif kind in ("gpt2", "roberta"):
+            (save_gpt2 if kind == "gpt2" else save_roberta)(folder)
+        else:
+            save_bert(folder, {"bert": "BertModel", "masked": "BertForMaskedLM"}[kind])
+        return folder
+
+    return get
+
+
+Towers = Callable[[str], Path]
+
+
+def pair(towers: Towers, vision: str = "dinov2", text: str = "bert") -> Pair:
+    scheme = "timm:local-dir" if vision.startswith(TIMM) else "local-dir"
+    made = load_backbone(f"pair:{scheme}:{towers(vision)}+local-dir:{towers(text)}", device="cpu")
+    assert isinstance(made, Pair)
+    return made
+
+
+def pixels_of(backbone: Pair) -> torch.Tensor:
+    return torch.stack([backbone.preprocess(picture) for picture in pictures()])
+
+
+@pytest.mark.parametrize("kind", VISION)
+def test_images_are_those_of_transformers(towers: Towers, kind: str) -> None:
+    name, _, _, ahead, first = VISION[kind]
+    model = getattr(transformers, name.replace("CLIPModel", "CLIPVisionModel")).from_pretrained(towers(kind))
+    processor = transformers.AutoImageProcessor.from_pretrained(towers(kind), backend="pil")
+    inputs = processor([picture.convert("L").convert("RGB") for picture in pictures()], return_tensors="pt")
+    with torch.inference_mode():
+        out = model.eval()(**inputs)
+    expected = out.last_hidden_state[:, 0] if first else out.pooler_output.flatten(1)
+    patches = out.last_hidden_state
+    patches = patches.flatten(2).mT if patches.ndim == 4 else patches[:, ahead:]
+
+    backbone = pair(towers, kind)
+    pixels = pixels_of(backbone)
+    assert pixels.dtype == torch.uint8
+    assert pixels.shape == (3, 56, 56)
+    torch.testing.assert_close(backbone.encode_images(pixels), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(backbone.encode_tokens(pixels), patches, rtol=1e-4, atol=1e-5)
+    card = backbone.card
+    assert (card.image_size, card.dim, card.token_dim) == (56, expected.shape[1], patches.shape[2])
+    text = transformers.BertModel.from_pretrained(towers("bert"))
+    # ViT's pooler is not used.
+    used = [p.numel() for n, p in model.named_parameters() if kind != "vit" or "pooler" not in n]
+    assert backbone.parameters == sum(used) + sum(p.numel() for p in text.parameters())
+
+
+@pytest.mark.parametrize(
+    "name", ["test_vit", "test_resnet", "test_efficientnet", "swin_tiny_patch4_window7_224"]
+)
+def test_images_are_those_of_timm(towers: Towers, name: str) -> None:
+    model = timm.create_model(f"local-dir:{towers(name)}", pretrained=True, num_classes=0).eval()
+    transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model), is_training=False)
+    images = torch.stack([transform(picture.convert("L").convert("RGB")) for picture in pictures()])
+    with torch.inference_mode():
+        expected, maps = model(images), model.forward_features(images)
+    maps = maps.permute(0, 3, 1, 2) if "swin" in name else maps
+    patches = maps.flatten(2).mT if maps.ndim == 4 else maps[:, 1:]
+
+    backbone = pair(towers, name)
+    pixels = pixels_of(backbone)
+    assert pixels.shape == (3, *images.shape[2:])
+    torch.testing.assert_close(backbone.encode_images(pixels), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(backbone.encode_tokens(pixels), patches, rtol=1e-4, atol=1e-5)
+    assert (backbone.card.dim, backbone.card.token_dim) == (expected.shape[1], patches.shape[2])
+    assert backbone._vision.shapes[2] == sum(p.numel() for p in model.parameters())
+
+
+def save_xrv(name: str, home: Path) -> tuple[Any, Path]:
+    """Random weights, published and loaded as torchxrayvision does; and its own saved state_dict."""
+    torch.manual_seed(5)
+    urls = xrv.autoencoders.model_urls if "ae" in name else xrv.models.model_urls
+    published = home / Path(urls[name.removeprefix("resnetae-")]["weights_url"]).name
+    published.parent.mkdir(parents=True, exist_ok=True)
+    model: Any
+    if name.startswith("densenet"):
+        torch.save(xrv.models.DenseNet(), published, _use_new_zipfile_serialization=False)
+        model = xrv.models.DenseNet(weights=name, cache_dir=home)
+    elif "ae" in name:
+        torch.save(xrv.autoencoders.ResNetAE().state_dict(), published)
+        return xrv.autoencoders.ResNetAE("101-elastic", cache_dir=home), published
+    else:
+        from torchvision.models import resnet50
+
+        bare = resnet50(num_classes=18)
+        bare.conv1 = torch.nn.Conv2d(1, 64, 7, 2, 3, bias=False)
+        torch.save(bare.state_dict(), published)
+        model = xrv.models.ResNet(name, cache_dir=home)
+    torch.save(model.state_dict(), home / f"{name}.pt")
+    return model, home / f"{name}.pt"
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "dim"),
+    [
+        ("densenet121-res224-all", 224, 1024),
+        ("resnet50-res512-all", 512, 2048),
+        ("resnetae-101-elastic", 224, 512),
+    ],
+)
+def test_images_are_those_of_torchxrayvision(
+    towers: Towers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, size: int, dim: int
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    model, saved = save_xrv(name, tmp_path / ".torchxrayvision" / "models_data")
+    backbone = Pair(f"pair:xrv:{name}@{saved}+local-dir:{towers('bert')}")
+    backbone.device = "cpu"
+    picture = pictures()[0]
+    pixels = backbone.preprocess(picture)[None]
+    steps = [xrv.datasets.XRayCenterCrop(), xrv.datasets.XRayResizer(size)]
+    image = xrv.datasets.normalize(np.asarray(picture), 255)[None]
+    for step in steps:
+        image = step(image)
+    exact = torch.from_numpy(image)
+    # Half a grey level: the only difference between uint8 pictures and the library's own.
+    grey = (pixels.float() / 255 * 2 - 1) * 1024
+    assert (grey - exact).abs().max() <= 1024 / 255 + 1e-3
+    with torch.inference_mode():
+        # Its DenseNet's "features" are maps.
+        expected = (model.features2 if name.startswith("densenet") else model.features)(grey[None])
+        if "ae" in name:
+            expected = expected.mean((2, 3))
+    features = backbone.encode_images(pixels)
+    torch.testing.assert_close(features, expected, rtol=1e-3, atol=1e-4)
+    assert (backbone.card.image_size, backbone.card.dim, backbone.card.token_dim) == (size, dim, dim)
+    torch.testing.assert_close(backbone.encode_tokens(pixels).mean(1), expected, rtol=1e-3, atol=1e-4)
+    assert {"nih", "padchest"} <= set(backbone.card.pretraining_data)
+
+    plain = Pair(f"pair:xrv:{name}+local-dir:{towers('bert')}")
+    if name.startswith("densenet"):
+        with pytest.raises(UserError, match=r"pickled Python object.*state_dict.*@xrv\.pt"):
+            plain.encode_images(pixels)
+        published = Pair(f"pair:xrv:{name}@{next(saved.parent.glob('nih-*.pt'))}+local-dir:{towers('bert')}")
+        with pytest.raises(UserError, match="is no state_dict of densenet121"):
+            published.encode_images(pixels)
+    elif "ae" in name:
+        # Found where torchxrayvision keeps what it downloads.
+        assert torch.equal(plain.encode_images(pixels), features)
+
+
+def upstream_texts(folder: Path, kind: str) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """Vectors and word states, each text encoded alone and without padding."""
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    name = {"gpt2": "GPT2Model", "bert": "BertModel", "masked": "BertForMaskedLM", "roberta": "RobertaModel"}[
+        kind
+    ]
+    model = getattr(transformers, name).from_pretrained(folder).eval()
+    model = model.bert if kind == "masked" else model
+    vectors, words = [], []
+    for text in TEXTS:
+        # GPT-2's tokenizer makes nothing of nothing; its end token stands in.
+        ids = tokenizer(
+            text or {"gpt2": "<|endoftext|>"}.get(kind, ""),
+            truncation=True,
+            max_length=80,
+            return_tensors="pt",
+        )
+        with torch.inference_mode():
+            out = model(**ids)
+        states = out.last_hidden_state[0]
+        words.append(states)
+        vectors.append(
+            {"gpt2": states[-1], "masked": states[0]}[kind]
+            if kind in ("gpt2", "masked")
+            else out.pooler_output[0]
+        )
+    return torch.stack(vectors), words
+
+
+@pytest.mark.parametrize("kind", ["bert", "masked", "roberta", "gpt2"])
+def test_texts_are_those_of_transformers(towers: Towers, kind: str) -> None:
+    expected, words = upstream_texts(towers(kind), kind)
+    backbone = pair(towers, text=kind)
+    texts = backbone.encode_texts(TEXTS)
+    torch.testing.assert_close(texts, expected, rtol=1e-4, atol=1e-5)
+    assert (backbone.card.text_dim, backbone.card.text_token_dim) == (32, 32)
+    states, mask = backbone.encode_words(TEXTS)
+    assert mask.sum(1).tolist() == [len(row) for row in words]
+    for row, real, given in zip(words, mask, states, strict=True):
+        torch.testing.assert_close(given[real], row, rtol=1e-4, atol=1e-5)
+        assert not given[~real].any()
+
+
+@pytest.mark.parametrize("kind", ["bert", "masked", "roberta", "gpt2"])
+def test_a_text_does_not_depend_on_its_neighbours(towers: Towers, kind: str) -> None:
+    backbone = pair(towers, text=kind)
+    # Some fill their padded length to the last word, some do not.
+    many = TEXTS * 3 + ["no " * 30, "h" * 32, "no " * 78, "h" * 64] * 5
+    together = backbone.encode_texts(many)
+    assert torch.equal(together, torch.cat([backbone.encode_texts([text]) for text in many]))
+    assert torch.equal(backbone.encode_texts(many[::-1]), together.flip(0))
+    assert backbone.encode_texts([]).shape == (0, 32)
+
+
+@pytest.mark.parametrize("kind", ["bert", "masked", "roberta", "gpt2"])
+def test_the_text_path_agrees_and_has_gradients(towers: Towers, kind: str) -> None:
+    backbone = pair(towers, text=kind)
+    path = backbone.text_path()
+    words, mask = path.embed(TEXTS)
+    assert words.shape == (*mask.shape, path.width)
+    assert path.embed([])[0].shape == (0, 0, path.width)
+    assert not (mask[:, 1:] & ~mask[:, :-1]).any()
+    torch.testing.assert_close(path.encode(words, mask), backbone.encode_texts(TEXTS), rtol=1e-4, atol=1e-5)
+    learnt = words.clone().requires_grad_()
+    path.encode(learnt, mask).square().sum().backward()
+    assert learnt.grad is not None
+    assert (learnt.grad.abs().sum(-1) > 0)[mask][:1].all()
+    assert not learnt.grad[~mask].any()
+    assert learnt.grad[mask].isfinite().all()
+
+
+def test_more_words_than_the_text_tower_takes(towers: Towers) -> None:
+    path = pair(towers).text_path()
+    words, mask = torch.zeros(1, 80, path.width), torch.ones(1, 80, dtype=torch.bool)
+    assert path.encode(words, mask).shape == (1, 32)
+    with pytest.raises(UserError, match="81 words with those to learn, the text tower takes 80"):
+        path.encode(torch.zeros(1, 81, path.width), torch.ones(1, 81, dtype=torch.bool))
+
+
+@pytest.mark.parametrize("kind", ["registers", "resnet", "test_resnet"])
+def test_the_image_tower_is_a_trainable_copy(towers: Towers, kind: str) -> None:
+    backbone = pair(towers, kind)
+    pixels = pixels_of(backbone)
+    before = backbone.encode_images(pixels)
+    tower = backbone.image_tower()
+    torch.testing.assert_close(tower(pixels), before)
+    assert all(p.requires_grad for p in tower.parameters())
+    start = {name: p.detach().clone() for name, p in tower.named_parameters()}
+    optimizer = torch.optim.SGD(tower.train().parameters(), lr=0.1)
+    tower(pixels).square().mean().backward()
+    optimizer.step()
+    assert any(not torch.equal(p, start[name]) for name, p in tower.named_parameters())
+    assert not torch.allclose(tower.eval()(pixels), before)
+    assert torch.equal(backbone.encode_images(pixels), before)
+
+
+def test_half_precision_changes_products_only(towers: Towers) -> None:
+    exact, rough = pair(towers), pair(towers)
+    rough.precision = "bf16"
+    pixels = pixels_of(exact)
+    for a, b in (
+        (exact.encode_images(pixels), rough.encode_images(pixels)),
+        (exact.encode_texts(TEXTS), rough.encode_texts(TEXTS)),
+    ):
+        assert b.dtype == torch.float32
+        assert not torch.equal(a, b)
+        torch.testing.assert_close(a, b, rtol=0.1, atol=0.1)
+
+
+def test_what_is_declared(towers: Towers) -> None:
+    backbone = pair(towers)
+    assert "joint" not in backbone.capabilities
+    assert {"tokens", "text-gradients", "trainable-tower", "pixels"} <= backbone.capabilities
+    assert backbone.card.pretraining_data == ("unknown",)
+    assert backbone.card.licence == "unknown"
+    for named in (RadDinoCxrBert(), Dinov2BiomedBert()):
+        assert "joint" not in named.capabilities
+        assert (named.card.dim, named.card.text_dim) == (768, 768)
+    assert {"mimic-cxr", "chexpert", "nih", "padchest", "brax"} <= set(RadDinoCxrBert().card.pretraining_data)
+    assert "mimic-cxr" not in Dinov2BiomedBert().card.pretraining_data
+    assert RadDinoCxrBert().card.image_size == 518
+
+
+def test_the_fingerprint_follows_both_towers_not_their_places(towers: Towers, tmp_path: Path) -> None:
+    first = pair(towers).fingerprint
+    moved = Pair(
+        f"pair:local-dir:{shutil.copytree(towers('dinov2'), tmp_path / 'v')}"
+        f"+local-dir:{shutil.copytree(towers('bert'), tmp_path / 't+local-dir:')}"
+    )
+    assert moved.fingerprint == first
+    others = [
+        pair(towers, "registers"),
+        pair(towers, text="masked"),
+        pair(towers, "test_vit"),
+        pair(towers, "test_resnet"),
+    ]
+    assert len({first, *(other.fingerprint for other in others)}) == 5
+    (tmp_path / "v" / "preprocessor_config.json").write_text(
+        json.dumps({**PROCESSOR, "image_mean": [0.4, 0.5, 0.61]})
+    )
+    assert Pair(moved.source).fingerprint != first
+
+
+@pytest.mark.parametrize(
+    ("source", "parts"),
+    [
+        ("pair:hf-hub:a/b+hf-hub:c/d", ("hf-hub:a/b", "hf-hub:c/d")),
+        ("pair:local-dir:/a+b/c+local-dir:/d+e", ("local-dir:/a+b/c", "local-dir:/d+e")),
+        ("pair:timm:local-dir:/a+hf-hub:c/d", ("timm:local-dir:/a", "hf-hub:c/d")),
+        ("pair:xrv:all@/x+y.pt+hf-hub:c/d", ("xrv:all@/x+y.pt", "hf-hub:c/d")),
+    ],
+)
+def test_a_name_is_parted_at_the_second_scheme(source: str, parts: tuple[str, str]) -> None:
+    assert split(source) == parts
+
+
+@pytest.mark.parametrize(
+    "source", ["pair:", "pair:hf-hub:a/b", "pair:hf-hub:a/b+timm:c", "pair:foo:a+hf-hub:c/d", "pair:a+b"]
+)
+def test_a_name_without_two_towers_is_refused(source: str) -> None:
+    with pytest.raises(UserError, match=r"does not name two towers; write pair:VISION\+TEXT"):
+        Pair(source)
+
+
+def use(backbone: Pair) -> None:
+    """Everything that a run asks of a backbone."""
+    assert backbone.card.dim
+    assert backbone.fingerprint
+    assert backbone.parameters
+    backbone.encode_images(backbone.preprocess(pictures()[0])[None])
+    backbone.encode_texts(["edema"])
+
+
+def edit(path: Path, **values: Any) -> None:
+    about = json.loads(path.read_text())
+    path.write_text(json.dumps({key: v for key, v in {**about, **values}.items() if v is not ...}))
+
+
+class Evil:
+    """A pickle that runs code when it is opened."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (Path("evil-ran"),)
+
+
+def pickled(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    (folder / "pytorch_model.bin").write_bytes(pickle.dumps({"x": Evil()}))
+
+
+def without(folder: Path, *keys: str) -> None:
+    from safetensors.torch import load_file
+
+    path = folder / "model.safetensors"
+    save_file(
+        {key: v for key, v in load_file(path).items() if key not in keys}, path, metadata={"format": "pt"}
+    )
+
+
+def blank(path: Path) -> None:
+    path.write_text("{}")
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def unknown_piece(folder: Path) -> None:
+    about = json.loads((folder / "tokenizer.json").read_text())
+    about["model"]["vocab"]["edema"] = 40
+    (folder / "tokenizer.json").write_text(json.dumps(about))
+
+
+Spoil = Callable[[Path], Any]
+SPOILT: dict[str, tuple[str, Spoil, type[UserError], str]] = {
+    "vision gone": ("dinov2", shutil.rmtree, MissingFiles, "no such folder"),
+    "no config": ("dinov2", lambda f: (f / "config.json").unlink(), MissingFiles, "holds no config.json"),
+    "no weights": ("dinov2", lambda f: (f / "model.safetensors").unlink(), MissingFiles, "holds no weights"),
+    "no processor": ("dinov2", lambda f: (f / "preprocessor_config.json").unlink(), MissingFiles, "image processor"),
+    "text as vision": ("bert", lambda f: blank(f / "preprocessor_config.json"), UserError, "is no vision tower"),
+    "remote code": ("dinov2", lambda f: edit(f / "config.json", auto_map={"AutoModel": "evil.M"}), UserError, "auto_map"),
+    "remote processor": (
+        "dinov2",
+        lambda f: edit(f / "preprocessor_config.json", auto_map={"AutoImageProcessor": "evil.P"}),
+        UserError,
+        "preprocessor_config.json: needs Python code",
+    ),
+    "cut weights": ("dinov2", lambda f: cut(f / "model.safetensors"), UserError, "damaged"),
+    "evil weights": ("dinov2", pickled, UserError, "damaged"),
+    "other width": ("dinov2", lambda f: edit(f / "config.json", hidden_size=64), UserError, "do not fit"),
+    "other depth": ("dinov2", lambda f: edit(f / "config.json", num_hidden_layers=3), UserError, "do not fit"),
+    "a weight missing": ("dinov2", lambda f: without(f, "layernorm.weight"), UserError, "layernorm.weight"),
+    "odd heads": ("dinov2", lambda f: edit(f / "config.json", num_attention_heads=5), UserError, "do not fit"),
+    "odd pictures": (
+        "dinov2",
+        lambda f: edit(f / "preprocessor_config.json", do_center_crop=False),
+        UserError,
+        "square pictures",
+    ),
+    "unknown processor": (
+        "dinov2",
+        lambda f: edit(f / "preprocessor_config.json", crop_size={"depth": 3}),
+        UserError,
+        "image processor",
+    ),
+    "other pictures": (
+        "vit",
+        lambda f: edit(f / "preprocessor_config.json", size={"height": 64, "width": 64}),
+        UserError,
+        "64 x 64",
+    ),
+    "timm: no config": ("test_vit", lambda f: (f / "config.json").unlink(), MissingFiles, "holds no config.json"),
+    "timm: no weights": ("test_vit", lambda f: (f / "model.safetensors").unlink(), MissingFiles, "holds no weights"),
+    "timm: no JSON": ("test_vit", lambda f: cut(f / "config.json"), UserError, "is not a configuration of timm"),
+    "timm: unknown": ("test_vit", lambda f: edit(f / "config.json", architecture="test_vitt"), UnknownName, "test_vit"),
+    "timm: other": ("test_vit", lambda f: edit(f / "config.json", architecture="test_vit2"), UserError, "do not fit"),
+    "timm: cut weights": ("test_vit", lambda f: cut(f / "model.safetensors"), UserError, "damaged"),
+    "timm: evil weights": ("test_vit", pickled, UserError, "damaged"),
+    "timm: a weight missing": ("test_vit", lambda f: without(f, "norm.weight"), UserError, "do not fit"),
+    "text: vision as text": ("dinov2", lambda f: (f / "vocab.txt").write_text("a"), UserError, "is no text tower"),
+    "text: no tokenizer": (
+        "bert",
+        lambda f: [p.unlink() for p in (f / "tokenizer.json", f / "vocab.txt") if p.exists()],
+        MissingFiles,
+        "tokenizer",
+    ),
+    "text: cut tokenizer": ("bert", lambda f: cut(f / "tokenizer.json"), UserError, "tokenizer cannot be loaded"),
+    "text: remote code": ("bert", lambda f: edit(f / "config.json", auto_map={"A": "evil.M"}), UserError, "auto_map"),
+    "text: remote tokenizer": (
+        "bert",
+        lambda f: edit(f / "tokenizer_config.json", auto_map={"AutoTokenizer": [None, "evil.T"]}, tokenizer_class="T"),
+        UserError,
+        "tokenizer_config.json",
+    ),
+    "text: cut weights": ("bert", lambda f: cut(f / "model.safetensors"), UserError, "damaged"),
+    "text: evil weights": ("bert", pickled, UserError, "damaged"),
+    "text: other width": ("bert", lambda f: edit(f / "config.json", hidden_size=64), UserError, "do not fit"),
+    "text: small vocabulary": ("bert", unknown_piece, UserError, "word piece 40"),
+    "text: odd heads": ("bert", lambda f: edit(f / "config.json", num_attention_heads=5), UserError, "cannot build"),
+    "text: half a pooler": ("bert", lambda f: without(f, "pooler.dense.bias"), UserError, "pooler.dense.bias"),
+    "text: no eos": ("gpt2", lambda f: edit(f / "tokenizer_config.json", eos_token=None), UserError, "eos_token"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", SPOILT)
+def test_a_spoilt_tower_is_told_in_one_line(
+    towers: Towers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.chdir(tmp_path)
+    kind, spoil, error, part = SPOILT[case]
+    folder = tmp_path / "spoilt"
+    shutil.copytree(towers(kind), folder)
+    (folder / "evil.py").write_text(
+        "from pathlib import Path\nPath('evil-ran').touch()\nclass M: pass\nclass T: pass\n"
+    )
+    spoil(folder)
+    if case.startswith("text:"):
+        backbone = Pair(f"pair:local-dir:{towers('dinov2')}+local-dir:{folder}")
+    else:
+        scheme = "timm:local-dir" if case.startswith("timm:") else "local-dir"
+        backbone = Pair(f"pair:{scheme}:{folder}+local-dir:{towers('bert')}")
+    with pytest.raises(UserError) as caught:
+        use(backbone)
+    message = str(caught.value)
+    assert type(caught.value) is error
+    assert part in message
+    assert "\n" not in message
+    assert len(message) < 700
+    assert not list(tmp_path.rglob("evil-ran"))
+
+
+@pytest.mark.parametrize(
+    ("vision", "error", "part"),
+    [
+        ("xrv:densenet121-res224-al", UnknownName, "did you mean densenet121-res224-all"),
+        ("xrv:resnetae-101-elastic@/no/such.pt", MissingFiles, "state_dict"),
+        ("timm:a:b", UserError, "names no model of timm"),
+        ("timm:no_such_net", UnknownName, "unknown timm model"),
+        ("timm:local-dir:/no/such", MissingFiles, "no such folder"),
+        ("timm:vit_small_patch14_reg4_dinov2.lvd142m", MissingFiles, "hf download timm/vit_small"),
+        ("hf-hub:someone/something", MissingFiles, "hf download someone/something"),
+    ],
+)
+def test_a_tower_that_is_not_there_is_told_in_one_line(
+    towers: Towers,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    vision: str,
+    error: type[UserError],
+    part: str,
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(UserError) as caught:
+        use(Pair(f"pair:{vision}+local-dir:{towers('bert')}"))
+    assert type(caught.value) is error
+    assert part in str(caught.value)
+    assert "\n" not in str(caught.value)
