@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
 from retune.backbones.hf_files import HfFiles
-from retune.backbones.hushed import hushed
+from retune.backbones.hushed import gist, hushed
 from retune.errors import UserError
 
 _SAFE: Final[dict[str, Any]] = {"local_files_only": True, "trust_remote_code": False}
@@ -105,7 +105,7 @@ def _told(load: Callable[[], Loaded], what: str, where: str) -> Loaded:
         with hushed(), _no_bars():
             return load()
     except Exception as error:
-        raise UserError(f"{what} ({_short(error)})", where=where) from error
+        raise UserError(f"{what} ({gist(error)})", where=where) from error
 
 
 @contextmanager
@@ -120,10 +120,3 @@ def _no_bars() -> Iterator[None]:
     finally:
         if drawn:
             logging.enable_progress_bar()
-
-
-def _short(error: Exception) -> str:
-    """The gist of another library's message: its kind and its first two lines, cut."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    text = " ".join(lines[:2])
-    return f"{type(error).__name__}: {text[:200]}{'...' if len(text) > 200 or len(lines) > 2 else ''}"

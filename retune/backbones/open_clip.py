@@ -13,7 +13,7 @@ from PIL import Image
 
 from retune.backbones import open_clip_config as config
 from retune.backbones.base import Backbone, BackboneCard, Capability, TextPath
-from retune.backbones.hushed import hushed
+from retune.backbones.hushed import gist, hushed
 from retune.backbones.open_clip_files import ModelFiles, find_files
 from retune.cache import file_digests
 from retune.errors import MissingFiles, UserError
@@ -216,14 +216,14 @@ class OpenClip(Backbone):
                     )
             except Exception as error:
                 raise UserError(
-                    f"open_clip cannot build this model ({_short(error)})", where=files.where
+                    f"open_clip cannot build this model ({gist(error)})", where=files.where
                 ) from error
             try:
                 # weights_only: a pickle that would run code is refused.
                 open_clip.load_checkpoint(model, str(files.weights), strict=True, weights_only=True)
             except Exception as error:
                 raise UserError(
-                    f"does not fit its configuration or is damaged ({_short(error)})",
+                    f"does not fit its configuration or is damaged ({gist(error)})",
                     where=str(files.weights),
                 ) from error
         return model.to(device).eval().requires_grad_(False)
@@ -246,7 +246,7 @@ class OpenClip(Backbone):
                     tokenizer = tokenizers.HFTokenizer(str(self.files.tokenizer), **settings)
             except Exception as error:
                 raise UserError(
-                    f"its tokenizer cannot be loaded ({_short(error)})",
+                    f"its tokenizer cannot be loaded ({gist(error)})",
                     where=str(self.files.tokenizer or self.files.where),
                 ) from error
         return tokenizer
@@ -267,10 +267,3 @@ def _no_remote_code() -> Iterator[None]:
         yield
     finally:
         setattr(module, name, before)
-
-
-def _short(error: Exception) -> str:
-    """The gist of another library's message: its kind and its first two lines, cut."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    text = " ".join(lines[:2])
-    return f"{type(error).__name__}: {text[:200]}{'...' if len(text) > 200 or len(lines) > 2 else ''}"

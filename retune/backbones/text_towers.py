@@ -14,9 +14,8 @@ from torch import Tensor
 
 from retune.backbones.hf_files import HfFiles, find_hf_files, fingerprint_of
 from retune.backbones.hf_load import load_tokenizer
-from retune.backbones.hushed import hushed
+from retune.backbones.hushed import gist, hushed
 from retune.backbones.vision_hf import class_of, kind_of, load_strictly, read_config, refuse_code
-from retune.backbones.vision_towers import short
 from retune.errors import UserError
 
 WORDS: Final = 256
@@ -92,7 +91,7 @@ class TextTower:
                 return sum(p.numel() for p in self._class(self._config, **self._options).parameters())
             except Exception as error:
                 raise UserError(
-                    f"transformers cannot build this model ({short(error)})", where=self.files.where
+                    f"transformers cannot build this model ({gist(error)})", where=self.files.where
                 ) from error
 
     def load(self, device: torch.device, arithmetic: Callable[[], AbstractContextManager[None]]) -> TextModel:
@@ -292,5 +291,5 @@ def _keys(files: HfFiles) -> list[str]:
                 # weights_only: a pickle that would run code is refused.
                 names += torch.load(path, map_location="meta", weights_only=True)
         except Exception as error:
-            raise UserError(f"is damaged ({short(error)})", where=str(path)) from error
+            raise UserError(f"is damaged ({gist(error)})", where=str(path)) from error
     return names

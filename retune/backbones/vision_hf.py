@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from retune.backbones.hf_files import HfFiles, find_hf_files, fingerprint_of
 from retune.backbones.hf_load import load_image_processor
-from retune.backbones.hushed import hushed
-from retune.backbones.vision_towers import ImageTower, VisionTower, flat, short
+from retune.backbones.hushed import gist, hushed
+from retune.backbones.vision_towers import ImageTower, VisionTower, flat
 from retune.errors import UserError
 
 ADAPTER: Final = "pair vision of transformers/1"
@@ -99,7 +99,7 @@ class HfVision(VisionTower):
                 raise
             except Exception as error:
                 raise UserError(
-                    f"transformers cannot build this model ({short(error)})", where=self.files.where
+                    f"transformers cannot build this model ({gist(error)})", where=self.files.where
                 ) from error
 
     def load(self) -> ImageTower:
@@ -113,7 +113,7 @@ class HfVision(VisionTower):
             made = processor(images=[grey], do_rescale=False, do_normalize=False, return_tensors="np")
         except Exception as error:
             raise UserError(
-                f"its image processor cannot take a picture ({short(error)})", where=self.files.where
+                f"its image processor cannot take a picture ({gist(error)})", where=self.files.where
             ) from error
         pixels: np.ndarray = np.rint(np.asarray(made["pixel_values"][0][0])).clip(0, 255).astype(np.uint8)
         return pixels
@@ -217,7 +217,7 @@ def read_config(model: Any, files: HfFiles) -> Any:
             return model.config_class.from_pretrained(str(files.folder), local_files_only=True)
         except Exception as error:
             raise UserError(
-                f"transformers cannot use its configuration ({short(error)})", where=files.where
+                f"transformers cannot use its configuration ({gist(error)})", where=files.where
             ) from error
 
 
@@ -248,7 +248,7 @@ def load_strictly(model: Any, files: HfFiles, **options: Any) -> Any:
             )
         except Exception as error:
             raise UserError(
-                f"its weights do not fit its configuration or are damaged ({short(error)})", where=files.where
+                f"its weights do not fit its configuration or are damaged ({gist(error)})", where=files.where
             ) from error
         finally:
             if drawn:

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from retune.backbones.hf_files import CONFIG
 from retune.backbones.hub import from_hub
-from retune.backbones.hushed import hushed
-from retune.backbones.vision_towers import ImageTower, VisionTower, flat, short
+from retune.backbones.hushed import gist, hushed
+from retune.backbones.vision_towers import ImageTower, VisionTower, flat
 from retune.cache import file_digests
 from retune.errors import MissingFiles, UnknownName, UserError
 
@@ -115,7 +115,7 @@ class TimmVision(VisionTower):
                 what = (
                     "its weights do not fit or are damaged" if pretrained else "timm cannot build this model"
                 )
-                raise UserError(f"{what} ({short(error)})", where=files.where) from error
+                raise UserError(f"{what} ({gist(error)})", where=files.where) from error
         return model
 
     @cached_property
@@ -131,7 +131,7 @@ class TimmVision(VisionTower):
                 data["mean"], data["std"] = ([float(v) for v in data[key]] for key in ("mean", "std"))
             except (KeyError, TypeError, ValueError) as error:
                 raise UserError(
-                    f"timm cannot use its preprocessing ({short(error)})", where=self.files.where
+                    f"timm cannot use its preprocessing ({gist(error)})", where=self.files.where
                 ) from error
         if not channels == len(data["mean"]) == len(data["std"]):
             raise UserError(f"has {channels} channels but {len(data['mean'])} means", where=self.files.where)
@@ -206,7 +206,7 @@ def _described(where: str, config: Path, weights: Path) -> TimmFiles:
         }
         classes = int(read["num_classes"] if "num_classes" in read else read["pretrained_cfg"]["num_classes"])
     except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(f"is not a configuration of timm ({short(error)})", where=str(config)) from error
+        raise UserError(f"is not a configuration of timm ({gist(error)})", where=str(config)) from error
     with hushed():
         timm: Any = import_module("timm")
         if not timm.is_model(about["architecture"]):

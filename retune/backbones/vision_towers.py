@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from retune.backbones.hushed import gist
 from retune.errors import UnknownName, UserError
 
 Reader = Callable[[nn.Module, Tensor], tuple[Tensor, Tensor]]
@@ -101,7 +102,7 @@ class VisionTower(ABC):
             except Exception as error:
                 raise UserError(
                     f"cannot take pictures of {self.size} x {self.size} pixels, which its own preprocessing "
-                    f"makes ({short(error)})",
+                    f"makes ({gist(error)})",
                     where=self.name,
                 ) from error
         return features.shape[1], patches.shape[2], sum(p.numel() for p in tower.parameters())
@@ -135,10 +136,3 @@ SCHEMES: Final = ("hf-hub", "local-dir", "timm", "xrv")
 def flat(maps: Tensor) -> Tensor:
     """Feature maps (B, w, H, W) as patches (B, H * W, w), row by row; patches stay as they are."""
     return maps.flatten(2).transpose(1, 2) if maps.ndim == 4 else maps
-
-
-def short(error: Exception) -> str:
-    """The gist of another library's message: its kind and its first two lines, cut."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    text = " ".join(lines[:2])
-    return f"{type(error).__name__}: {text[:200]}{'...' if len(text) > 200 or len(lines) > 2 else ''}"

@@ -15,8 +15,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from retune.backbones.hushed import hushed
-from retune.backbones.vision_towers import ImageTower, VisionTower, flat, short
+from retune.backbones.hushed import gist, hushed
+from retune.backbones.vision_towers import ImageTower, VisionTower, flat
 from retune.cache import file_digests
 from retune.errors import MissingFiles, UnknownName, UserError
 
@@ -79,7 +79,7 @@ class XrvVision(VisionTower):
             model.load_state_dict(wanted, strict=True)
         except Exception as error:
             raise UserError(
-                f"is no state_dict of {self.weights_name}, or is damaged ({short(error)})",
+                f"is no state_dict of {self.weights_name}, or is damaged ({gist(error)})",
                 where=str(self.file),
                 fix=self._recipe,
             ) from error
@@ -111,7 +111,7 @@ class XrvVision(VisionTower):
                 utils.download(url, str(kept))
         except Exception as error:
             raise MissingFiles(
-                f"its weights cannot be downloaded ({short(error)})",
+                f"its weights cannot be downloaded ({gist(error)})",
                 where=self.name,
                 fix=f"put {url} at {kept}",
             ) from error

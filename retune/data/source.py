@@ -53,13 +53,17 @@ class DataSource:
         names = [name.strip() for name in data.split(",")]
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
-            raise BadSetting(f"{twice} is named more than once", where="--data", fix="name each data set once")
+            raise BadSetting(
+                f"{twice} is named more than once", where="--data", fix="name each data set once"
+            )
         classes = {name: registry("datasets").load(name) for name in names}
         shared = dict(given or {})
         for option, value in (("uncertain", uncertain), ("blank", blank)):
             if value is not None:
                 if not any(option in {s.name for s in settings_of(cls_)} for cls_ in classes.values()):
-                    raise BadSetting(f"{data} has no {option} labels", where=f"--{option}", fix="leave it out")
+                    raise BadSetting(
+                        f"{data} has no {option} labels", where=f"--{option}", fix="leave it out"
+                    )
                 shared[option] = value
         settings = _by_name(classes, shared)
         readers = tuple(

@@ -83,7 +83,7 @@ def test_mistakes(data: str, options: dict[str, Any], words: str) -> None:
 
 
 def test_a_missing_root_names_the_data_set() -> None:
-    with pytest.raises(UserError, match="--root DIR is needed.*'nih'"):
+    with pytest.raises(UserError, match=r"--root DIR is needed.*'nih'"):
         DataSource.make("nih", None).read()
 
 
