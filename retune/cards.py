@@ -38,7 +38,7 @@ def listing(kind: str) -> list[dict[str, str]]:
     ]
 
 
-def card(kind: str, name: str, *, dim: int = 128, n_labels: int = 14) -> dict[str, Any]:
+def card(kind: str, name: str, *, dim: int = 128, n_labels: int = 14, paper: bool = False) -> dict[str, Any]:
     """Everything to know of one name.
 
     Args:
@@ -46,6 +46,8 @@ def card(kind: str, name: str, *, dim: int = 128, n_labels: int = 14) -> dict[st
         name: As listed.
         dim: Joint dimension that parameter counts are for.
         n_labels: Number of labels that they are for.
+        paper: Of a strategy, add its paper's figures beside ours; the published architecture is
+            built for it, though not allocated.
 
     Raises:
         UnknownName: If there is no such kind or name.
@@ -57,7 +59,7 @@ def card(kind: str, name: str, *, dim: int = 128, n_labels: int = 14) -> dict[st
         "datasets": _dataset,
         "backbones": _backbone,
         "scenarios": _scenario,
-        "strategies": lambda n: _strategy(n, dim, n_labels),
+        "strategies": lambda n: _strategy(n, dim, n_labels, paper),
         "prompts": _bank,
     }
     return {"kind": plural, "name": name, **makers[plural](name)}
@@ -77,10 +79,16 @@ def _described(kind: Kind, name: str) -> dict[str, Any]:
     }
 
 
-def _strategy(name: str, dim: int, n_labels: int) -> dict[str, Any]:
-    cls = registry("strategies").load(name)
+def _strategy(name: str, dim: int, n_labels: int, paper: bool) -> dict[str, Any]:
+    from retune.spec import find_strategy
+
+    cls, plain_name, preset = find_strategy(name)
+    described = _described("strategies", plain_name)
+    for setting in described["settings"]:
+        setting["default"] = preset.get(setting["name"], setting["default"])
+    figures = {"published_figures": [asdict(f) for f in cls.published_figures()]} if paper else {}
     return {
-        **_described("strategies", name),
+        **described,
         "paper": cls.paper,
         "version": cls.version,
         "needs": sorted(cls.needs),
@@ -88,7 +96,9 @@ def _strategy(name: str, dim: int, n_labels: int) -> dict[str, Any]:
         "keeps_samples": cls.keeps_samples,
         "dim": dim,
         "n_labels": n_labels,
+        "presets": {preset: dict(values) for preset, values in cls.presets.items()},
         "trainable_parameters": dict(cls.parameter_counts(dim, n_labels)),
+        **figures,
     }
 
 
@@ -120,7 +130,7 @@ def _backbone(name: str) -> dict[str, Any]:
         "origin": origin,
         "summary": (inspect.getdoc(inspect.getmodule(type(backbone))) or "").split("\n")[0],
         "capabilities": sorted(backbone.capabilities),
-        **asdict(backbone.card),
+        **{fact: value for fact, value in asdict(backbone.card).items() if value not in (None, ())},
     }
 
 

@@ -70,5 +70,9 @@ class RunConflict(UserError):
     """An output directory that already holds another run."""
 
 
+class StrategyError(RetuneError):
+    """A strategy broke its contract."""
+
+
 class StorageError(RetuneError):
     """The disk is full or cannot be written to."""

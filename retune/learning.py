@@ -17,14 +17,15 @@ import torch
 
 from retune.backbones.arithmetic import repeatable
 from retune.checkpoint import Checkpoint
-from retune.data.dataset import FloatArray, IntArray
-from retune.errors import RetuneError
+from retune.data.dataset import Dataset, FloatArray, IntArray
+from retune.errors import RetuneError, StrategyError
 from retune.features import Encoded, ImageKind, encode_images, encode_texts
 from retune.metrics import best_f1_threshold
 from retune.prompts import PromptBank
 from retune.prompts.combine import PromptEmbeddings
-from retune.strategy import Context, Images, Need, Strategy, StrategyError, Training, training
+from retune.strategy import Context, Images, Need, Strategy, Training, training
 from retune.stream import Stream
+from retune.towers import Towers
 
 if TYPE_CHECKING:
     from retune.backbones.base import Backbone
@@ -128,9 +129,21 @@ def learn(plan: Plan, folder: Path, progress: Progress) -> Outcome:
 def _learn(plan: Plan, folder: Path, progress: Progress) -> Outcome:
     stream, inputs, outcome_costs = _encode(plan, progress)
     strategy, seed, backbone = plan.parts.strategy, plan.spec.seed, plan.parts.backbone
-    prompts = embed_prompts(plan.parts.bank, backbone, stream.labels).to(inputs.device)
+    wanted = bool(strategy.requires() & {"joint", "texts"})
+    prompts = embed_prompts(plan.parts.bank, backbone, stream.labels, wanted=wanted).to(inputs.device)
     with _isolated(seed):
-        strategy.setup(Context(stream.labels, backbone.card.dim, prompts, seed, inputs.device))
+        towers = Towers(backbone, strategy.requires(), inputs.device)
+        strategy.setup(
+            Context(
+                stream.labels,
+                backbone.card.dim,
+                prompts,
+                seed,
+                device=inputs.device,
+                bank=plan.parts.bank,
+                towers=towers,
+            )
+        )
     test = inputs.images(stream.test)
     outcome = Outcome(
         stream,
@@ -148,7 +161,8 @@ def _learn(plan: Plan, folder: Path, progress: Progress) -> Outcome:
             latest = outcome.scores[-1]
         else:
             shown = stream.joint() if strategy.sees_everything else experience
-            seen = training(shown, inputs.images(shown.rows), seed, inputs.device)
+            reports = _reports(stream.dataset, shown.rows)
+            seen = training(shown, inputs.images(shown.rows), seed, inputs.device, reports)
             with backbone.arithmetic():
                 _fit(outcome, seen)
             latest = _scored(outcome, test)
@@ -162,20 +176,30 @@ def _learn(plan: Plan, folder: Path, progress: Progress) -> Outcome:
     return outcome
 
 
-def embed_prompts(bank: PromptBank, backbone: Backbone, labels: tuple[str, ...]) -> PromptEmbeddings:
+def _reports(dataset: Dataset, rows: IntArray) -> tuple[str, ...] | None:
+    if "report" not in dataset.columns:
+        return None
+    return tuple(map(str, dataset.columns["report"][rows].tolist()))
+
+
+def embed_prompts(
+    bank: PromptBank, backbone: Backbone, labels: tuple[str, ...], *, wanted: bool = True
+) -> PromptEmbeddings:
     """Embeddings of a bank's prompts for some labels, from the feature store.
 
     Args:
         bank: Must have prompts for every label.
         backbone: Whose text tower embeds them; without the capability ``texts`` there are no prompts.
         labels: The C labels.
+        wanted: Whether anybody asks for them.
     """
     sides: dict[str, torch.Tensor] = {}
-    able = "texts" in backbone.capabilities
+    text_dim = backbone.card.text_dim or backbone.card.dim
+    able = wanted and "texts" in backbone.capabilities
     for polarity, of in (("positive", bank.positive), ("negative", bank.negative)):
         texts = [text for label in labels for text in of(label)] if able else []
         index = [c for c, label in enumerate(labels) for _ in of(label)] if able else []
-        vectors = encode_texts(backbone, texts) if texts else np.zeros((0, backbone.card.dim), np.float32)
+        vectors = encode_texts(backbone, texts) if texts else np.zeros((0, text_dim), np.float32)
         sides[polarity] = torch.from_numpy(vectors)
         sides[f"{polarity}_label"] = torch.tensor(index, dtype=torch.int64)
     return PromptEmbeddings(**sides, labels=labels)

@@ -115,6 +115,7 @@ def _document(plan: Plan, outcome: Outcome, report: Report, command: str) -> dic
             "settings": values_of(strategy),
             "sees_everything": strategy.sees_everything,
             "keeps_samples": strategy.keeps_samples,
+            "diagnostics": dict(strategy.diagnostics()),
         },
         "first": stream.first.tolist(),
         "auc_matrix": report.auc_matrix.tolist(),

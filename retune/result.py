@@ -113,6 +113,7 @@ class StrategyRecord(Record):
     settings: dict[str, Any]
     sees_everything: bool
     keeps_samples: bool
+    diagnostics: dict[str, Any]
 
 
 class Cost(Record):

@@ -14,7 +14,7 @@ from retune.backbones.base import MEANINGS, Backbone
 from retune.backbones.load import load_backbone
 from retune.data.policy import Blank, Uncertain
 from retune.data.source import DataSource
-from retune.errors import BadSetting, UserError
+from retune.errors import BadSetting, UnknownName, UserError
 from retune.plugins import is_file, registry
 from retune.prompts import PromptBank
 from retune.prompts import load as load_bank
@@ -140,18 +140,37 @@ def resolve(spec: Spec) -> Parts:
             )
         groups["scenario"]["steps"] = spec.steps
     data = spec.data or scenario_class.data or DEFAULTS["data"]
-    strategy_class = registry("strategies").load(spec.strategy)
-    strategy = make(strategy_class, groups["strategy"], owner=f"strategy {spec.strategy}")
+    strategy_class, plain_name, preset = find_strategy(spec.strategy)
+    strategy = make(strategy_class, {**preset, **groups["strategy"]}, owner=f"strategy {plain_name}")
     backbone = load_backbone(spec.backbone, device=spec.device, precision=spec.precision)
     require_capabilities(strategy, spec.strategy, backbone)
     return Parts(
         source=DataSource.make(data, spec.root, groups["data"], uncertain=spec.uncertain, blank=spec.blank),
         scenario=make(scenario_class, groups["scenario"], owner=f"scenario {scenario_name}"),
         strategy=strategy,
-        origin=_origin(spec.strategy),
+        origin=_origin(plain_name),
         backbone=backbone,
         bank=load_bank(spec.prompts),
     )
+
+
+def find_strategy(name: str) -> tuple[type[Strategy], str, Mapping[str, Any]]:
+    """The class of a strategy, its plain name, and the settings of the preset that the name asks for.
+
+    Args:
+        name: ``re-tune``, ``re-tune/paper``, ``distribution/name`` or a Python file.
+
+    Raises:
+        UserError: If there is no such strategy or preset.
+    """
+    known = registry("strategies")
+    head, slash, preset = name.rpartition("/")
+    if is_file(name) or not slash or not any(head in (e.name, f"{e.origin}/{e.name}") for e in known.entries):
+        return known.load(name), name, {}
+    found: type[Strategy] = known.load(head)
+    if preset not in found.presets:
+        raise UnknownName(f"preset of strategy {head}", preset, found.presets)
+    return found, head, found.presets[preset]
 
 
 def require_capabilities(strategy: Strategy, name: str, backbone: Backbone) -> None:

@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 import numpy as np
 
-from retune.errors import RetuneError
+from retune.errors import StrategyError
 from retune.stream import Experience
 
 if TYPE_CHECKING:
     import torch
 
+    from retune.prompts import PromptBank
     from retune.prompts.combine import PromptEmbeddings
+    from retune.towers import Towers
 
 Need = Literal["features", "joint", "texts", "tokens", "pixels", "text-gradients", "trainable-tower"]
 """What a strategy may ask of a backbone; see :data:`retune.backbones.base.MEANINGS`."""
 State = dict[str, Any]
-
-
-class StrategyError(RetuneError):
-    """A strategy broke its contract."""
 
 
 class Lazy(Protocol):
@@ -96,12 +94,15 @@ class Training:
         targets: float32 (n, C); NaN where a label is not observed or unknown.
         observed: Columns of the labels observed in this experience.
         seed: Seed of every random draw made while fitting this experience.
+        reports: The n images' reports, ``""`` where one has none; None where the data set has none, or
+            where the experience hides a label: a report would give it away.
     """
 
     images: Images
     targets: torch.Tensor
     observed: tuple[int, ...]
     seed: int
+    reports: tuple[str, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -124,6 +125,8 @@ class Context:
             embeds no texts.
         seed: The run's seed.
         device: Where features are, and where parameters belong: ``"cpu"``, ``"cuda:0"`` ...
+        bank: The prompts as texts.
+        towers: What else the backbone can do, as far as the strategy declared to need it.
     """
 
     labels: tuple[str, ...]
@@ -131,6 +134,27 @@ class Context:
     prompts: PromptEmbeddings
     seed: int
     device: str = "cpu"
+    bank: PromptBank | None = None
+    towers: Towers | None = None
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A published figure beside ours.
+
+    Args:
+        name: What it counts.
+        published: As the paper or its code has it.
+        ours: As counted on what we build.
+        source: Where it was published.
+        unit: ``parameters`` or ``%``.
+    """
+
+    name: str
+    published: float
+    ours: float
+    source: str
+    unit: str = "parameters"
 
 
 class Strategy(ABC):
@@ -144,6 +168,8 @@ class Strategy(ABC):
     version: ClassVar[str] = "1"
     paper: ClassVar[str] = ""
     needs: ClassVar[frozenset[Need]] = frozenset({"features", "joint"})
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    """Named settings: ``re-tune/paper`` is ``re-tune`` with the settings of its preset ``paper``."""
     sees_everything: ClassVar[bool] = False
     """An upper bound: it is given all training images and all labels at once, and marked so."""
     keeps_samples: ClassVar[bool] = False
@@ -199,6 +225,15 @@ class Strategy(ABC):
         """How many past samples are kept, and their bytes."""
         return 0, 0
 
+    def diagnostics(self) -> Mapping[str, Any]:
+        """Whatever else of its state a reader should know, as JSON values; it goes into the result."""
+        return {}
+
+    @classmethod
+    def published_figures(cls) -> Sequence[Figure]:
+        """The paper's figures beside those of the published architecture built here, without allocating it."""
+        return ()
+
     @classmethod
     def parameter_counts(cls, dim: int, n_labels: int) -> Mapping[str, int]:
         """Trainable parameters of each variant, for the card.
@@ -210,7 +245,13 @@ class Strategy(ABC):
         return {}
 
 
-def training(experience: Experience, images: Images, seed: int, device: str = "cpu") -> Training:
+def training(
+    experience: Experience,
+    images: Images,
+    seed: int,
+    device: str = "cpu",
+    reports: tuple[str, ...] | None = None,
+) -> Training:
     """Pair an experience with its images.
 
     Args:
@@ -218,10 +259,12 @@ def training(experience: Experience, images: Images, seed: int, device: str = "c
         images: Its images in the order of ``experience.rows``.
         seed: The run's seed.
         device: Where the targets belong.
+        reports: The images' reports; withheld where the experience hides a label.
     """
     import torch
 
     step_seed = int(np.random.SeedSequence([seed, experience.step]).generate_state(1, np.uint64)[0] >> 1)
     # A copy: whatever a strategy does to its targets must not reach the stream.
     targets = torch.from_numpy(experience.targets.copy()).to(device)
-    return Training(images, targets, experience.observed, step_seed)
+    hides = len(experience.observed) < experience.targets.shape[1]
+    return Training(images, targets, experience.observed, step_seed, None if hides else reports)

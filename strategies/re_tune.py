@@ -13,9 +13,9 @@ experience. No past image is kept.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import nn
@@ -24,7 +24,7 @@ from retune.adaptors import AdaptorKind, adaptor, count_parameters, load_prefixe
 from retune.losses import masked_bce
 from retune.prompts.combine import Combine, PromptEmbeddings, Scoring
 from retune.settings import Count, Positive
-from retune.strategy import Context, Images, State, Strategy, Training
+from retune.strategy import Context, Figure, Images, State, Strategy, Training
 from retune.training import Optimizer, train
 
 Placement = Literal["double", "shared", "image", "text"]
@@ -74,6 +74,12 @@ class ReTune(Strategy):
 
     name: ClassVar[str] = "re-tune"
     paper: ClassVar[str] = "Mistretta & Bagdanov, arXiv 2410.17827"
+
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        # The authors' development code: one pair through the stream, judged by the positive cosine.
+        "paper": {"adaptors": "shared", "scoring": "positive", "batch_size": 6144, "lr": 1e-4, "epochs": 10},
+        "per-step": {"adaptors": "per-step"},
+    }
 
     adaptor: AdaptorKind = "mlp"
     placement: Placement = "double"
@@ -151,6 +157,16 @@ class ReTune(Strategy):
     def parameter_counts(cls, dim: int, n_labels: int) -> Mapping[str, int]:
         """Parameters of one pair in every variant."""
         return {f"{kind}, {placement}": count_parameters(pair) for kind, placement, pair in _variants(dim)}
+
+    @classmethod
+    def published_figures(cls) -> Sequence[Figure]:
+        """One adaptor, and a pair of them, at the 128 dimensions of BioViL's joint space."""
+        counts = cls.parameter_counts(128, 5)
+        published = {"dense, shared": 16_512, "mlp, shared": 65_920, "mlp, double": 131_840}
+        return [
+            Figure(f"{variant}, d = 128", count, counts[variant], "the authors' code")
+            for variant, count in published.items()
+        ]
 
     def _pair(self, generator: torch.Generator | None) -> Pair:
         return Pair(self.adaptor, self.placement, self.context.dim, generator).to(self.context.device)

@@ -63,6 +63,11 @@ class TextPath(Protocol):
     width: int
     """Dimension w of a word embedding."""
 
+    @property
+    def module(self) -> torch.nn.Module:
+        """What holds the tower's weights."""
+        ...
+
     def embed(self, texts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
         """Word embeddings of P texts, (P, L, w), and which of them are words, bool (P, L).
 

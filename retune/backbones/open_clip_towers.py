@@ -92,6 +92,12 @@ class TextTower(ABC):
         self.embedding: nn.Module = self._embedding()
         self.device = next(self.embedding.parameters()).device
 
+    @property
+    def module(self) -> nn.Module:
+        """What holds the tower's weights."""
+        module: nn.Module = self.tower
+        return module
+
     def embed(self, texts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
         """Word embeddings of P texts, (P, L, w), and which of them are words, bool (P, L), on the CPU.
 

@@ -169,6 +169,12 @@ class TextModel:
         self._table = model.get_input_embeddings()
         self.width: int = self._table.embedding_dim
 
+    @property
+    def module(self) -> torch.nn.Module:
+        """What holds the tower's weights."""
+        module: torch.nn.Module = self._model
+        return module
+
     def embed(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Word embeddings of P texts, (P, L, w), and which of them are words, bool (P, L), on the CPU.
 

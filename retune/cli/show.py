@@ -12,13 +12,16 @@ def show(
     kind: Annotated[str, typer.Argument(help="dataset, backbone, scenario, strategy or prompts.")],
     name: Annotated[str, typer.Argument(help="A name from 'retune list', or a Python file.")],
     dim: Annotated[int, typer.Option(min=1, help="Joint dimension that parameter counts are for.")] = 128,
+    paper: Annotated[
+        bool, typer.Option("--paper", help="A strategy's published figures beside ours.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """Show what something is, its source, settings and parameter counts."""
     from retune.cards import card
     from retune.cli.console import print_json
 
-    found = card(kind, name, dim=dim)
+    found = card(kind, name, dim=dim, paper=paper)
     if json:
         print_json(found)
     else:
@@ -50,6 +53,8 @@ def print_card(found: dict[str, Any]) -> None:
             "settings",
             "prompts",
             "mapping",
+            "presets",
+            "published_figures",
             "trainable_parameters",
         ):
             text = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
@@ -63,6 +68,13 @@ def print_card(found: dict[str, Any]) -> None:
         prefix = {"datasets": "data.", "scenarios": "scenario."}.get(found["kind"], "")
         out.print(Text(f"Settings, for --set {prefix}NAME=VALUE", "bold"))
         out.print(_settings(found))
+    for preset, values in found.get("presets", {}).items():
+        told = ", ".join(f"{key}={value}" for key, value in values.items())
+        out.print()
+        out.print(Text.assemble(f"Preset {found['name'].split('/')[0]}/", (preset, "bold"), f": {told}"))
+    if "published_figures" in found:
+        out.print()
+        out.print(_figures(found["published_figures"]))
     if found.get("trainable_parameters"):
         out.print()
         out.print(Text(f"Trainable parameters at d = {found['dim']}, {found['n_labels']} labels", "bold"))
@@ -85,6 +97,26 @@ def print_card(found: dict[str, Any]) -> None:
 def unwrapped(doc: str) -> str:
     """A docstring as prose: a line per paragraph, no markup; indented lines, such as formulas, stay."""
     return re.sub(r"(?<=\S)\n(?=[^\s])", " ", doc).replace("``", "")
+
+
+def _figures(figures: list[dict[str, Any]]) -> Any:
+    from rich.text import Text
+
+    from retune.cli.console import plain_table
+
+    table = plain_table()
+    table.add_column("figure", overflow="fold")
+    for name in ("published", "ours"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    table.add_column("source", overflow="fold")
+    for figure in figures:
+        count = figure["unit"] == "parameters"
+        numbers = [f"{figure[k]:,.0f}" if count else f"{figure[k]:.1f} %" for k in ("published", "ours")]
+        equal = abs(figure["published"] - figure["ours"]) <= (0 if count else 0.05)
+        mark = Text("equal", "dim") if equal else Text("differs", "yellow")
+        table.add_row(Text(figure["name"]), *numbers, mark, Text(figure["source"], "dim"))
+    return table
 
 
 def _mapping(mapping: dict[str, str]) -> Any:
