@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import random
 import time
 import traceback
@@ -20,6 +21,7 @@ from retune.checkpoint import Checkpoint
 from retune.data.dataset import Dataset, FloatArray, IntArray
 from retune.errors import RetuneError, StrategyError
 from retune.features import Encoded, ImageKind, encode_images, encode_texts
+from retune.heap import keep_freed_memory
 from retune.metrics import best_f1_threshold
 from retune.prompts import PromptBank
 from retune.prompts.combine import PromptEmbeddings
@@ -122,6 +124,9 @@ def learn(plan: Plan, folder: Path, progress: Progress) -> Outcome:
         folder: Where its checkpoint is.
         progress: Told what is done.
     """
+    keep_freed_memory()
+    # The first optimiser of a process imports this for a second: no method is to be charged for it.
+    importlib.import_module("torch._dynamo")
     with repeatable(plan.parts.backbone.torch_device):
         return _learn(plan, folder, progress)
 

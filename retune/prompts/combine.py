@@ -39,8 +39,13 @@ def similarity(images: Tensor, prompts: Tensor, groups: Tensor, n_labels: int, r
     Raises:
         ValueError: If the rule is unknown, shapes do not fit or a label has no prompt.
     """
-    if rule not in RULES:
-        raise ValueError(f"unknown rule {rule!r}; known: {', '.join(RULES)}")
+    if rule == "max":
+        return _largest(images, prompts, groups, n_labels)
+    return _along(images, _directions(prompts, groups, n_labels, rule))
+
+
+def _counts(prompts: Tensor, groups: Tensor, n_labels: int) -> Tensor:
+    """How many prompts each label has, (C,); none may have none."""
     if groups.ndim != 1 or prompts.ndim != 2 or len(groups) != len(prompts):
         shapes = f"{tuple(prompts.shape)} and {tuple(groups.shape)}"
         raise ValueError(f"prompts and groups must be (P, d) and (P,), not {shapes}")
@@ -49,19 +54,33 @@ def similarity(images: Tensor, prompts: Tensor, groups: Tensor, n_labels: int, r
         raise ValueError(f"groups go up to {len(counts) - 1}, but there are {n_labels} labels")
     if bool((counts == 0).any()):
         raise ValueError(f"no prompts for label indices {(counts == 0).nonzero().flatten().tolist()}")
+    return counts
 
-    images = normalize(images, dim=-1)
-    prompts = normalize(prompts, dim=-1)
-    if rule == "max":
-        cosines = images @ prompts.T
-        best = cosines.new_zeros(len(images), n_labels)
-        return best.scatter_reduce(1, groups.expand_as(cosines), cosines, "amax", include_self=False)
-    # the mean of cosines is the cosine's numerator with the mean prompt, so P need not be multiplied out
-    means = prompts.new_zeros(n_labels, prompts.shape[1]).index_add(0, groups, prompts)
+
+def _largest(images: Tensor, prompts: Tensor, groups: Tensor, n_labels: int) -> Tensor:
+    _counts(prompts, groups, n_labels)
+    cosines = normalize(images, dim=-1) @ normalize(prompts, dim=-1).T
+    best = cosines.new_zeros(len(images), n_labels)
+    return best.scatter_reduce(1, groups.expand_as(cosines), cosines, "amax", include_self=False)
+
+
+def _directions(prompts: Tensor, groups: Tensor, n_labels: int, rule: Combine) -> Tensor:
+    """One direction per label, (C, d), whose product with an image of length 1 is its similarity."""
+    if rule not in RULES:
+        raise ValueError(f"unknown rule {rule!r}; known: {', '.join(RULES)}")
+    counts = _counts(prompts, groups, n_labels)
+    # The mean of cosines is the cosine's numerator with the mean prompt, so P need not be multiplied out.
+    unit = normalize(prompts, dim=-1)
+    means = unit.new_zeros(n_labels, unit.shape[1]).index_add(0, groups, unit)
     means = means / counts.to(means.dtype).unsqueeze(1)
-    if rule == "embeddings":
-        means = normalize(means, dim=-1)
-    return images @ means.T
+    return normalize(means, dim=-1) if rule == "embeddings" else means
+
+
+def _along(images: Tensor, directions: Tensor) -> Tensor:
+    """Products of images, scaled to length 1, with directions; (N, d) and (C, d) to (N, C)."""
+    # Dividing the few products is cheaper than dividing the images.
+    lengths = torch.linalg.vector_norm(images, dim=-1, keepdim=True).clamp_min(1e-12)
+    return (images @ directions.T) / lengths
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,10 +128,15 @@ class PromptEmbeddings:
         """
         if scoring not in SCORINGS:
             raise ValueError(f"unknown scoring {scoring!r}; known: {', '.join(SCORINGS)}")
-        score = similarity(images, self.positive, self.positive_label, len(self.labels), rule)
+        n = len(self.labels)
+        sides = (self.positive, self.positive_label), (self.negative, self.negative_label)
         if scoring == "positive":
-            return score
-        return score - similarity(images, self.negative, self.negative_label, len(self.labels), rule)
+            return similarity(images, *sides[0], n, rule)
+        if rule == "max":
+            return similarity(images, *sides[0], n, rule) - similarity(images, *sides[1], n, rule)
+        # Both sides are linear in the image: one product does.
+        positive, negative = (_directions(*side, n, rule) for side in sides)
+        return _along(images, positive - negative)
 
     def map(self, fn: Callable[[Tensor], Tensor]) -> PromptEmbeddings:
         """The same prompts with ``fn``, (n, d) to (n, d'), applied to both sides, e.g. a text adaptor."""

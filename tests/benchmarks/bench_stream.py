@@ -118,21 +118,20 @@ def experiences(stream: Stream, features: np.ndarray[Any, Any]) -> Iterator[tupl
         yield torch.from_numpy(features[e.rows]), torch.from_numpy(e.targets[:, observed]), observed
 
 
-def bare_loop(model: Shared, stream: Stream, features: np.ndarray[Any, Any], bf16: bool = False) -> float:
+def bare_loop(model: Shared, stream: Stream, features: np.ndarray[Any, Any], epochs: int = EPOCHS) -> float:
     """Images per second of the same steps without anything around them."""
     seconds, images = 0.0, 0
     for x, y, observed in experiences(stream, features):
         start = time.perf_counter()
         optim = torch.optim.Adam(model.parameters(), lr=LR)
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
-            for _ in range(EPOCHS):
-                for batch in torch.randperm(len(x)).split(BATCH):
-                    optim.zero_grad()
-                    logits = model(x[batch])[:, observed]
-                    functional.binary_cross_entropy_with_logits(logits, y[batch]).backward()
-                    optim.step()
+        for _ in range(epochs):
+            for batch in torch.randperm(len(x)).split(BATCH):
+                optim.zero_grad()
+                logits = model(x[batch])[:, observed]
+                functional.binary_cross_entropy_with_logits(logits, y[batch]).backward()
+                optim.step()
         seconds += time.perf_counter() - start
-        images += EPOCHS * len(x)
+        images += epochs * len(x)
     return images / seconds
 
 
@@ -227,6 +226,7 @@ def compare(data: str, root: Path, ids: np.ndarray[Any, Any], dim: int, *, bf16:
         parts = resolve(spec)
         prompts = embed_prompts(parts.bank, parts.backbone, stream.labels)
         features = aligned(stream.dataset, ids, path)
+        bare_loop(Shared(prompts, dim), stream, features, epochs=1)  # Warm up: imports, memory.
         bare = bare_loop(Shared(prompts, dim), stream, features)
         print(
             f"  fitting: bare torch loop {bare:,.0f} images/s; retune / bare = {ours / bare:.2f} (limit 0.85)"
