@@ -58,6 +58,20 @@ def test_killed_and_issued_again_gives_the_same_bits(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_two_processes_at_once_share_the_work(tmp_path: Path) -> None:
+    environment = {**os.environ, "RETUNE_CACHE": str(tmp_path / "cache")}
+    outs = [tmp_path / "first", tmp_path / "second"]
+    processes = [start(out, "--seed", str(k), environment=environment) for k, out in enumerate(outs)]
+    assert [process.wait() for process in processes] == [0, 0]
+    results = [json.loads((out / "result.json").read_text()) for out in outs]
+    needed = results[0]["dataset"]["n_train"] + results[0]["dataset"]["n_test"]
+    assert sum(result["cost"]["images_encoded"] for result in results) == needed
+    held = [load_file(path) for path in (tmp_path / "cache" / "features").glob("*/*.safetensors")]
+    keys = [bytes(key) for shard in held for key in shard["keys"]]
+    assert len(keys) == len(set(keys))
+
+
+@pytest.mark.slow
 def test_continues_after_its_last_experience(tmp_path: Path) -> None:
     """Stopped by its own strategy in the third experience, then continued: the first two are not fitted again."""
     strategy = tmp_path / "stops.py"
