@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from retune.cli.options import AsJson
+
 if TYPE_CHECKING:
     from retune.spaces import SpaceInfo
 
 app = typer.Typer(help="List, verify and prune the feature store.", invoke_without_command=True)
-AsJson = Annotated[bool, typer.Option("--json", help="Print as JSON.")]
 
 
 @app.callback()

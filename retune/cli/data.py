@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from retune.cli.options import AsJson
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -31,7 +33,7 @@ def check(
     decode: Annotated[
         str, typer.Option(metavar="N", help="How many pictures to decode on trial; 'all' for each.")
     ] = "100",
-    json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+    json: AsJson = False,
 ) -> None:
     """Count what a copy holds, look for every picture and decode some. Exit code 1 if it is not complete."""
     from retune.cli.console import bars, print_json

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from retune.cli.run import Precisions
+from retune.cli.options import AsJson, Backbone, Device, Precision, Precisions, Root, SkipBadImages
 
 
 class Parts(StrEnum):
@@ -25,15 +25,8 @@ def embed(
     data: Annotated[
         str, typer.Option(help="Data set, or several with commas between; phantom needs no files.")
     ] = "phantom",
-    root: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="DIR", help="Folder of the data set's files; NAME=DIR for each of several data sets."
-        ),
-    ] = None,
-    backbone: Annotated[
-        str, typer.Option(help="Backbone, or open_clip:NAME/TAG, hf-hub:ORG/REPO, local-dir:PATH.")
-    ] = "phantom-clip",
+    root: Root = None,
+    backbone: Backbone = "phantom-clip",
     prompts: Annotated[
         str | None, typer.Option(help="Prompt bank, or a JSONL file, whose texts go into the file, too.")
     ] = None,
@@ -42,13 +35,11 @@ def embed(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="A setting of the data set: data.views=PA."),
     ] = None,
-    device: Annotated[str, typer.Option(help="Where to encode: cpu, cuda, cuda:1, or auto.")] = "auto",
-    precision: Annotated[Precisions, typer.Option(help="Precision of the products.")] = Precisions.fp32,
-    skip_bad_images: Annotated[
-        bool, typer.Option("--skip-bad-images", help="Go on without images that are missing or damaged.")
-    ] = False,
+    device: Device = "auto",
+    precision: Precision = Precisions.fp32,
+    skip_bad_images: SkipBadImages = False,
     force: Annotated[bool, typer.Option("--force", help="Replace a file of other content.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+    json: AsJson = False,
 ) -> None:
     """Encode a data set and write a file of features, which --backbone features:FILE reads."""
     from dataclasses import asdict

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from retune.cli.options import AsJson
+
 
 class Kinds(StrEnum):
     """What can be listed."""
@@ -20,7 +22,7 @@ class Kinds(StrEnum):
 
 def list_(
     kind: Annotated[Kinds | None, typer.Argument(help="What to list; everything if left out.")] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+    json: AsJson = False,
 ) -> None:
     """List data sets, backbones, scenarios, strategies and prompt banks."""
     from rich.text import Text

@@ -2,88 +2,66 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from retune.cli.options import (
+    AsJson,
+    Backbone,
+    Blank,
+    Device,
+    Precision,
+    Precisions,
+    Root,
+    SkipBadImages,
+    Uncertain,
+)
 
-class UncertainLabels(StrEnum):
-    """What labels marked uncertain count as."""
-
-    ignore = "ignore"
-    zeros = "zeros"
-    ones = "ones"
-
-
-class BlankLabels(StrEnum):
-    """What labels that are not mentioned count as."""
-
-    ignore = "ignore"
-    zeros = "zeros"
-
-
-class Precisions(StrEnum):
-    """Precision of the products."""
-
-    fp32 = "fp32"
-    bf16 = "bf16"
+Scenario = Annotated[
+    str | None,
+    typer.Option(
+        help="Scenario, or a Python file.",
+        show_default="class-incremental; data-incremental over several data sets",
+    ),
+]
+Data = Annotated[
+    str | None,
+    typer.Option(
+        help="Data set, or several with commas between.",
+        show_default="phantom, which is synthetic and needs no files",
+    ),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="A setting: lr=1e-3, scenario.order=random, data.size=64."
+    ),
+]
 
 
 def run(
-    scenario: Annotated[
-        str | None,
-        typer.Option(
-            help="Scenario, or a Python file  [default: class-incremental; data-incremental over several data sets]",
-        ),
-    ] = None,
-    strategy: Annotated[str, typer.Option(help="Strategy, or a Python file.")] = "re-tune",
-    data: Annotated[
-        str | None,
-        typer.Option(
-            help="Data set, or several with commas between  [default: phantom, which is synthetic and needs no files]"
-        ),
-    ] = None,
-    root: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="DIR", help="Folder of the data set's files; NAME=DIR for each of several data sets."
-        ),
-    ] = None,
-    backbone: Annotated[
-        str,
-        typer.Option(
-            help="Backbone, or open_clip:NAME/TAG, hf-hub:ORG/REPO, local-dir:PATH, pair:VISION+TEXT, features:FILE."
-        ),
-    ] = "phantom-clip",
+    scenario: Scenario = None,
+    strategy: Annotated[str, typer.Option(help="Strategy, NAME/PRESET, or a Python file.")] = "re-tune",
+    data: Data = None,
+    root: Root = None,
+    backbone: Backbone = "phantom-clip",
     prompts: Annotated[str, typer.Option(help="Prompt bank, or a JSONL file.")] = "language-model",
-    uncertain: Annotated[
-        UncertainLabels | None,
-        typer.Option(help="What labels marked uncertain count as  [default: the data set's]"),
-    ] = None,
-    blank: Annotated[
-        BlankLabels | None, typer.Option(help="What labels not mentioned count as  [default: the data set's]")
-    ] = None,
+    uncertain: Uncertain = None,
+    blank: Blank = None,
     steps: Annotated[int | None, typer.Option(help="Number of experiences.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of every random draw  [default: 0]")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of every random draw.", show_default="0")] = None,
     seeds: Annotated[int | None, typer.Option(help="Run seeds 0 to N-1 and give mean and deviation.")] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="KEY=VALUE", help="A setting: lr=1e-3, scenario.order=random, data.size=64."
-        ),
+    settings: Settings = None,
+    device: Device = "auto",
+    precision: Precision = Precisions.fp32,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the run.", show_default="one below runs/")
     ] = None,
-    device: Annotated[str, typer.Option(help="Where to encode and learn: auto, cpu, cuda, cuda:1.")] = "auto",
-    precision: Annotated[
-        Precisions, typer.Option(help="Of products, in encoding and learning.")
-    ] = Precisions.fp32,
-    out: Annotated[Path | None, typer.Option(help="Folder of the run  [default: one below runs/]")] = None,
-    skip_bad_images: Annotated[
-        bool, typer.Option("--skip-bad-images", help="Go on without images that are missing or damaged.")
-    ] = False,
+    skip_bad_images: SkipBadImages = False,
     replicates: Annotated[int, typer.Option(help="Bootstrap replicates behind each interval.")] = 1000,
-    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    json: AsJson = False,
 ) -> None:
     """Run one strategy over one stream; the same command again continues or shows it."""
     from dataclasses import replace

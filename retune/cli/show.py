@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from retune.cli.options import AsJson
+
 
 def show(
     kind: Annotated[str, typer.Argument(help="dataset, backbone, scenario, strategy or prompts.")],
@@ -15,7 +17,7 @@ def show(
     paper: Annotated[
         bool, typer.Option("--paper", help="A strategy's published figures beside ours.")
     ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+    json: AsJson = False,
 ) -> None:
     """Show what something is, its source, settings and parameter counts."""
     from retune.cards import card

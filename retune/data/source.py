@@ -154,7 +154,7 @@ def parse_roots(texts: list[str] | None, data: str | None) -> str | dict[str, st
     """
     if not texts:
         return None
-    names = {name.strip() for name in (data or "").split(",")}
+    names = {*registry("datasets").names(), *(name.strip() for name in (data or "").split(","))}
     pairs = [text.partition("=") for text in texts]
     named = {name: folder for name, equals, folder in pairs if equals and name in names}
     if len(named) == len(texts):

@@ -93,6 +93,7 @@ def test_a_missing_root_names_the_data_set() -> None:
         (None, "nih", None),
         (["/a"], "nih", "/a"),
         (["nih=/a", "chexpert=/b"], "chexpert, nih", {"nih": "/a", "chexpert": "/b"}),
+        (["nih=/a", "chexpert=/b"], None, {"nih": "/a", "chexpert": "/b"}),
         (["/odd=name"], "nih", "/odd=name"),
     ],
 )

@@ -1,0 +1,58 @@
+"""Options that several subcommands share."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+
+class UncertainLabels(StrEnum):
+    """What labels marked uncertain count as."""
+
+    ignore = "ignore"
+    zeros = "zeros"
+    ones = "ones"
+
+
+class BlankLabels(StrEnum):
+    """What labels that are not mentioned count as."""
+
+    ignore = "ignore"
+    zeros = "zeros"
+
+
+class Precisions(StrEnum):
+    """Precision of the products."""
+
+    fp32 = "fp32"
+    bf16 = "bf16"
+
+
+Root = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="DIR", help="Folder of the data set's files; NAME=DIR for each of several data sets."
+    ),
+]
+Backbone = Annotated[
+    str,
+    typer.Option(
+        help="Backbone, or open_clip:NAME/TAG, hf-hub:ORG/REPO, local-dir:PATH, pair:VISION+TEXT, features:FILE."
+    ),
+]
+Uncertain = Annotated[
+    UncertainLabels | None,
+    typer.Option(help="What labels marked uncertain count as.", show_default="the data set's"),
+]
+Blank = Annotated[
+    BlankLabels | None,
+    typer.Option(help="What labels not mentioned count as.", show_default="the data set's"),
+]
+Device = Annotated[str, typer.Option(help="Where to encode and learn: auto, cpu, cuda, cuda:1.")]
+Precision = Annotated[Precisions, typer.Option(help="Precision of the products.")]
+SkipBadImages = Annotated[
+    bool, typer.Option("--skip-bad-images", help="Go on without images that are missing or damaged.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print as JSON.")]
