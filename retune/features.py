@@ -149,6 +149,12 @@ def _looked_up(backbone: Backbone, dataset: Dataset, rows: IntArray, skip_missin
     source: Precomputed = backbone  # type: ignore[assignment]
     places = source.rows_of(dataset.image_id[rows])
     good = places >= 0
+    if not good.any():
+        raise MissingFiles(
+            f"has no features of any of the {len(rows):,} images, such as {dataset.image_id[rows][0]}",
+            where=backbone.name,
+            fix="name the file of this data set",
+        )
     if not good.all() and not skip_missing:
         missing = dataset.image_id[rows][~good]
         raise MissingFiles(

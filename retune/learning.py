@@ -7,7 +7,7 @@ import random
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -168,7 +168,8 @@ def _learn(plan: Plan, folder: Path, progress: Progress) -> Outcome:
             shown = stream.joint() if strategy.sees_everything else experience
             reports = _reports(stream.dataset, shown.rows)
             seen = training(shown, inputs.images(shown.rows), seed, inputs.device, reports)
-            with backbone.arithmetic():
+            # Small maps on features lose accuracy in half precision and gain little: towers alone use it.
+            with backbone.arithmetic() if strategy.requires() & IN_TOWERS else nullcontext():
                 _fit(outcome, seen)
             latest = _scored(outcome, test)
             fresh = [c for c in seen.observed if np.isnan(outcome.thresholds[c])]
@@ -209,6 +210,9 @@ def embed_prompts(
         sides[f"{polarity}_label"] = torch.tensor(index, dtype=torch.int64)
     return PromptEmbeddings(**sides, labels=labels)
 
+
+IN_TOWERS: Final[frozenset[Need]] = frozenset({"pixels", "text-gradients", "trainable-tower"})
+"""A strategy with one of these needs computes in the backbone's towers while it learns."""
 
 KINDS: Final[dict[Need, ImageKind]] = {"features": "images", "tokens": "tokens", "pixels": "pixels"}
 

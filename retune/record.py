@@ -87,6 +87,8 @@ def _document(plan: Plan, outcome: Outcome, report: Report, command: str) -> dic
             "settings": parts.source.settings,
             "dropped": dict(dataset.dropped),
             "unreadable_images": outcome.unreadable,
+            "repeated_images": plan.repeated,
+            "notes": list(dataset.notes),
             "undefined_labels": [labels[c] for c in report.undefined],
         },
         "scenario": {
@@ -104,6 +106,8 @@ def _document(plan: Plan, outcome: Outcome, report: Report, command: str) -> dic
             "licence": card.licence,
             "dim": card.dim,
             "contaminated": contamination(card, parts.source.origins, synthetic=dataset.synthetic),
+            "synthetic": card.synthetic,
+            "looked_up": parts.backbone.precomputed,
             "precision": plan.spec.precision,
             "device": parts.backbone.torch_device.type,
         },

@@ -65,6 +65,8 @@ class DatasetRecord(Record):
     settings: dict[str, Any]
     dropped: dict[str, int]
     unreadable_images: list[str]
+    repeated_images: int
+    notes: list[str]
     undefined_labels: list[str]
 
 
@@ -93,6 +95,8 @@ class BackboneRecord(Record):
     licence: str
     dim: int
     contaminated: Literal["no", "possibly", "yes"]
+    synthetic: bool
+    looked_up: bool
     precision: str
     device: str
 

@@ -42,6 +42,8 @@ class Plan:
     stream: Stream
     content: list[bytes | None] | None
     id: str
+    repeated: int = 0
+    """How many test images are, byte for byte, training images too."""
 
     @property
     def rows(self) -> IntArray:
@@ -164,6 +166,8 @@ def plan(spec: Spec, progress: Progress | None = None) -> Plan:
         UserError: If the input is at fault.
     """
     parts = resolve(spec)
+    if spec.device != "auto":
+        _ = parts.backbone.torch_device
     # Read first: a model that is not there is told before gigabytes of images are looked at.
     chosen = parts.identity()
     dataset = parts.source.read()
@@ -186,7 +190,15 @@ def plan(spec: Spec, progress: Progress | None = None) -> Plan:
         "skip_bad_images": spec.skip_bad_images,
         "replicates": spec.replicates,
     }
-    return Plan(spec, parts, stream, content, run_id(identity))
+    return Plan(spec, parts, stream, content, run_id(identity), _repeated(content, len(stream.test)))
+
+
+def _repeated(content: list[bytes | None] | None, n_test: int) -> int:
+    """How many of the test images, which come last, have the content of a training image."""
+    if content is None:
+        return 0
+    seen = {key for key in content[: len(content) - n_test] if key is not None}
+    return sum(key in seen for key in content[len(content) - n_test :])
 
 
 def _content(dataset: Dataset, rows: IntArray, progress: Progress | None) -> list[bytes | None]:

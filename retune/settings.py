@@ -107,9 +107,14 @@ def read_value(hint: Any, value: Any, *, where: str) -> Any:
                 return adapter.validate_json(value)
             except ValidationError:
                 pass
+        literal = typing.get_origin(hint) is Literal
+        several = typing.get_origin(hint) is tuple
         reason = error.errors()[0]["msg"]
+        more = "" if literal or several else f" ({reason[0].lower()}{reason[1:]})"
         raise BadSetting(
-            f"{value!r} is not {_spell(hint)} ({reason[0].lower()}{reason[1:]})", where=where
+            f"{value!r} is not {_spell(hint)}{more}",
+            where=where,
+            fix="""write it as '["one", "two"]'""" if several else None,
         ) from None
 
 

@@ -54,7 +54,7 @@ class Spec:
         settings: By name: plain ones go to the strategy, ``scenario.order`` and ``data.size`` style ones
             to the scenario and the data set, ``data.nih.views`` to one of several. Values may be text.
         device: Where to encode and learn, e.g. ``cpu`` or ``cuda:1``; ``auto`` is a GPU where there is one.
-        precision: Of the products, in encoding and in learning: fp32 or bf16.
+        precision: Of the products in the backbone's towers: fp32 or bf16; maps on cached features learn in fp32.
         skip_bad_images: Leave out images that are missing or cannot be decoded.
         replicates: Bootstrap replicates behind each interval.
     """
@@ -182,6 +182,12 @@ def require_capabilities(strategy: Strategy, name: str, backbone: Backbone) -> N
     lacking = sorted(strategy.requires() - backbone.capabilities)
     if not lacking:
         return
+    if backbone.precomputed and lacking == ["joint"]:
+        raise UserError(
+            f"strategy {name} needs prompts, and the file holds no texts",
+            where=backbone.name,
+            fix="make it again with 'retune embed ... --prompts BANK'",
+        )
     known = registry("backbones")
     able = [n for n in known.names() if strategy.requires() <= known.load(n)().capabilities]
     raise UserError(

@@ -168,7 +168,7 @@ def group_labels(order: IntArray, steps: int) -> list[IntArray]:
         raise BadSetting(
             f"{steps} steps need at least {steps} labels, the data set has {len(order)}",
             where="scenario, setting steps",
-            fix=f"give at most {len(order)}",
+            fix=f"give --steps {len(order)} or fewer",
         )
     return np.array_split(order, steps)
 

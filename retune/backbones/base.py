@@ -43,6 +43,7 @@ class BackboneCard:
         text_dim: Dimension of a text's vector; None where it is ``dim``.
         token_dim: Dimension w of a patch's vector; None where patches are not given.
         text_token_dim: Dimension of a word's vector; None where words are not given.
+        synthetic: Whether it was pre-trained on computed pictures only, and knows nothing of real ones.
         may_include: Data sets that may be part of the pre-training data, though nobody says so.
     """
 
@@ -55,6 +56,7 @@ class BackboneCard:
     token_dim: int | None = None
     text_token_dim: int | None = None
     may_include: tuple[str, ...] = ()
+    synthetic: bool = False
 
 
 class TextPath(Protocol):

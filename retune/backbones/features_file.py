@@ -12,13 +12,15 @@ what                 safetensors                                 npz, as ``numpy
 ``about``            an entry of the metadata, a JSON object     () text, a JSON object
 ===================  ==========================================  ================================
 
-The last three may be left out; texts and their features only together. ``about`` may say what the card
+A safetensors file that retune writes ends with ``sha256``, uint8 (32,): the checksum of all bytes before it.
+The last three above may be left out; texts and their features only together. ``about`` may say what the card
 shows: ``backbone`` (what made the features), ``fingerprint``, ``licence``, and as lists ``pretraining_data`` and
 ``may_include``. Nothing in a file is ever unpickled.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import zipfile
@@ -35,6 +37,7 @@ from retune.errors import MissingFiles, UserError
 
 T = TypeVar("T")
 
+CHECKSUM: Final = "sha256"
 NAMES: Final = ("image_ids", "image_features", "texts", "text_features")
 BFLOAT: Final = "BF16"
 _DTYPES: Final = {"F32": "<f4", "F16": "<f2", BFLOAT: "<u2", "U8": "|u1"}
@@ -185,7 +188,11 @@ def _check(found: Mapping[str, Entry], path: Path) -> None:
     where = str(path)
     for name in ("image_ids", "image_features"):
         if name not in found:
-            raise UserError(f"has no {name}", where=where, fix="see retune.backbones.features_file")
+            raise UserError(
+                f"has no {name}",
+                where=where,
+                fix="it needs image_ids and image_features; 'retune embed' writes such files",
+            )
     if ("texts" in found) != ("text_features" in found):
         raise UserError("texts and text_features only come together", where=where)
     for name, entry in found.items():
@@ -251,6 +258,8 @@ def to_pieces(
     for name, values in names.items():
         joined = _joined(values, name)
         parts.append((name, "U8", joined.shape, [joined]))
+    # Last, for it is of everything before it.
+    parts.append((CHECKSUM, "U8", (32,), ()))
     # One entry: the library writes several in an order of chance.
     header: dict[str, Any] = {"__metadata__": {"about": json.dumps(about, sort_keys=True)}}
     end = 0
@@ -259,10 +268,38 @@ def to_pieces(
         header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [start, end]}
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
-    yield len(text).to_bytes(8, "little") + text
+    head = len(text).to_bytes(8, "little") + text
+    digest = hashlib.sha256(head)
+    yield head
     for _, dtype, _, arrays in parts:
         for array in arrays:
-            yield np.ascontiguousarray(array, _DTYPES[dtype]).data.cast("B")
+            piece = np.ascontiguousarray(array, _DTYPES[dtype]).data.cast("B")
+            digest.update(piece)
+            yield piece
+    yield digest.digest()
+
+
+def require_sound(path: Path) -> None:
+    """See that a file which carries its checksum holds what was written; others cannot be checked.
+
+    Raises:
+        UserError: If it does not.
+    """
+    with path.open("rb") as file:
+        if file.read(len(_ZIP)) == _ZIP:
+            return
+        file.seek(0)
+        length = int.from_bytes(file.read(8), "little")
+        if CHECKSUM not in json.loads(file.read(length)):
+            return
+        left = path.stat().st_size - 32
+        digest = hashlib.sha256()
+        file.seek(0)
+        while left > 0 and (piece := file.read(min(left, 2**22))):
+            digest.update(piece)
+            left -= len(piece)
+        if file.read() != digest.digest():
+            raise UserError("is damaged: its checksum does not hold", where=str(path), fix="write it again")
 
 
 def _joined(values: Sequence[str], name: str) -> Array:

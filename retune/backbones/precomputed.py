@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from retune.backbones.base import Backbone, BackboneCard, Capability
-from retune.backbones.features_file import BFLOAT, guarded, opened
+from retune.backbones.features_file import BFLOAT, guarded, opened, require_sound
 from retune.cache import file_digests
 from retune.data.dataset import Array, FloatArray, IntArray
 from retune.errors import MissingFiles, UserError
@@ -69,6 +69,7 @@ class Precomputed(Backbone):
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of the file."""
+        require_sound(self.path)
         (digest,) = file_digests([self.path])
         if digest is None:
             raise MissingFiles("cannot be read", where=str(self.path))

@@ -95,6 +95,8 @@ def _headline(out: Console, result: Result, seeds: int = 0) -> None:
                 "yellow",
             )
         )
+    for line in _cautions(result):
+        out.print(Text(line, "yellow"))
     if result.backbone.contaminated != "no":
         seen = ", ".join(result.backbone.pretraining_data)
         out.print(
@@ -110,6 +112,21 @@ def _headline(out: Console, result: Result, seeds: int = 0) -> None:
         names = ", ".join(result.dataset.undefined_labels)
         out.print(Text(f"Left out of every mean, for the test images hold one class only: {names}", "yellow"))
     out.print()
+
+
+def _cautions(result: Result) -> list[str]:
+    """What must stand above the numbers."""
+    lines = []
+    backbone, data = result.backbone, result.dataset
+    if backbone.synthetic and not data.synthetic:
+        lines.append(
+            f"{backbone.name} was trained on synthetic pictures only: on real radiographs its numbers mean nothing."
+        )
+    if backbone.looked_up:
+        lines.append("Features are looked up by image id; no picture was looked at.")
+    if data.repeated_images:
+        lines.append(f"{data.repeated_images:,} test images are, byte for byte, training images too.")
+    return lines + list(data.notes)
 
 
 def _matrix(out: Console, result: Result) -> None:

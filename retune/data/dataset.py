@@ -63,6 +63,7 @@ class Dataset:
         dropped: How many images each filter removed on reading.
         synthetic: Whether the pictures were computed rather than taken of people.
         source: Citation or origin, for the result and the card.
+        notes: What a user should know of how the table was read, a line each.
 
     Raises:
         BadTable: If shapes disagree, an identifier repeats, a label is neither 0, 1 nor NaN,
@@ -80,6 +81,7 @@ class Dataset:
     dropped: Mapping[str, int] = field(default_factory=dict)
     synthetic: bool = False
     source: str = ""
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         n = len(self.image_id)

@@ -149,6 +149,7 @@ def combine(datasets: Sequence[Dataset]) -> Dataset:
             "dataset": np.repeat(np.array(names), sizes),
         },
         dropped={f"{d.name}: {why}": count for d in datasets for why, count in d.dropped.items()},
+        notes=tuple(f"{data.name}: {note}" for data in datasets for note in data.notes),
         synthetic=any(dataset.synthetic for dataset in datasets),
         source="; ".join(f"{dataset.name}: {dataset.source}" for dataset in datasets if dataset.source),
     )

@@ -64,6 +64,12 @@ class DataSource:
                     raise BadSetting(
                         f"{data} has no {option} labels", where=f"--{option}", fix="leave it out"
                     )
+                if option in shared:
+                    raise BadSetting(
+                        f"says {value}, and data.{option} says {shared[option]}",
+                        where=f"--{option}",
+                        fix="give one of them",
+                    )
                 shared[option] = value
         settings = _by_name(classes, shared)
         readers = tuple(

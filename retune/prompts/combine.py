@@ -80,7 +80,8 @@ def _along(images: Tensor, directions: Tensor) -> Tensor:
     """Products of images, scaled to length 1, with directions; (N, d) and (C, d) to (N, C)."""
     # Dividing the few products is cheaper than dividing the images.
     lengths = torch.linalg.vector_norm(images, dim=-1, keepdim=True).clamp_min(1e-12)
-    return (images @ directions.T) / lengths
+    products: Tensor = (images @ directions.T) / lengths
+    return products
 
 
 @dataclass(frozen=True, eq=False)

@@ -281,6 +281,19 @@ def test_whatever_is_wrong_is_told_in_one_line(tmp_path: Path, case: str) -> Non
     assert len(str(caught.value)) < 400 + len(str(path))
 
 
+@pytest.mark.parametrize("place", [0.3, 0.6, 0.999])
+def test_a_flipped_byte_is_noticed_where_the_file_has_a_checksum(tmp_path: Path, place: float) -> None:
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(b"".join(to_pieces(IDS, [features()], 3, about=ABOUT)))
+    assert load(path).fingerprint
+    content = bytearray(path.read_bytes())
+    start = 8 + int.from_bytes(content[:8], "little")
+    content[start + int(place * (len(content) - start))] ^= 1
+    path.write_bytes(bytes(content))
+    with pytest.raises(UserError, match="checksum does not hold"):
+        _ = load(path).fingerprint
+
+
 def test_a_name_without_a_file() -> None:
     with pytest.raises(UserError, match="names no file; write features:FILE"):
         load_backbone("features:")

@@ -89,7 +89,7 @@ def test_the_file_holds_the_backbone_s_own_features(call: Call, tmp_path: Path) 
     }
     assert written.card.pretraining_data == backbone.card.pretraining_data
     with safe_open(path, framework="np") as file:
-        assert sorted(file.keys()) == ["image_features", "image_ids", "text_features", "texts"]
+        assert sorted(file.keys()) == ["image_features", "image_ids", "sha256", "text_features", "texts"]
     assert list(path.parent.iterdir()) == [path]
 
 

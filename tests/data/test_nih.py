@@ -249,7 +249,7 @@ def test_missing_root_and_table(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "parts"),
     [
-        ({"views": "lateral"}, ("views is 'lateral'", "frontal or PA or AP")),
+        ({"views": "lateral"}, ("views is 'lateral'", "frontal or PA or AP or all")),
         ({"split": "random"}, ("split is 'random'", "auto or official or hash")),
         ({"valid": 0.9}, ("valid is 0.9",)),
         ({"valid": float("nan")}, ("valid is nan",)),

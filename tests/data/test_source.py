@@ -68,6 +68,7 @@ def test_policies_decide_what_uncertain_and_blank_labels_are(tmp_path: Path) -> 
     [
         ("phantom", {"root": "x"}, "--root: data set phantom has no files"),
         ("phantom", {"uncertain": "ones"}, "--uncertain: phantom has no uncertain labels"),
+        ("nih,chexpert", {"uncertain": "ones", "given": {"uncertain": "zeros"}}, "data.uncertain says zeros"),
         ("phantom,phantom", {}, "--data: phantom is named more than once"),
         ("phantom,nihh", {}, "did you mean nih"),
         ("phantom", {"given": {"imagse": 4}}, "did you mean images"),

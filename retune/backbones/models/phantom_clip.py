@@ -29,6 +29,7 @@ class PhantomClip(OpenClip):
             pretraining_data=("phantom (synthetic; other patients and seeds, sites A, B, E, F)",),
             image_size=image_size(self.files.model_cfg),
             dim=int(self.files.model_cfg["embed_dim"]),
+            synthetic=True,
             token_dim=TOKEN_DIM,
             text_token_dim=text_token_dim(self.files),
         )

@@ -174,7 +174,14 @@ class Csv(Reader):
             columns={name: values[keep] for name, values in columns.items()},
             dropped={} if seen.all() else {f"view is not {self.views}": int((~seen).sum())},
             source=self.source,
+            notes=self._notes(frame, roles, table),
         )
+
+    def _notes(self, frame: pd.DataFrame, roles: dict[str, str], table: Path) -> tuple[str, ...]:
+        """Which columns nobody uses: one of them may be a finding that is spelt otherwise."""
+        used = {*roles.values(), *self._findings(frame, roles, table).values()}
+        unused = [name for name in _names(frame) if name not in used]
+        return (f"Columns of {table.name} not used: {', '.join(unused)}",) if unused else ()
 
     def _table(self, folder: Path) -> Path:
         if self.table:

@@ -86,7 +86,7 @@ class NIH(Reader):
         },
     )
 
-    views: Literal["frontal", "PA", "AP"] = "frontal"
+    views: Literal["frontal", "PA", "AP", "all"] = "frontal"
     split: Literal["auto", "official", "hash"] = "auto"
     valid: float = 0.1
 

@@ -1,0 +1,52 @@
+"""What must stand above the numbers does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import retune
+from retune.cli.main import main
+
+
+def hospital(folder: Path, *, same: bool) -> Path:
+    """A table of 24 grey squares, half of them test images; perhaps of one and the same picture."""
+    folder.mkdir()
+    lines = ["image,patient,split,Edema,Efusion"]
+    for k in range(24):
+        Image.new("L", (9, 9), 7 if same else 10 * k).save(folder / f"{k}.png")
+        lines.append(f"{k}.png,p{k},{('train', 'test')[k % 2]},{k % 3 // 2},0")
+    (folder / "labels.csv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_cautions_are_printed_and_recorded(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], same: bool
+) -> None:
+    root = hospital(tmp_path / "data", same=same)
+    out = tmp_path / "out"
+    words = ["run", "--data", "csv", "--root", str(root), "--steps", "1", "--strategy", "zero-shot"]
+    assert main([*words, "--replicates", "20", "--out", str(out)]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    result = retune.Result.read(out)
+    assert result.backbone.synthetic
+    assert "on real radiographs its numbers mean nothing" in told
+    assert result.dataset.notes == ["Columns of labels.csv not used: Efusion"]
+    assert "not used: Efusion" in told
+    assert result.dataset.repeated_images == (12 if same else 0)
+    assert ("byte for byte" in told) is same
+
+
+def test_features_that_are_looked_up_are_said_to_be(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = ["--set", "data.images=120", "--set", "data.size=64"]
+    file = tmp_path / "features.safetensors"
+    assert main(["embed", *settings, "--prompts", "chexzero", "--out", str(file)]) == 0
+    words = ["run", *settings, "--strategy", "zero-shot", "--prompts", "chexzero", "--replicates", "20"]
+    assert main([*words, "--backbone", f"features:{file}", "--out", str(tmp_path / "out")]) == 0
+    assert "looked up by image id" in capsys.readouterr().out
+    assert retune.Result.read(tmp_path / "out").backbone.looked_up
