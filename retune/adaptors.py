@@ -34,7 +34,8 @@ def linear(inputs: int, outputs: int, generator: torch.Generator | None = None) 
         outputs: Output dimension.
         generator: Source of the weights; None leaves them uninitialised.
     """
-    layer: nn.Linear = nn.utils.skip_init(nn.Linear, inputs, outputs)
+    # Without the device it would be made on the CPU even where the default is another.
+    layer: nn.Linear = nn.utils.skip_init(nn.Linear, inputs, outputs, device=torch.get_default_device())
     if generator is not None:
         bound = inputs**-0.5
         with torch.no_grad():

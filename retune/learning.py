@@ -149,7 +149,6 @@ def _learn(plan: Plan, folder: Path, progress: Progress) -> Outcome:
                 towers=towers,
             )
         )
-    test = inputs.images(stream.test)
     outcome = Outcome(
         stream,
         torch.empty(0, len(stream.test), len(stream.labels)),
@@ -159,7 +158,7 @@ def _learn(plan: Plan, folder: Path, progress: Progress) -> Outcome:
     )
     _resume(outcome, folder, plan.id)
     if not len(outcome.scores):
-        outcome.scores = _scored(outcome, test)[None]
+        outcome.scores = _scored(outcome, inputs, stream.test)[None]
     for experience in stream.experiences[len(outcome.scores) - 1 :]:
         progress("learning", experience.step - 1, len(stream))
         if strategy.sees_everything and experience.step > 1:
@@ -171,9 +170,9 @@ def _learn(plan: Plan, folder: Path, progress: Progress) -> Outcome:
             # Small maps on features lose accuracy in half precision and gain little: towers alone use it.
             with backbone.arithmetic() if strategy.requires() & IN_TOWERS else nullcontext():
                 _fit(outcome, seen)
-            latest = _scored(outcome, test)
+            latest = _scored(outcome, inputs, stream.test)
             fresh = [c for c in seen.observed if np.isnan(outcome.thresholds[c])]
-            train_scores = _scored(outcome, seen.images).numpy()
+            train_scores = _scored(outcome, inputs, shown.rows).numpy()
             for c in fresh:
                 outcome.thresholds[c] = best_f1_threshold(shown.targets[:, c], train_scores[:, c])
         outcome.scores = torch.cat([outcome.scores, latest[None]])
@@ -214,6 +213,8 @@ def embed_prompts(
 IN_TOWERS: Final[frozenset[Need]] = frozenset({"pixels", "text-gradients", "trainable-tower"})
 """A strategy with one of these needs computes in the backbone's towers while it learns."""
 
+SCORED: Final = 16_384
+"""Images scored at a time."""
 KINDS: Final[dict[Need, ImageKind]] = {"features": "images", "tokens": "tokens", "pixels": "pixels"}
 
 
@@ -257,19 +258,26 @@ def _fit(outcome: Outcome, seen: Training) -> None:
     outcome.fit_seconds += time.perf_counter() - start
 
 
-def _scored(outcome: Outcome, images: Images) -> torch.Tensor:
+def _scored(outcome: Outcome, inputs: _Inputs, rows: IntArray) -> torch.Tensor:
+    """Scores of some images, (N, C), so many at a time that a method's intermediate results stay small."""
     start = time.perf_counter()
-    with torch.no_grad(), _isolated(0), _blamed(outcome.strategy, "score"):
-        scores = outcome.strategy.score(images)
-    shape = (len(images), len(outcome.stream.labels))
-    name = outcome.strategy.name
+    parts = []
+    for first in range(0, max(1, len(rows)), SCORED):
+        images = inputs.images(rows[first : first + SCORED])
+        with torch.no_grad(), _isolated(0), _blamed(outcome.strategy, "score"):
+            scores = outcome.strategy.score(images)
+        _require_scores(scores, (len(images), len(outcome.stream.labels)), outcome.strategy.name)
+        parts.append(scores.detach().float().cpu())
+    outcome.score_seconds += time.perf_counter() - start
+    return torch.cat(parts)
+
+
+def _require_scores(scores: object, shape: tuple[int, int], name: str) -> None:
     if not isinstance(scores, torch.Tensor) or tuple(scores.shape) != shape:
         given = tuple(scores.shape) if isinstance(scores, torch.Tensor) else type(scores).__name__
         raise StrategyError(f"strategy {name}: score returned {given}, not a tensor of shape {shape}")
     if not bool(torch.isfinite(scores).all()):
         raise StrategyError(f"strategy {name}: score returned NaN or infinity")
-    outcome.score_seconds += time.perf_counter() - start
-    return scores.detach().float().cpu()
 
 
 def _resume(outcome: Outcome, folder: Path, run_id: str) -> None:

@@ -179,6 +179,8 @@ def require_capabilities(strategy: Strategy, name: str, backbone: Backbone) -> N
     Raises:
         UserError: Says what is lacking, and which backbones would do.
     """
+    for need in sorted(strategy.requires() - set(MEANINGS)):
+        raise UnknownName("need", need, MEANINGS, where=f"strategy {name}")
     lacking = sorted(strategy.requires() - backbone.capabilities)
     if not lacking:
         return

@@ -1,8 +1,10 @@
-"""The one training loop over cached inputs that strategies share."""
+"""The training loops over cached inputs that strategies share, and their randomness."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 import torch
@@ -44,3 +46,57 @@ def train(
             optim.zero_grad(set_to_none=True)
             loss(batch).backward()
             optim.step()
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Initial weights and dropout from a seed alone; PyTorch's global generators are put back after.
+
+    Args:
+        seed: Of the CPU's generator and of every GPU's.
+    """
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        torch.manual_seed(seed)
+        yield
+
+
+def train_adamw(
+    parameters: Iterable[torch.nn.Parameter],
+    loss: Callable[[torch.Tensor], torch.Tensor],
+    n: int,
+    *,
+    epochs: int,
+    batch_size: int,
+    lr: float,
+    weight_decay: float,
+    warmup: float,
+    generator: torch.Generator,
+) -> None:
+    """Minimise a loss with AdamW, a linear warm-up and a linear decay to 0.
+
+    Args:
+        parameters: What is trained.
+        loss: Scalar loss of the samples whose indices it is given, (b,), on the parameters' device.
+        n: Number of samples; nothing happens where it is 0.
+        epochs: Passes over the samples.
+        batch_size: Samples a step.
+        lr: Highest learning rate.
+        weight_decay: Decoupled weight decay.
+        warmup: Share of the steps in which the rate rises.
+        generator: Source of the order of samples.
+    """
+    trained = list(parameters)
+    steps = epochs * math.ceil(n / batch_size)
+    rising = math.ceil(warmup * steps)
+
+    def share(step: int) -> float:
+        return min((step + 1) / (rising + 1), (steps - step) / max(1, steps - rising))
+
+    optimizer = torch.optim.AdamW(trained, lr=lr, weight_decay=weight_decay)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, share)
+    for _ in range(epochs if n else 0):
+        for batch in torch.randperm(n, generator=generator).to(trained[0].device).split(batch_size):
+            optimizer.zero_grad(set_to_none=True)
+            loss(batch).backward()
+            optimizer.step()
+            schedule.step()

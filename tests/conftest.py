@@ -8,6 +8,10 @@ from pathlib import Path
 
 import pytest
 
+# One thread each: two workers with two threads would wait for each other.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 
 

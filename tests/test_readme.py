@@ -10,6 +10,8 @@ import pytest
 import retune
 from retune.cards import KINDS, listing
 from retune.cli.main import main
+from retune.data.source import DataSource
+from retune.prompts import load
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
@@ -52,6 +54,22 @@ def test_every_option_it_names_exists(
     named = {option for line in lines for option in re.findall(r"--[a-z][a-z-]+", line)}
     assert named
     assert named <= known
+
+
+def test_the_prompts_it_shows_are_a_bank(tmp_path: Path) -> None:
+    (rows,) = re.findall(r"```json\n(.*?)```", README, flags=re.DOTALL)
+    (tmp_path / "mine.jsonl").write_text(rows)
+    bank = load(str(tmp_path / "mine.jsonl"))
+    assert (len(bank.positive("Edema")), len(bank.negative("Edema"))) == (1, 1)
+
+
+def test_the_table_it_shows_is_read(tmp_path: Path) -> None:
+    (table,) = re.findall(r"```\n(file,pid,.*?)```", README, flags=re.DOTALL)
+    (tmp_path / "labels.csv").write_text(table)
+    settings = {"image": "file", "patient": "pid", "views": "all"}
+    data = DataSource.make("csv", tmp_path, settings).read()
+    assert data.labels == ("Edema", "Pleural Thickening")
+    assert len(data) == 3
 
 
 def test_every_name_it_uses_exists() -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, Final
 import typer
 
 from retune import __version__
-from retune.cli import cache, data, embed, listing, run, show
+from retune.cli import cache, data, embed, listing, prompts, run, show
 from retune.errors import RetuneError
 
 INTERRUPTED: Final = 130
@@ -45,6 +45,7 @@ app.command("show")(show.show)
 app.command("embed")(embed.embed)
 app.add_typer(cache.app, name="cache")
 app.add_typer(data.app, name="data")
+app.add_typer(prompts.app, name="prompts")
 
 
 def main(arguments: list[str] | None = None) -> int:

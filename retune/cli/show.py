@@ -74,7 +74,10 @@ def print_card(found: dict[str, Any]) -> None:
         told = ", ".join(f"{key}={value}" for key, value in values.items())
         out.print()
         out.print(Text.assemble(f"Preset {found['name'].split('/')[0]}/", (preset, "bold"), f": {told}"))
-    if "published_figures" in found:
+    if found.get("published_figures") == []:
+        out.print()
+        out.print("No figures of its paper are known.")
+    elif "published_figures" in found:
         out.print()
         out.print(_figures(found["published_figures"]))
     if found.get("trainable_parameters"):

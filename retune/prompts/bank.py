@@ -4,6 +4,8 @@ A bank is a JSONL file, one prompt per row::
 
     {"finding": "Edema", "polarity": "positive", "text": "Mild interstitial edema.",
      "source": {"kind": "language-model", "model": "...", "instruction": "...", "date": "2026-11-21"}}
+
+A source may also hold the ``seed`` that a language model drew with.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
 from functools import cached_property
@@ -43,6 +45,7 @@ class Source:
         instruction: The instruction that the writer followed.
         date: The day it was written, as YYYY-MM-DD.
         kind: Whether a language model or a person wrote it.
+        seed: The seed that a language model drew with, where it is known.
 
     Raises:
         UserError: If a value is empty, of a wrong type or unknown.
@@ -52,11 +55,14 @@ class Source:
     instruction: str
     date: str
     kind: Kind
+    seed: int | None = None
 
     def __post_init__(self) -> None:
         for field in _SOURCE_FIELDS:
             _check_text(f"source.{field}", getattr(self, field))
         _check_choice("source.kind", self.kind, KINDS)
+        if self.seed is not None and (type(self.seed) is not int or self.seed < 0):
+            raise UserError(f"field 'source.seed' is {_shown(self.seed)}", fix="write a whole number from 0")
         try:
             # fromisoformat alone also takes forms such as 20261121, which would hash differently
             if re.fullmatch(r"\d{4}-\d{2}-\d{2}", self.date, re.ASCII) is None:
@@ -100,11 +106,12 @@ class Prompt:
     def row(self) -> dict[str, Any]:
         """The prompt as a row of a JSONL file, its fields in the order in which files hold them."""
         source = asdict(self.source)
+        fields = _SOURCE_FIELDS if self.source.seed is None else (*_SOURCE_FIELDS, "seed")
         return {
             "finding": self.finding,
             "polarity": self.polarity,
             "text": self.text,
-            "source": {field: source[field] for field in _SOURCE_FIELDS},
+            "source": {field: source[field] for field in fields},
         }
 
 
@@ -225,14 +232,7 @@ class PromptBank:
             UserError: At the first bad row; says which row, what is wrong with it and how to mend it.
         """
         file = Path(path)
-        try:
-            data = file.read_bytes()
-        except FileNotFoundError:
-            raise MissingFiles("no such prompt bank", where=str(file), fix="check the path") from None
-        except OSError as error:
-            what = f"cannot be read ({error.strerror})"
-            raise UserError(what, where=str(file), fix="give the path of a readable .jsonl file") from None
-        return cls(file.stem if name is None else name, _parse(data, str(file)))
+        return cls(file.stem if name is None else name, _parse(_bytes(file), str(file)))
 
     def write(self, path: str | os.PathLike[str]) -> None:
         """Write the bank as JSONL. Whoever reads meanwhile sees the old file or the new, never half of one.
@@ -270,34 +270,67 @@ def load(name_or_path: str | os.PathLike[str]) -> PromptBank:
         UserError: If a file is missing or has a bad row.
     """
     given = os.fspath(name_or_path)
+    data, where = _found(given)
+    return PromptBank(Path(given).stem if given.endswith(_SUFFIX) else given, _parse(data, where))
+
+
+def numbered(name_or_path: str | os.PathLike[str]) -> tuple[str, tuple[tuple[int, Prompt], ...]]:
+    """A bank's file and its prompts with their row numbers, the same prompt as often as it stands there.
+
+    Raises:
+        UnknownName: If there is no packaged bank of that name.
+        UserError: If a file is missing or a row is not a prompt.
+    """
+    data, where = _found(os.fspath(name_or_path))
+    return where, tuple(_rows(data, where))
+
+
+def _found(given: str) -> tuple[bytes, str]:
+    """The content of a bank and what to name it in messages."""
     if given.endswith(_SUFFIX):
-        return PromptBank.read(given)
+        return _bytes(Path(given)), str(Path(given))
     known = names()
     if given not in known:
         raise UnknownName("prompt bank", given, known)
     entry = resources.files("retune.prompts") / "banks" / (given + _SUFFIX)
-    return PromptBank(given, _parse(entry.read_bytes(), str(entry)))
+    return entry.read_bytes(), str(entry)
+
+
+def _bytes(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except FileNotFoundError:
+        raise MissingFiles("no such prompt bank", where=str(file), fix="check the path") from None
+    except OSError as error:
+        what = f"cannot be read ({error.strerror})"
+        raise UserError(what, where=str(file), fix="give the path of a readable .jsonl file") from None
 
 
 def _parse(data: bytes, where: str) -> tuple[Prompt, ...]:
-    prompts: list[Prompt] = []
     first_row: dict[tuple[str, str, str], int] = {}
-    # bytes are split at line feeds only: str.splitlines would also split at U+2028 inside a sentence
-    for row, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            prompt = _prompt(_decode(line))
-            if prompt.key in first_row:
-                what = f"the same {prompt.polarity} prompt of '{prompt.finding}'"
-                raise UserError(f"{what} as in row {first_row[prompt.key]}", fix="delete one of the two rows")
-        except UserError as error:
-            raise UserError(error.what, where=f"{where}:{row}", fix=error.fix) from None
+    prompts: list[Prompt] = []
+    for row, prompt in _rows(data, where):
+        if prompt.key in first_row:
+            what = (
+                f"the same {prompt.polarity} prompt of '{prompt.finding}' as in row {first_row[prompt.key]}"
+            )
+            raise UserError(what, where=f"{where}:{row}", fix="delete one of the two rows")
         first_row[prompt.key] = row
         prompts.append(prompt)
     if not prompts:
         raise UserError("holds no prompts", where=where, fix="write one JSON object per row")
     return tuple(prompts)
+
+
+def _rows(data: bytes, where: str) -> Iterator[tuple[int, Prompt]]:
+    # bytes are split at line feeds only: str.splitlines would also split at U+2028 inside a sentence
+    for row, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            yield row, _prompt(_decode(line))
+        except UserError as error:
+            raise UserError(error.what, where=f"{where}:{row}", fix=error.fix) from None
 
 
 def _decode(line: bytes) -> object:
@@ -322,11 +355,14 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _prompt(row: object) -> Prompt:
     fields = _fields(row, "row", _ROW_FIELDS)
-    source = _fields(fields["source"], "field 'source'", _SOURCE_FIELDS)
+    source = _fields(fields["source"], "field 'source'", _SOURCE_FIELDS, ("seed",))
     return Prompt(fields["finding"], fields["polarity"], fields["text"], Source(**source))
 
 
-def _fields(value: object, what: str, known: tuple[str, ...]) -> Mapping[str, Any]:
+def _fields(
+    value: object, what: str, needed: tuple[str, ...], optional: tuple[str, ...] = ()
+) -> Mapping[str, Any]:
+    known = (*needed, *optional)
     if not isinstance(value, dict):
         raise UserError(f"the {what} is {_shown(value)}", fix=f"write a JSON object with {', '.join(known)}")
     fields = cast(dict[str, Any], value)
@@ -334,7 +370,7 @@ def _fields(value: object, what: str, known: tuple[str, ...]) -> Mapping[str, An
     if unknown:
         fault = f"the {what} has an unknown field {_shown(unknown[0])}"
         raise UserError(fault, fix=f"known: {', '.join(known)}")
-    missing = [name for name in known if name not in fields]
+    missing = [name for name in needed if name not in fields]
     if missing:
         raise UserError(f"the {what} lacks {', '.join(map(repr, missing))}", fix="add it")
     return fields

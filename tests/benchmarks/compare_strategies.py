@@ -22,17 +22,23 @@ VARIANTS: dict[str, tuple[str, dict[str, str]]] = {
     "re-tune, per-step, positive only": ("re-tune", {"scoring": "positive"}),
     "re-tune, shared, difference": ("re-tune", {"adaptors": "shared"}),
     "re-tune, shared, positive only": ("re-tune", {"adaptors": "shared", "scoring": "positive"}),
+    "adaptor, prompts": ("adaptor", {}),
+    "adaptor, head": ("adaptor", {"scores": "head"}),
+    "cleft, shared context": ("cleft", {}),
+    "cleft, per-step context": ("cleft", {"contexts": "per-step"}),
+    "m-flag": ("m-flag", {}),
+    "m-flag, no orthogonality": ("m-flag", {"orthogonality": "0"}),
     "joint (upper bound)": ("joint", {}),
 }
 METRICS = ("final_auc", "average_auc", "forgetting", "final_f1", "f1_forgetting")
-HEADS = ("final AUC", "average AUC", "forgetting", "final F1", "F1 forgetting")
+HEADS = ("final AUC", "average AUC", "forgetting", "final F1", "F1 forgetting", "trained", "fit")
 
 
 def cell(results: list[retune.Result], metric: str) -> str:
     """Mean and standard deviation over seeds."""
     values = [v for r in results if (v := r.metrics[metric].value) is not None]
     spread = f" ± {stdev(values):.3f}" if len(values) > 1 else ""
-    return f"{mean(values):.3f}{spread}" if values else "-"
+    return f"{mean(values):.3f}{spread}".replace("0.", ".") if values else "-"
 
 
 def main() -> None:
@@ -55,7 +61,9 @@ def main() -> None:
                 )
                 for seed in range(given.seeds)
             ]
-            print(f"| {scenario} | {name} | {' | '.join(cell(results, m) for m in METRICS)} |", flush=True)
+            costs = f"{results[0].cost.trainable_parameters:,} | {mean(r.cost.fit_seconds for r in results):.1f} s"
+            cells = " | ".join(cell(results, m) for m in METRICS)
+            print(f"| {scenario} | {name} | {cells} | {costs} |", flush=True)
 
 
 if __name__ == "__main__":

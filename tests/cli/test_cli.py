@@ -44,7 +44,10 @@ def test_help_and_list_do_not_import_torch(arguments: list[str]) -> None:
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = call(capsys, "--help")
     assert code == 0
-    assert all(re.search(rf"\b{name}\b", out) for name in ("run", "list", "show", "data", "embed", "cache"))
+    assert all(
+        re.search(rf"\b{name}\b", out)
+        for name in ("run", "list", "show", "data", "embed", "cache", "prompts")
+    )
 
 
 def test_list_as_json(capsys: pytest.CaptureFixture[str]) -> None:
@@ -80,6 +83,33 @@ def test_show(capsys: pytest.CaptureFixture[str], kind: str, name: str, words: l
     assert all(word in out for word in words), out
     code, out, _ = call(capsys, "show", kind, name, "--json")
     assert json.loads(out)["name"] == name
+
+
+@pytest.mark.parametrize("name", retune.registry("strategies").names())
+def test_show_a_paper_s_figures_beside_ours(capsys: pytest.CaptureFixture[str], name: str) -> None:
+    code, out, err = call(capsys, "show", "strategy", name, "--paper", "--json")
+    assert (code, err) == (0, "")
+    figures = json.loads(out)["published_figures"]
+    assert bool(figures) or name in ("joint", "linear-probe", "zero-shot")
+    assert all({"name", "published", "ours", "source", "unit"} == set(figure) for figure in figures)
+    code, out, err = call(capsys, "show", "strategy", name, "--paper")
+    assert (code, err) == (0, "")
+    assert "differs" not in out
+    assert len(re.findall(r" equal\b", out)) == len(figures)
+    assert all(f"{f['ours']:,.0f}" in out for f in figures if f["unit"] == "parameters")
+    assert "published_figures" not in json.loads(call(capsys, "show", "strategy", name, "--json")[1])
+
+
+def test_show_a_preset(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = call(capsys, "show", "strategy", "re-tune/paper", "--json")
+    shown = json.loads(out)
+    assert code == 0
+    assert shown["name"] == "re-tune/paper"
+    assert {s["name"]: s["default"] for s in shown["settings"]}["batch_size"] == 6144
+    assert shown["presets"]["paper"]["batch_size"] == 6144
+    code, out, _ = call(capsys, "show", "strategy", "re-tune")
+    assert re.search(r"^Preset re-tune/paper: .*adaptors=shared", out, flags=re.MULTILINE)
+    assert "Preset re-tune/per-step" in out
 
 
 def test_run_prints_a_table_and_says_where_it_went(
@@ -144,7 +174,7 @@ def test_seeds_give_mean_and_deviation(capsys: pytest.CaptureFixture[str], tmp_p
         (["run", "--scenario", "clas-incremental"], "did you mean class-incremental"),
         (["run", "--set", "lr"], "key=value"),
         (["run", "--set", "lr=x"], "setting lr"),
-        (["run", "--steps", "15"], "at most 14"),
+        (["run", "--steps", "15"], "give --steps 14 or fewer"),
         (["run", "--steps", "many"], "--steps"),
         (["run", "--seed", "1", "--seeds", "2"], "exclude"),
         (["run", "--seeds", "0"], "--seeds"),
@@ -155,6 +185,10 @@ def test_seeds_give_mean_and_deviation(capsys: pytest.CaptureFixture[str], tmp_p
         (["run", "--prompts", "nothing.jsonl"], "nothing.jsonl"),
         (["run", "--backbone", "local-dir:/no/such/model"], "/no/such/model"),
         (["show", "strategy", "re-tunes"], "did you mean re-tune"),
+        (["show", "strategy", "re-tune/papr"], "did you mean paper"),
+        (["run", "--strategy", "re-tune/papr"], "did you mean paper"),
+        (["run", "--strategy", "re-tune/paper", "--set", "lrr=1"], "did you mean lr"),
+        (["run", "--backbone", "rad-dino-cxr-bert"], "re-tune needs joint"),
         (["show", "thing", "x"], "unknown kind 'thing'"),
         (["show", "strategy", "re-tune", "--dim", "0"], "--dim"),
         (["run", "--root", "somewhere"], "name the data set with --data"),

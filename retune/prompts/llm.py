@@ -1,0 +1,166 @@
+"""Language models that write prompts: what they have in common, and those of transformers in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any, Final, Protocol
+
+from retune.backbones.hushed import gist, hushed
+from retune.errors import BadSetting, UserError
+
+Message = Mapping[str, str]
+"""``{"role": "user" | "assistant", "content": ...}``; no system role, which not every chat template knows."""
+
+TEMPERATURE: Final = 0.8
+TOP_P: Final = 0.95
+
+
+class LanguageModel(Protocol):
+    """What writes prompts."""
+
+    @property
+    def name(self) -> str:
+        """What to record as the author; no path, port or key enters it."""
+        ...
+
+    def reply(self, messages: Sequence[Message], *, seed: int, max_tokens: int) -> str:
+        """The next turn of a conversation; the same for the same seed, where the model allows that."""
+        ...
+
+
+def open_llm(
+    spec: str, *, model: str | None = None, timeout: float = 120.0, device: str = "auto"
+) -> LanguageModel:
+    """Make a language model; nothing is loaded or asked yet.
+
+    Args:
+        spec: ``local-dir:PATH``, ``hf-hub:ORG/REPO`` or ``http(s)://HOST/v1``.
+        model: The model's name at an endpoint.
+        timeout: Seconds that an endpoint may take for one reply.
+        device: Where a local model works.
+
+    Raises:
+        BadSetting: If the name is none of these, or the endpoint's model is not named.
+    """
+    if spec.startswith(("http://", "https://")):
+        if not model:
+            raise BadSetting("an endpoint may serve many models", where="--llm", fix="name one with --model")
+        from retune.prompts.endpoint import Endpoint
+
+        return Endpoint(spec, model, timeout=timeout)
+    scheme, _, rest = spec.partition(":")
+    if scheme not in ("local-dir", "hf-hub") or not rest:
+        fix = "write local-dir:PATH, hf-hub:ORG/REPO or http(s)://HOST/v1"
+        raise BadSetting(f"'{spec}' names no language model", where="--llm", fix=fix)
+    if model is not None:
+        raise BadSetting("only an endpoint needs it", where="--model", fix="leave it out")
+    return LocalModel(spec, device)
+
+
+class LocalModel:
+    """A causal language model of transformers; its files are found at first use and no code of its own is run.
+
+    Args:
+        spec: ``local-dir:PATH`` or ``hf-hub:ORG/REPO``.
+        device: Where it works.
+    """
+
+    def __init__(self, spec: str, device: str = "auto") -> None:
+        self._spec, self._device = spec, device
+
+    @cached_property
+    def _files(self) -> Any:
+        from retune.backbones.hf_files import find_hf_files
+
+        return find_hf_files(self._spec, image=False)
+
+    @cached_property
+    def name(self) -> str:
+        """Repository and commit, or folder, and the digest of weights and tokenizer."""
+        from retune.backbones.hf_files import fingerprint_of
+
+        scheme, _, rest = self._spec.partition(":")
+        known = f"{scheme}:{rest}" if scheme == "hf-hub" else self._files.folder.resolve().name
+        return f"{known} (sha256 {fingerprint_of('causal language model', self._files)[:16]})"
+
+    @cached_property
+    def _model(self) -> tuple[Any, Any]:
+        from retune.backbones.arithmetic import choose_device
+        from retune.backbones.hf_load import load_tokenizer
+
+        device = choose_device(self._device)
+        tokenizer = load_tokenizer(self._files)
+        try:
+            with hushed():
+                from transformers import AutoModelForCausalLM
+
+                loaded: Any = AutoModelForCausalLM.from_pretrained(
+                    self._files.folder,
+                    torch_dtype="auto",
+                    output_loading_info=True,
+                    local_files_only=True,
+                    trust_remote_code=False,
+                    weights_only=True,
+                )
+                model, report = loaded
+        except Exception as error:
+            what = f"is no causal language model that transformers can load ({gist(error)})"
+            raise UserError(what, where=self._spec) from error
+        if missing := sorted(report.get("missing_keys", ())):
+            # They would be filled with random numbers.
+            raise UserError(f"lacks {len(missing)} weights, e.g. {missing[0]}", where=self._spec)
+        return model.eval().requires_grad_(False).to(device), tokenizer
+
+    def reply(self, messages: Sequence[Message], *, seed: int, max_tokens: int) -> str:
+        """The next turn, drawn with a seed; the process's own random numbers are left as they were.
+
+        Raises:
+            UserError: If it cannot be loaded, or the conversation is longer than the model takes.
+        """
+        import torch
+
+        model, tokenizer = self._model
+        ids = self._encoded(tokenizer, messages).to(model.device)
+        room = _context(model) - ids.shape[1]
+        if room < 1:
+            what = f"takes {_context(model)} tokens, the instruction alone has {ids.shape[1]}"
+            raise UserError(what, where=self._spec, fix="shorten the instruction, or use another model")
+        devices = [model.device] if model.device.type == "cuda" else []
+        with torch.random.fork_rng(devices), torch.inference_mode(), hushed():
+            torch.manual_seed(seed)
+            out = model.generate(
+                input_ids=ids,
+                attention_mask=torch.ones_like(ids),
+                do_sample=True,
+                temperature=TEMPERATURE,
+                top_p=TOP_P,
+                max_new_tokens=min(max_tokens, room),
+                pad_token_id=tokenizer.pad_token_id
+                if tokenizer.pad_token_id is not None
+                else tokenizer.eos_token_id,
+            )
+        text: str = tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True)
+        return text
+
+    def _encoded(self, tokenizer: Any, messages: Sequence[Message]) -> Any:
+        import torch
+
+        with hushed():
+            if tokenizer.chat_template is None:
+                text = "\n\n".join(message["content"] for message in messages) + "\n\n"
+                return torch.tensor([tokenizer(text)["input_ids"]])
+            try:
+                text = tokenizer.apply_chat_template(
+                    list(messages), add_generation_prompt=True, tokenize=False
+                )
+            except Exception as error:
+                raise UserError(
+                    f"its chat template cannot be used ({gist(error)})", where=self._spec
+                ) from error
+            # The template has written the special tokens itself.
+            return torch.tensor([tokenizer(text, add_special_tokens=False)["input_ids"]])
+
+
+def _context(model: Any) -> int:
+    return int(getattr(model.config, "max_position_embeddings", None) or 2**20)
