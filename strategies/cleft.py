@@ -96,7 +96,7 @@ class Cleft(Strategy):
     warmup: Share = 0.1
     epochs: Count = 2
     batch_size: Count = 64
-    prompt_lr: Positive = 1e-3
+    prompt_lr: Positive = 1e-4
     prompt_epochs: Count = 5
     prompt_optimizer: Optimizer = "adam"
 
