@@ -22,7 +22,6 @@ statistics and dropout stay off, so that no score depends on batch mates; classi
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -124,11 +123,9 @@ class MFlag(Strategy):
         if not len(experience):
             return
         generator = experience.generator()
-        # Layers on features gain no time from half precision, and lose small differences to it.
-        exact = torch.autocast(torch.device(self.context.device).type, enabled=False)
-        with exact if self.tower == "features" else nullcontext():
-            self._align(experience, generator)
-        with exact:
+        self._align(experience, generator)
+        # The head gains no time from half precision, and loses small differences to it.
+        with torch.autocast(torch.device(self.context.device).type, enabled=False):
             latent = self._latent(experience.images)
             self.measured = geometry(latent)
             if self.scores == "head":

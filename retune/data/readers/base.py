@@ -83,6 +83,15 @@ class Reader(ABC):
                     fix=f"choose {' or '.join(map(str, choices))}",
                 )
 
+    def require_valid_share(self, valid: float) -> None:
+        """Refuse a share of validation patients that leaves too few for training.
+
+        Raises:
+            BadSetting: If it is not from 0 to 0.8.
+        """
+        if not 0 <= valid < 0.8:
+            raise BadSetting(f"valid is {valid}", where=f"data set {self.name}", fix="choose from 0 to 0.8")
+
     def require_root(self, root: Path | None, wanted: Sequence[str] = ()) -> Path:
         """The folder of the files, ``~`` expanded.
 

@@ -17,7 +17,7 @@ from retune.data.policy import Blank, Uncertain
 from retune.data.readers.base import Published, Reader
 from retune.data.tables import find_table, numbers, read_table, refuse
 from retune.data.views import Views, in_views
-from retune.errors import BadSetting, BadTable, MissingFiles, UserError
+from retune.errors import BadTable, MissingFiles, UserError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -81,8 +81,7 @@ class CheXpert(Reader):
     def __post_init__(self) -> None:
         """Refuse impossible settings."""
         super().__post_init__()
-        if not 0 <= self.valid < 0.8:
-            raise BadSetting(f"valid is {self.valid}", where="data set chexpert", fix="choose from 0 to 0.8")
+        self.require_valid_share(self.valid)
 
     def read(self, root: Path | None) -> Dataset:
         """Read the label tables, the split and where the pictures lie.

@@ -17,7 +17,7 @@ from retune.data.images import FileImages
 from retune.data.readers.base import Published, Reader
 from retune.data.tables import find_table, read_table, refuse, whole_numbers
 from retune.data.views import in_views
-from retune.errors import BadSetting, BadTable, MissingFiles
+from retune.errors import BadTable, MissingFiles
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -93,8 +93,7 @@ class NIH(Reader):
     def __post_init__(self) -> None:
         """Refuse impossible settings."""
         super().__post_init__()
-        if not 0 <= self.valid < 0.8:
-            raise BadSetting(f"valid is {self.valid}", where="data set nih", fix="choose from 0 to 0.8")
+        self.require_valid_share(self.valid)
 
     def read(self, root: Path | None) -> Dataset:
         """Read the label table, the split and where the pictures lie.

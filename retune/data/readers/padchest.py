@@ -18,7 +18,7 @@ from retune.data.readers._padchest import DEVICES, EXCLUDE, NORMAL, NOTHING, SPE
 from retune.data.readers.base import Published, Reader
 from retune.data.tables import find_table, read_table, refuse
 from retune.data.views import Views, in_views
-from retune.errors import BadSetting, BadTable
+from retune.errors import BadTable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -109,10 +109,7 @@ class PadChest(Reader):
     def __post_init__(self) -> None:
         """Refuse impossible settings."""
         super().__post_init__()
-        if not 0 <= self.valid < 0.8:
-            raise BadSetting(
-                f"valid is {self.valid}", where=f"data set {self.name}", fix="choose from 0 to 0.8"
-            )
+        self.require_valid_share(self.valid)
 
     def read(self, root: Path | None) -> Dataset:
         """Read the table and where the pictures lie.

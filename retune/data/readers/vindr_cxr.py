@@ -16,7 +16,7 @@ from retune.data.dataset import Array, BoolArray, Dataset, FloatArray, IntArray,
 from retune.data.images import FileImages
 from retune.data.readers.base import Published, Reader
 from retune.data.tables import find_table, numbers, read_table, refuse
-from retune.errors import BadSetting, BadTable, MissingFiles
+from retune.errors import BadTable, MissingFiles
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -106,10 +106,7 @@ class VinDrCxr(Reader):
     def __post_init__(self) -> None:
         """Refuse impossible settings."""
         super().__post_init__()
-        if not 0 <= self.valid < 0.8:
-            raise BadSetting(
-                f"valid is {self.valid}", where=f"data set {self.name}", fix="choose from 0 to 0.8"
-            )
+        self.require_valid_share(self.valid)
 
     def read(self, root: Path | None) -> Dataset:
         """Read the tables and where the pictures lie.
