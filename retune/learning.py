@@ -8,7 +8,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -22,10 +22,11 @@ from retune.data.dataset import Dataset, FloatArray, IntArray
 from retune.errors import RetuneError, StrategyError
 from retune.features import Encoded, ImageKind, encode_images, encode_texts
 from retune.heap import keep_freed_memory
+from retune.memory import Stored, metered
 from retune.metrics import best_f1_threshold
 from retune.prompts import PromptBank
 from retune.prompts.combine import PromptEmbeddings
-from retune.strategy import Context, Images, Need, Strategy, Training, training
+from retune.strategy import Context, Images, Need, State, Strategy, Training, training
 from retune.stream import Stream
 from retune.towers import Towers
 
@@ -50,6 +51,7 @@ class Outcome:
         encode_seconds: Wall time of decoding and encoding in the process that finished.
         images_encoded: How many images went through the encoder in it.
         unreadable: Identifiers of the images that were left out because they cannot be read.
+        stored: The most that was kept of past images after any experience.
     """
 
     stream: Stream
@@ -61,6 +63,7 @@ class Outcome:
     encode_seconds: float = 0.0
     images_encoded: int = 0
     unreadable: list[str] = field(default_factory=list)
+    stored: Stored = field(default_factory=Stored)
 
 
 @dataclass(frozen=True)
@@ -159,6 +162,7 @@ def _learn(plan: Plan, folder: Path, progress: Progress) -> Outcome:
     _resume(outcome, folder, plan.id)
     if not len(outcome.scores):
         outcome.scores = _scored(outcome, inputs, stream.test)[None]
+    _, patients = np.unique(stream.dataset.patient_id, return_inverse=True)
     for experience in stream.experiences[len(outcome.scores) - 1 :]:
         progress("learning", experience.step - 1, len(stream))
         if strategy.sees_everything and experience.step > 1:
@@ -166,7 +170,9 @@ def _learn(plan: Plan, folder: Path, progress: Progress) -> Outcome:
         else:
             shown = stream.joint() if strategy.sees_everything else experience
             reports = _reports(stream.dataset, shown.rows)
-            seen = training(shown, inputs.images(shown.rows), seed, inputs.device, reports)
+            seen = training(
+                shown, inputs.images(shown.rows), seed, inputs.device, reports, patients[shown.rows]
+            )
             # Small maps on features lose accuracy in half precision and gain little: towers alone use it.
             with backbone.arithmetic() if strategy.requires() & IN_TOWERS else nullcontext():
                 _fit(outcome, seen)
@@ -176,7 +182,9 @@ def _learn(plan: Plan, folder: Path, progress: Progress) -> Outcome:
             for c in fresh:
                 outcome.thresholds[c] = best_f1_threshold(shown.targets[:, c], train_scores[:, c])
         outcome.scores = torch.cat([outcome.scores, latest[None]])
-        _checkpoint(outcome, plan.id).write(folder)
+        state = strategy.state_dict()
+        outcome.stored = outcome.stored.most(metered(state))
+        _checkpoint(outcome, plan.id, state).write(folder)
     progress("learning", len(stream), len(stream))
     return outcome
 
@@ -290,15 +298,17 @@ def _resume(outcome: Outcome, folder: Path, run_id: str) -> None:
     outcome.thresholds = np.array(thresholds, dtype=np.float32)
     outcome.fit_seconds = found.progress["fit_seconds"]
     outcome.score_seconds = found.progress["score_seconds"]
+    outcome.stored = Stored(**found.progress["stored"])
 
 
-def _checkpoint(outcome: Outcome, run_id: str) -> Checkpoint:
+def _checkpoint(outcome: Outcome, run_id: str, state: State) -> Checkpoint:
     progress = {
         "thresholds": [None if np.isnan(t) else float(t) for t in outcome.thresholds],
         "fit_seconds": outcome.fit_seconds,
         "score_seconds": outcome.score_seconds,
+        "stored": asdict(outcome.stored),
     }
-    return Checkpoint(run_id, outcome.scores, outcome.strategy.state_dict(), progress)
+    return Checkpoint(run_id, outcome.scores, state, progress)
 
 
 @contextmanager

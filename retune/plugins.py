@@ -1,6 +1,7 @@
 """One lazy registry for data sets, backbones, scenarios and strategies.
 
-A built-in name is a file: strategy ``re-tune`` is ``strategies/re_tune.py``. Others come from
+A built-in name is a file: strategy ``re-tune`` is ``strategies/re_tune.py``, and ``der++`` is
+``strategies/der_plus_plus.py``. Others come from
 installed distributions through entry points, or from a local file. Names are listed without
 importing anything.
 """
@@ -73,7 +74,7 @@ class Registry:
     def entries(self) -> tuple[Entry, ...]:
         """Every name with its origin, sorted; a name may stand twice with two origins."""
         found = [
-            Entry(path.stem.replace("_", "-"), "retune", path)
+            Entry(path.stem.replace("_plus", "+").replace("_", "-"), "retune", path)
             for folder in _folders(self._package)
             for path in folder.glob("*.py")
             if not path.stem.startswith("_") and path.stem != "base"
@@ -177,7 +178,7 @@ class Registry:
 
 def name_to_module(entry: Entry) -> str:
     """The module name of a built-in entry."""
-    return entry.name.replace("-", "_")
+    return entry.name.replace("+", "_plus").replace("-", "_")
 
 
 def is_file(name: str) -> bool:

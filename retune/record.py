@@ -139,7 +139,6 @@ def _document(plan: Plan, outcome: Outcome, report: Report, command: str) -> dic
 
 def _cost(plan: Plan, outcome: Outcome) -> dict[str, Any]:
     trainable = outcome.strategy.trainable_parameters()
-    stored_images, stored_bytes = outcome.strategy.stored()
     # Linux counts kilobytes, macOS bytes.
     unit = 1 if sys.platform == "darwin" else 1024
     return {
@@ -150,6 +149,7 @@ def _cost(plan: Plan, outcome: Outcome) -> dict[str, Any]:
         "encode_seconds": round(outcome.encode_seconds, 3),
         "images_encoded": outcome.images_encoded,
         "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit,
-        "stored_images": stored_images,
-        "stored_bytes": stored_bytes,
+        "stored_images": outcome.stored.images,
+        "stored_features": outcome.stored.features,
+        "stored_bytes": outcome.stored.bytes,
     }

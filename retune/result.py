@@ -121,7 +121,11 @@ class StrategyRecord(Record):
 
 
 class Cost(Record):
-    """What it cost; seconds are wall time, summed over interruptions."""
+    """What it cost; seconds are wall time, summed over interruptions.
+
+    Of past patients are stored, at most at any time: ``stored_images`` pictures, ``stored_features``
+    images as vectors or tokens, and ``stored_bytes`` of these with their labels and scores.
+    """
 
     trainable_parameters: int
     total_parameters: int
@@ -131,6 +135,7 @@ class Cost(Record):
     images_encoded: int
     peak_memory_bytes: int
     stored_images: int
+    stored_features: int
     stored_bytes: int
 
 

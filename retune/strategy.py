@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from retune.errors import StrategyError
 from retune.stream import Experience
@@ -96,13 +97,16 @@ class Training:
         seed: Seed of every random draw made while fitting this experience.
         reports: The n images' reports, ``""`` where one has none; None where the data set has none, or
             where the experience hides a label: a report would give it away.
+        patients: Whose each image is, int64 (n,) on the CPU: a number that stands for the same patient
+            throughout the stream and says nothing else.
     """
 
     images: Images
     targets: torch.Tensor
     observed: tuple[int, ...]
     seed: int
-    reports: tuple[str, ...] | None = None
+    reports: tuple[str, ...] | None
+    patients: torch.Tensor
 
     def __len__(self) -> int:
         return len(self.images)
@@ -173,7 +177,8 @@ class Strategy(ABC):
     sees_everything: ClassVar[bool] = False
     """An upper bound: it is given all training images and all labels at once, and marked so."""
     keeps_samples: ClassVar[bool] = False
-    """Whether past images, features or reports are kept; the runner meters what is stored."""
+    """Whether anything of single past images is kept. It then stands in :meth:`state_dict` under keys that
+    start with ``memory.``, where the runner meters it; see :mod:`retune.memory`."""
 
     def requires(self) -> frozenset[Need]:
         """What these settings ask of a backbone; ``needs`` where they make no difference."""
@@ -221,10 +226,6 @@ class Strategy(ABC):
         """How many parameters have been trained so far."""
         return 0
 
-    def stored(self) -> tuple[int, int]:
-        """How many past samples are kept, and their bytes."""
-        return 0, 0
-
     def diagnostics(self) -> Mapping[str, Any]:
         """Whatever else of its state a reader should know, as JSON values; it goes into the result."""
         return {}
@@ -251,6 +252,7 @@ def training(
     seed: int,
     device: str = "cpu",
     reports: tuple[str, ...] | None = None,
+    patients: npt.NDArray[np.int64] | None = None,
 ) -> Training:
     """Pair an experience with its images.
 
@@ -260,6 +262,7 @@ def training(
         seed: The run's seed.
         device: Where the targets belong.
         reports: The images' reports; withheld where the experience hides a label.
+        patients: A number for each image's patient, (n,); each image is its own patient where left out.
     """
     import torch
 
@@ -267,4 +270,5 @@ def training(
     # A copy: whatever a strategy does to its targets must not reach the stream.
     targets = torch.from_numpy(experience.targets.copy()).to(device)
     hides = len(experience.observed) < experience.targets.shape[1]
-    return Training(images, targets, experience.observed, step_seed, None if hides else reports)
+    whose = torch.arange(len(targets)) if patients is None else torch.from_numpy(patients)
+    return Training(images, targets, experience.observed, step_seed, None if hides else reports, whose)

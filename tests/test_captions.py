@@ -47,7 +47,7 @@ def experience(
     reports: tuple[str, ...] | None = None,
 ) -> Training:
     values = torch.tensor(targets, dtype=torch.float32).reshape(len(targets), 3)
-    return Training(Images(len(targets), {}), values, observed, seed, reports)
+    return Training(Images(len(targets), {}), values, observed, seed, reports, torch.arange(len(targets)))
 
 
 def said(part: Training, **options: str) -> list[str]:

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from retune.cli.console import console, plain_table
 from retune.data.findings import codes
-from retune.result import Result
+from retune.result import Cost, Result
 
 MEANINGS = {
     "final_auc": ("final AUC", "mean over labels at the end"),
@@ -185,6 +185,15 @@ def _metrics(out: Console, result: Result) -> None:
     out.print()
 
 
+def kept(cost: Cost) -> str:
+    """What was kept of past patients, in words."""
+    kinds = [(cost.stored_images, "past images"), (cost.stored_features, "past images' features")]
+    counted = [f"{n:,} {kind}" for n, kind in kinds if n]
+    if not cost.stored_bytes:
+        return "kept 0 past images"
+    return f"kept {' and '.join(counted) or 'something of past images'} ({cost.stored_bytes / 1000:,.0f} kB)"
+
+
 def _costs(out: Console, result: Result) -> None:
     cost = result.cost
     encoded = (
@@ -194,7 +203,7 @@ def _costs(out: Console, result: Result) -> None:
     )
     out.print(
         f"Trained {cost.trainable_parameters:,} of {cost.total_parameters:,} parameters in {cost.fit_seconds:.1f} s; "
-        f"{encoded or 'encoded no image anew'}; kept {cost.stored_images:,} past images."
+        f"{encoded or 'encoded no image anew'}; {kept(cost)}."
     )
     out.print()
 

@@ -17,6 +17,7 @@ from retune import Experience, Images, Strategy
 from retune.adaptors import normalised
 from retune.checkpoint import Checkpoint
 from retune.errors import StrategyError
+from retune.memory import Stored, metered
 from retune.plugins import registry
 from retune.spec import find_strategy
 from retune.strategy import training
@@ -104,7 +105,7 @@ class TestEveryStrategy:
         assert torch.equal(lab.score(resumed), halfway)
         assert torch.equal(lab.scores_after(resumed, [last]), lab.scores_after(whole, [last]))
         assert resumed.trainable_parameters() == whole.trainable_parameters()
-        assert resumed.stored() == whole.stored()
+        assert metered(resumed.state_dict()) == metered(whole.state_dict())
         assert resumed.diagnostics() == whole.diagnostics()
 
     def test_its_state_is_what_it_learnt(self, lab: Lab, name: str, settings: dict[str, Any]) -> None:
@@ -208,7 +209,7 @@ class TestEveryStrategy:
         assert strategy.name == name.split("/")[0]
         assert strategy.version
         lab.fit(strategy, lab.stream(strategy))
-        assert (strategy.stored() == (0, 0)) is not strategy.keeps_samples
+        assert (metered(strategy.state_dict()) == Stored()) is not strategy.keeps_samples
         told = dict(strategy.diagnostics())
         assert json.loads(json.dumps(told, allow_nan=False)) == told
 

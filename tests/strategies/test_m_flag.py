@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -107,7 +108,7 @@ def correlated(lab: Lab, strategy: Strategy) -> Training:
     part = lab.experience(strategy, 200, range(6), 1)
     drawn = torch.randn(128, 128, generator=torch.Generator().manual_seed(3))
     mixed = part.images.features @ (drawn * torch.tensor([1.0] * 8 + [0.05] * 120)).T
-    return Training(Images(200, {"features": lambda: mixed.clone()}), part.targets, part.observed, part.seed)
+    return replace(part, images=Images(200, {"features": lambda: mixed.clone()}))
 
 
 def test_orthogonality_raises_the_rank_and_lowers_the_correlation(lab: Lab) -> None:

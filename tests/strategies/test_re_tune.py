@@ -28,7 +28,7 @@ def hand_worked() -> tuple[Context, Training]:
     prompts = PromptEmbeddings(torch.tensor([[2.0, 0.0]]), index, torch.tensor([[0.0, 3.0]]), index, ("X",))
     image = torch.tensor([[math.cos(math.pi / 6), math.sin(math.pi / 6)]])
     images = Images(1, {"features": lambda: image})
-    return Context(("X",), 2, prompts, 0), Training(images, torch.ones(1, 1), (0,), 11)
+    return Context(("X",), 2, prompts, 0), Training(images, torch.ones(1, 1), (0,), 11, None, torch.zeros(1))
 
 
 def identity(**settings: object) -> tuple[Strategy, Training]:
@@ -79,15 +79,15 @@ def test_per_step_adaptors_leave_earlier_labels_alone() -> None:
     )
     features = torch.randn(50, 6, generator=generator)
     images = Images(50, {"features": lambda: features})
-    targets = (features[:, :2] > 0).float()
+    targets, whose = (features[:, :2] > 0).float(), torch.arange(50)
 
     def column(adaptors: str) -> tuple[torch.Tensor, torch.Tensor]:
         strategy = ReTune(adaptors=adaptors, lr=1e-2)
         strategy.setup(Context(("A", "B"), 6, prompts, 0))
         nan = torch.full((50,), float("nan"))
-        strategy.fit(Training(images, torch.stack([targets[:, 0], nan], 1), (0,), 1))
+        strategy.fit(Training(images, torch.stack([targets[:, 0], nan], 1), (0,), 1, None, whose))
         before = strategy.score(images)[:, 0]
-        strategy.fit(Training(images, torch.stack([nan, targets[:, 1]], 1), (1,), 2))
+        strategy.fit(Training(images, torch.stack([nan, targets[:, 1]], 1), (1,), 2, None, whose))
         return before, strategy.score(images)[:, 0]
 
     before, after = column("per-step")
