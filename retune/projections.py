@@ -57,3 +57,17 @@ class Projections(nn.Module):
     def inverse_temperature(self) -> torch.Tensor:
         """At most 100, as in CLIP."""
         return self.scale.exp().clamp(max=100)
+
+
+def projector(inputs: int, hidden: int, joint: int) -> nn.Sequential:
+    """M-FLAG's: Linear, BatchNorm, ReLU, Linear, BatchNorm without affine part (Liu et al., arXiv 2307.08347).
+
+    Args:
+        inputs: Dimension of what is projected.
+        hidden: Of what is inside.
+        joint: Of what comes out.
+    """
+    first, norm = nn.Linear(inputs, hidden), nn.BatchNorm1d(hidden)
+    return nn.Sequential(
+        first, norm, nn.ReLU(), nn.Linear(hidden, joint), nn.BatchNorm1d(joint, affine=False)
+    )

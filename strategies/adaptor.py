@@ -25,6 +25,7 @@ from typing import Any, ClassVar, Literal
 
 import torch
 
+from retune import published
 from retune.adaptors import count_parameters, load_prefixed, prefixed
 from retune.captions import Pairs, captions_of
 from retune.cross_modal import CrossModalAdaptor, InputKind, PairedInputs, require_width
@@ -115,27 +116,17 @@ class Adaptor(Strategy):
 
         with seeded(experience.seed):
             train_adamw(
-                adaptor.train().parameters(),
-                loss,
-                len(experience),
-                epochs=self.epochs,
-                batch_size=self.batch_size,
-                lr=self.lr,
-                weight_decay=self.weight_decay,
-                warmup=self.warmup,
+                adaptor.train().parameters(), loss, len(experience), epochs=self.epochs, lr=self.lr,
+                batch_size=self.batch_size, weight_decay=self.weight_decay, warmup=self.warmup,
                 generator=experience.generator(),
-            )
+            )  # fmt: skip
         adaptor.eval()
         if self.scores == "head":
             self.heads.learn(
-                self.given.adapted(adaptor, experience.images),
-                experience.targets,
-                experience.observed,
-                epochs=self.head_epochs,
-                batch_size=self.batch_size,
-                lr=self.head_lr,
+                self.given.adapted(adaptor, experience.images), experience.targets, experience.observed,
+                epochs=self.head_epochs, batch_size=self.batch_size, lr=self.head_lr,
                 generator=experience.generator(),
-            )
+            )  # fmt: skip
 
     @torch.no_grad()
     def score(self, images: Images) -> torch.Tensor:
@@ -175,24 +166,7 @@ class Adaptor(Strategy):
     @classmethod
     def published_figures(cls) -> Sequence[Figure]:
         """With texts of 768 dimensions, and beside the methods that the paper compares with."""
-        code = "the authors' code"
-        published = {512: 12_011_009, 384: 11_912_705, 768: 12_207_617}
-        rivals = {"GLoRIA": 134_178_368, "ConVIRT": 138_048_064, "MGCA": 172_734_208}
-        with torch.device("meta"):
-            built = {dim: CrossModalAdaptor(dim, 768) for dim in published}
-        ours = {dim: count_parameters(adaptor) for dim, adaptor in built.items()}
-
-        def below(count: int, rival: int) -> float:
-            return round(100 * (1 - count / rival), 1)
-
-        return [
-            *(Figure(f"images of d = {dim}", count, ours[dim], code) for dim, count in published.items()),
-            Figure("one layer", 5_513_984, count_parameters(built[768].layers[0]), code),
-            *(
-                Figure(f"below {name}, d = 768", below(published[768], n), below(ours[768], n), code, "%")
-                for name, n in rivals.items()
-            ),
-        ]
+        return published.adaptor()
 
     def _new(self) -> CrossModalAdaptor:
         return self.given.adaptor(self.width, self.layers, self.dropout)

@@ -19,21 +19,23 @@ negatives; findings are independent, so each has a prompt that affirms and one t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import nn
 
+from retune import published
 from retune.adaptors import count_parameters
 from retune.captions import Pairs, captions_of
 from retune.learnt_context import LearntContext, affirmed_and_denied
-from retune.lora import LoraTexts, add_lora
+from retune.lora_towers import LoraTowers
 from retune.losses import info_nce, masked_bce
+from retune.per_step import PerStep, Through
 from retune.projections import Projections
 from retune.prompts.combine import PromptEmbeddings
 from retune.settings import Count, NonNegative, Positive, Share
-from retune.strategy import Context, Figure, Images, Lazy, Need, State, Strategy, Training
+from retune.strategy import Context, Figure, Images, Need, State, Strategy, Training
 from retune.training import Optimizer, train, train_adamw
 
 
@@ -81,7 +83,7 @@ class Cleft(Strategy):
     }  # fmt: skip
 
     stages: Literal["both", "contrastive", "prompts"] = "both"
-    contexts: Literal["shared", "per-step"] = "shared"
+    contexts: Through = "shared"
     context_length: Count | None = None
     base: str = "Chest radiograph with findings of"
     start: Literal["zero-shot", "random"] = "zero-shot"
@@ -108,163 +110,104 @@ class Cleft(Strategy):
 
     def setup(self, context: Context) -> None:
         """Put LoRA into a copy of the text tower and make the projections; see :meth:`Strategy.setup`."""
-        self.context, towers = context, context.towers
-        assert towers is not None
-        assert context.bank is not None
-        generator = torch.Generator().manual_seed(context.seed)
-        self.texts = LoraTexts(
-            towers.trainable_texts(),
-            rank=self.rank,
-            alpha=self.alpha,
-            dropout=self.dropout,
-            generator=generator,
-        )
-        self.alike = self.start == "zero-shot" and "joint" in towers.backbone.capabilities
-        self.heads = Projections(
-            context.dim, towers.text_dim, self.width, alike=self.alike, generator=generator
-        ).to(context.device)
-        self.images = nn.Identity() if self.tower == "frozen" else towers.image_tower()
-        self._require_grad(False)
-        classes = affirmed_and_denied(context.labels)
+        self.context = context
+        self.towers = LoraTowers(
+            context, rank=self.rank, alpha=self.alpha, dropout=self.dropout, width=self.width,
+            alike=self.start == "zero-shot", pixels=self.tower == "trained",
+        )  # fmt: skip
         self.prompt = LearntContext(
-            self.texts, classes, self.base, length=self.context_length, device=context.device
-        )
-        self.learnt: list[nn.Parameter] = []
-        self.observed: list[list[int]] = []
+            self.towers.path, affirmed_and_denied(context.labels), self.base,
+            length=self.context_length, device=context.device,
+        )  # fmt: skip
+        self.learnt = PerStep("context", self.contexts, lambda: nn.ParameterList([self.prompt.start()]))
+        self.begun = False
         self.asked: PromptEmbeddings | None = None
 
     def fit(self, experience: Training) -> None:
         """Stage 1 on this experience's captions, stage 2 on its observed labels."""
-        self.asked, generator = None, experience.generator()
-        if self.contexts == "per-step" or not self.observed:
-            self.observed.append([])
-            if self.stages != "contrastive":
-                self.learnt.append(self.prompt.start())
-        self.observed[-1] = sorted({*self.observed[-1], *experience.observed})
+        self.begun, self.asked, generator = True, None, experience.generator()
         if self.stages != "prompts":
             self._contrast(experience, generator)
         if self.stages != "contrastive":
             self._learn_prompt(experience, generator)
 
     def _contrast(self, experience: Training, generator: torch.Generator) -> None:
-        captions = captions_of(experience, self.context, self.pairs)
-        inputs = self._inputs(experience.images)
+        captions, towers = captions_of(experience, self.context, self.pairs), self.towers
+        inputs = towers.inputs(experience.images)
 
         def loss(batch: torch.Tensor) -> torch.Tensor:
             # Each distinct caption goes through the tower once.
             distinct, place = captions.index[batch].unique(return_inverse=True)
-            texts = self._encode([captions.texts[i] for i in distinct.tolist()])
-            images = self.heads.project("image", self.images(inputs[batch]))
-            return info_nce(images, texts[place], self.heads.inverse_temperature(), caption=place)
+            texts = towers.texts([captions.texts[i] for i in distinct.tolist()])
+            return info_nce(towers.image(inputs[batch]), texts[place], towers.scale(), caption=place)
 
-        self._require_grad(True)
-        with self.texts.dropping(generator):
+        with towers.training(generator):
             train_adamw(
-                self._stage_1().values(), loss, len(experience), epochs=self.epochs, batch_size=self.batch_size,
+                towers.weights.values(), loss, len(experience), epochs=self.epochs, batch_size=self.batch_size,
                 lr=self.lr, weight_decay=self.weight_decay, warmup=self.warmup, generator=generator,
             )  # fmt: skip
-        self._require_grad(False)
 
     def _learn_prompt(self, experience: Training, generator: torch.Generator) -> None:
-        context, images = self.learnt[-1], self._project(experience.images)
-        observed = list(experience.observed)
+        context = self.learnt.begin(experience.observed, self.learnt.make)
+        images, observed = self.towers.images(experience.images), list(experience.observed)
         targets = experience.targets[:, observed]
 
         def loss(batch: torch.Tensor) -> torch.Tensor:
             return masked_bce(self._logits(images[batch], context, observed), targets[batch])
 
         train(
-            [context], loss, len(experience), epochs=self.prompt_epochs, lr=self.prompt_lr,
+            context.parameters(), loss, len(experience), epochs=self.prompt_epochs, lr=self.prompt_lr,
             batch_size=self.batch_size, optimizer=self.prompt_optimizer, generator=generator,
         )  # fmt: skip
+
+    def _logits(
+        self, images: torch.Tensor, context: nn.ParameterList, columns: Sequence[int]
+    ) -> torch.Tensor:
+        """Logits z of some labels for unit vectors, (N, len(columns))."""
+        labels = torch.tensor(columns, device=images.device)
+        classes = torch.cat([labels, labels + len(self.context.labels)])
+        affirm, deny = self.towers.project(self.prompt.encode(context[0], classes)).chunk(2)
+        return self.towers.scale() * (images @ (affirm - deny).T)
 
     @torch.no_grad()
     def score(self, images: Images) -> torch.Tensor:
         """Logits, float32 (N, C)."""
-        projected, everything = self._project(images), list(range(len(self.context.labels)))
-        if self.learnt and self.contexts == "shared":
-            return self._logits(projected, self.learnt[0], everything)
-        if self.asked is None:
-            self.asked = self._ask()
-        scores = self.heads.inverse_temperature() * self.asked.score(projected, "embeddings", "difference")
-        total, count = torch.zeros_like(scores), scores.new_zeros(scores.shape[1])
-        for context, observed in zip(self.learnt, self.observed, strict=False):
-            total[:, observed] += self._logits(projected, context, observed)
-            count[observed] += 1
-        return torch.where(count > 0, total / count.clamp(min=1), scores)
+        vectors = self.towers.images(images)
 
-    def _ask(self) -> PromptEmbeddings:
-        """The bank's prompts through the adapted tower."""
-        bank, prompts = self.context.bank, self.context.prompts
-        assert bank is not None
-        positive, negative = (
-            self._encode([text for label in prompts.labels for text in of(label)])
-            for of in (bank.positive, bank.negative)
+        def by_bank() -> torch.Tensor:
+            assert self.context.bank is not None
+            self.asked = self.asked or self.context.prompts.embedded(self.context.bank, self.towers.texts)
+            return self.towers.scale() * self.asked.score(vectors, "embeddings", "difference")
+
+        return self.learnt.score(
+            lambda context, columns: self._logits(vectors, context, columns),
+            by_bank,
+            len(self.context.labels),
         )
-        return replace(prompts, positive=positive, negative=negative)
-
-    def _logits(self, projected: torch.Tensor, context: torch.Tensor, columns: list[int]) -> torch.Tensor:
-        """Logits z of some labels for unit vectors, (N, len(columns))."""
-        labels = torch.tensor(columns, device=projected.device)
-        classes = torch.cat([labels, labels + len(self.context.labels)])
-        affirm, deny = self.heads.project("text", self.prompt.encode(context, classes)).chunk(2)
-        return self.heads.inverse_temperature() * (projected @ (affirm - deny).T)
-
-    def _encode(self, texts: Sequence[str]) -> torch.Tensor:
-        """Projected unit vectors of P texts, (P, width)."""
-        words, mask = self.texts.embed(texts)
-        return self.heads.project("text", self.texts.encode(words.to(self.context.device), mask))
-
-    @torch.no_grad()
-    def _project(self, images: Images) -> torch.Tensor:
-        inputs, batches = self._inputs(images), torch.arange(len(images)).split(64)
-        return torch.cat([self.heads.project("image", self.images(inputs[batch])) for batch in batches])
-
-    def _inputs(self, images: Images) -> torch.Tensor | Lazy:
-        return images.features if self.tower == "frozen" else images.pixels
-
-    def _require_grad(self, wanted: bool) -> None:
-        for parameter in self._stage_1().values():
-            parameter.requires_grad_(wanted)
 
     def state_dict(self) -> State:
         """LoRA's updates, projections, a trained image tower's weights, contexts and what each observed."""
-        return {
-            "observed": self.observed,
-            **{f"context.{k}": context.data for k, context in enumerate(self.learnt)},
-            **{name: parameter.data for name, parameter in self._stage_1().items()},
-        }
+        return {"begun": self.begun, **self.learnt.state_dict(), **self.towers.state_dict()}
 
     def load_state_dict(self, state: State) -> None:
         """Take up everything learnt."""
-        self.asked, self.observed = None, [list(columns) for columns in state["observed"]]
-        device = self.context.device
-        found = (state[f"context.{k}"] for k in range(len(self.observed)) if f"context.{k}" in state)
-        self.learnt = [nn.Parameter(context.to(device)) for context in found]
-        for name, parameter in self._stage_1().items():
-            parameter.data.copy_(state[name])
-
-    def _stage_1(self) -> dict[str, nn.Parameter]:
-        """Everything of stage 1 by name."""
-        modules = {"heads": self.heads, "tower": self.images}
-        of = {f"{prefix}.{k}": p for prefix, m in modules.items() for k, p in m.named_parameters()}
-        return of | {f"lora.{k}": p for k, p in self.texts.weights.items()}
+        self.begun, self.asked = state["begun"], None
+        self.learnt.load_state_dict(state)
+        self.towers.load_state_dict(state)
 
     def trainable_parameters(self) -> int:
         """Contexts, and whatever stage 1 trains."""
-        if not self.observed:
-            return 0
-        stage_1 = [] if self.stages == "prompts" else self._stage_1().values()
-        return sum(p.numel() for p in (*stage_1, *self.learnt))
+        stage_1 = self.towers.trainable_parameters() if self.begun and self.stages != "prompts" else 0
+        return stage_1 + self.learnt.trainable_parameters()
 
     def diagnostics(self) -> Mapping[str, Any]:
         """What was trained, how the projections started, and how warm the softmax has become."""
         return {
             "image tower": self.tower,
-            "projections started": "as one isometry" if self.alike else "at random",
-            "LoRA updates": len(self.texts.weights) // 2,
+            "projections started": "as one isometry" if self.towers.alike else "at random",
+            "LoRA updates": len(self.towers.path.weights) // 2,
             "words learnt": len(self.prompt.start()),
-            "temperature": 1 / self.heads.inverse_temperature().item(),
+            "temperature": 1 / self.towers.scale().item(),
         }
 
     @classmethod
@@ -275,26 +218,4 @@ class Cleft(Strategy):
     @classmethod
     def published_figures(cls) -> Sequence[Figure]:
         """Of GPT-2 as in BioMedLM, DINOv2 ViT-B/14 with registers, BERT and CLIP, none of them allocated."""
-        import transformers as tf
-
-        with torch.device("meta"):
-            gpt2 = tf.GPT2Model(tf.GPT2Config(n_embd=2560, n_layer=32, n_head=20, n_positions=1024))
-            bert = count_parameters(tf.BertModel(tf.BertConfig(vocab_size=28_996)))
-            vit = tf.Dinov2WithRegistersModel(tf.Dinov2WithRegistersConfig(image_size=518, patch_size=14))
-            clip = count_parameters(tf.CLIPModel(tf.CLIPConfig(vision_config={"patch_size": 16})))
-            heads = Projections(768, 2560, 512, generator=None)
-            image_tower, context = count_parameters(vit), torch.empty(30, gpt2.config.n_embd).numel()
-            lora = sum(p.numel() for p in add_lora(gpt2, rank=8, alpha=32, dropout=0.1).values())
-        text, image = count_parameters(heads.text), count_parameters(heads.image)
-        everything = image_tower + image + lora + text
-        code, paper = "the authors' code", "the abstract"
-        return [
-            Figure("LoRA in GPT-2, r = 8", 2_621_440, lora, code),
-            Figure("text projection, 2560 to 512", 1_311_232, text, code),
-            Figure("image projection, 768 to 512", 393_728, image, code),
-            Figure("30 learnt words", 76_800, context, code),
-            Figure(
-                "LoRA and text projection, of a BERT encoder", 3.6, 100 * (lora + text) / bert, paper, "%"
-            ),
-            Figure("all, below CLIP ViT-B/16", 39.2, 100 * (1 - everything / clip), paper, "%"),
-        ]
+        return published.cleft()

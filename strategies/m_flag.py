@@ -28,28 +28,21 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import nn
 
+from retune import published
 from retune.adaptors import count_parameters, linear, load_prefixed, normalised, prefixed
 from retune.captions import Pairs, captions_of
 from retune.geometry import geometry
 from retune.heads import LabelHeads
 from retune.losses import alignment, orthogonality
+from retune.projections import projector
 from retune.prompts.combine import Combine
 from retune.settings import Count, NonNegative, Positive
 from retune.strategy import Context, Figure, Images, Need, State, Strategy, Training
 from retune.training import seeded, train_adamw
 
-GLORIA = 134_178_368
 CHUNK = 256
 PAPER = {"tower": "pixels", "hidden": 2048, "joint": 1024, "lr": 2e-5, "epochs": 50, "batch_size": 1024}
 TRAINED = {"features": "a linear layer on cached features, in the tower's place", "pixels": "the image tower"}
-
-
-def projector(inputs: int, hidden: int, joint: int) -> nn.Sequential:
-    """Linear, BatchNorm, ReLU, Linear, BatchNorm without affine part."""
-    first, norm = nn.Linear(inputs, hidden), nn.BatchNorm1d(hidden)
-    return nn.Sequential(
-        first, norm, nn.ReLU(), nn.Linear(hidden, joint), nn.BatchNorm1d(joint, affine=False)
-    )
 
 
 @dataclass
@@ -133,6 +126,37 @@ class MFlag(Strategy):
                 head, targets = self.parts["head"], experience.targets
                 head.learn(latent, targets, experience.observed, generator=generator, **learn)
 
+    def _align(self, experience: Training, generator: torch.Generator) -> None:
+        assert self.context.towers is not None
+        inputs = self._inputs(experience.images)
+        tower, image, text = aligned = [self.parts[part] for part in ("tower", "image", "text")]
+        captions = captions_of(experience, self.context, self.pairs)
+        texts = normalised(self.context.towers.texts(captions.texts))
+
+        def loss(batch: torch.Tensor) -> torch.Tensor:
+            for side in (image, text):
+                side.train(len(batch) > 1)
+            latent = tower(inputs[batch])
+            pulled = alignment(image(latent), text(texts[captions.index[batch]]))
+            return pulled + self.orthogonality * orthogonality(latent)
+
+        train_adamw(
+            [parameter for part in aligned for parameter in part.parameters()], loss, len(experience),
+            epochs=self.epochs, batch_size=self.batch_size, lr=self.lr, weight_decay=self.weight_decay,
+            warmup=0.0, generator=generator,
+        )  # fmt: skip
+        self.parts.eval()
+
+    def _inputs(self, images: Images) -> Any:
+        """What the tower takes, to be indexed: features of coordinates about 1, or pictures."""
+        return normalised(images.features) if self.tower == "features" else images.pixels
+
+    @torch.no_grad()
+    def _latent(self, images: Images) -> torch.Tensor:
+        """Z, (N, D)."""
+        inputs, everything = self._inputs(images), torch.arange(len(images), device=self.context.device)
+        return torch.cat([self.parts["tower"](inputs[chunk]) for chunk in everything.split(CHUNK)])
+
     @torch.no_grad()
     def score(self, images: Images) -> torch.Tensor:
         """Logits of the head, or differences of cosines, float32 (N, C)."""
@@ -180,55 +204,4 @@ class MFlag(Strategy):
     @classmethod
     def published_figures(cls) -> Sequence[Figure]:
         """ResNet-50, both projectors, and the image side against GLoRIA."""
-        from torchvision.models import resnet50
-
-        with torch.device("meta"):
-            resnet = resnet50()
-            resnet.fc = nn.Identity()
-            tower, image, text = map(
-                count_parameters, (resnet, projector(2048, 2048, 1024), projector(768, 2048, 1024))
-            )
-        code, less = "the authors' code", 100 * (1 - (tower + image) / GLORIA)
-        return [
-            Figure("image tower, ResNet-50 without classifier", 23_508_032, tower, code),
-            Figure("image projector", 6_298_624, image, code),
-            Figure("text projector", 3_677_184, text, code),
-            Figure(f"image tower and projector below GLoRIA's {GLORIA:,}", 77.8, less, "abstract: 78 %", "%"),
-        ]
-
-    def _inputs(self, images: Images) -> Any:
-        """What the tower takes, to be indexed: features of coordinates about 1, or pictures."""
-        return normalised(images.features) if self.tower == "features" else images.pixels
-
-    @torch.no_grad()
-    def _latent(self, images: Images) -> torch.Tensor:
-        """Z, (N, D)."""
-        inputs, everything = self._inputs(images), torch.arange(len(images), device=self.context.device)
-        return torch.cat([self.parts["tower"](inputs[chunk]) for chunk in everything.split(CHUNK)])
-
-    def _align(self, experience: Training, generator: torch.Generator) -> None:
-        assert self.context.towers is not None
-        inputs = self._inputs(experience.images)
-        tower, image, text = aligned = [self.parts[part] for part in ("tower", "image", "text")]
-        captions = captions_of(experience, self.context, self.pairs)
-        texts = normalised(self.context.towers.texts(captions.texts))
-
-        def loss(batch: torch.Tensor) -> torch.Tensor:
-            for side in (image, text):
-                side.train(len(batch) > 1)
-            latent = tower(inputs[batch])
-            pulled = alignment(image(latent), text(texts[captions.index[batch]]))
-            return pulled + self.orthogonality * orthogonality(latent)
-
-        train_adamw(
-            [parameter for part in aligned for parameter in part.parameters()],
-            loss,
-            len(experience),
-            epochs=self.epochs,
-            batch_size=self.batch_size,
-            lr=self.lr,
-            weight_decay=self.weight_decay,
-            warmup=0.0,
-            generator=generator,
-        )
-        self.parts.eval()
+        return published.m_flag()

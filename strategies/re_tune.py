@@ -12,17 +12,18 @@ experience. No past image is kept.
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import nn
 
-from retune.adaptors import AdaptorKind, adaptor, count_parameters, load_prefixed, prefixed
+from retune.adaptors import AdaptorKind, adaptor, count_parameters
 from retune.losses import masked_bce
+from retune.per_step import PerStep, Through
 from retune.prompts.combine import Combine, PromptEmbeddings, Scoring
+from retune.published import CODE
 from retune.settings import Count, Positive
 from retune.strategy import Context, Figure, Images, State, Strategy, Training
 from retune.training import Optimizer, train
@@ -83,7 +84,7 @@ class ReTune(Strategy):
 
     adaptor: AdaptorKind = "mlp"
     placement: Placement = "double"
-    adaptors: Literal["per-step", "shared"] = "per-step"
+    adaptors: Through = "per-step"
     start: Literal["previous", "fresh"] = "previous"
     scoring: Scoring = "difference"
     combine: Combine = "embeddings"
@@ -95,86 +96,62 @@ class ReTune(Strategy):
     def setup(self, context: Context) -> None:
         """Begin without any adaptor; see :meth:`Strategy.setup`."""
         self.context = context
-        self.pairs: list[Pair] = []
-        self.observed: list[list[int]] = []
+        self.pairs = PerStep("pair", self.adaptors, lambda: self._pair(None))
 
     def fit(self, experience: Training) -> None:
         """Train this experience's pair on its images and observed labels."""
-        generator = experience.generator()
-        if self.adaptors == "per-step" or not self.pairs:
-            self.pairs.append(self._pair(generator))
-            self.observed.append([])
-            if self.start == "previous" and len(self.pairs) > 1:
-                self.pairs[-1].load_state_dict(self.pairs[-2].state_dict())
-        pair, features, targets = self.pairs[-1], experience.images.features, experience.targets
-        self.observed[-1] = sorted({*self.observed[-1], *experience.observed})
+        generator, features, targets = experience.generator(), experience.images.features, experience.targets
+        pair = self.pairs.begin(
+            experience.observed, lambda: self._pair(generator), copy=self.start == "previous"
+        )
 
         def loss(batch: torch.Tensor) -> torch.Tensor:
             logits = pair.logits(features[batch], self.context.prompts, self.combine, "difference")
             return masked_bce(logits, targets[batch])
 
         train(
-            pair.parameters(),
-            loss,
-            len(experience),
-            epochs=self.epochs,
-            batch_size=self.batch_size,
-            lr=self.lr,
-            optimizer=self.optimizer,
-            generator=generator,
-        )
+            pair.parameters(), loss, len(experience), epochs=self.epochs, batch_size=self.batch_size,
+            lr=self.lr, optimizer=self.optimizer, generator=generator,
+        )  # fmt: skip
 
     @torch.no_grad()
     def score(self, images: Images) -> torch.Tensor:
         """Logits, float32 (N, C), between -2 and 2."""
-        features, prompts = images.features, self.context.prompts
-        if self.adaptors == "shared" and self.pairs:
-            return self.pairs[0].logits(features, prompts, self.combine, self.scoring)
-        scores = prompts.score(features, self.combine, self.scoring)
-        total, count = torch.zeros_like(scores), scores.new_zeros(scores.shape[1])
-        for pair, observed in zip(self.pairs, self.observed, strict=True):
-            total[:, observed] += pair.logits(features, prompts, self.combine, self.scoring)[:, observed]
-            count[observed] += 1
-        return torch.where(count > 0, total / count.clamp(min=1), scores)
+        features, prompts, how = images.features, self.context.prompts, (self.combine, self.scoring)
+        return self.pairs.score(
+            lambda pair, columns: pair.logits(features, prompts, *how)[:, list(columns)],
+            otherwise=lambda: prompts.score(features, *how),
+            n_labels=len(self.context.labels),
+        )
 
     def state_dict(self) -> State:
         """Every pair's weights, and which labels it observed."""
-        weights = (prefixed(str(i), pair) for i, pair in enumerate(self.pairs))
-        return {"observed": self.observed, **{k: v for part in weights for k, v in part.items()}}
+        return self.pairs.state_dict()
 
     def load_state_dict(self, state: State) -> None:
         """Rebuild the pairs."""
-        self.observed = [list(columns) for columns in state["observed"]]
-        self.pairs = [self._pair(None) for _ in self.observed]
-        for i, pair in enumerate(self.pairs):
-            load_prefixed(str(i), pair, state)
+        self.pairs.load_state_dict(state)
 
     def trainable_parameters(self) -> int:
         """Over all pairs made so far."""
-        return sum(map(count_parameters, self.pairs))
+        return self.pairs.trainable_parameters()
 
     @classmethod
     def parameter_counts(cls, dim: int, n_labels: int) -> Mapping[str, int]:
         """Parameters of one pair in every variant."""
-        return {f"{kind}, {placement}": count_parameters(pair) for kind, placement, pair in _variants(dim)}
+        with torch.device("meta"):
+            return {
+                f"{kind}, {placement}": count_parameters(Pair(kind, placement, dim, None))
+                for kind in get_args(AdaptorKind)
+                for placement in get_args(Placement)
+            }
 
     @classmethod
     def published_figures(cls) -> Sequence[Figure]:
         """One adaptor, and a pair of them, at the 128 dimensions of BioViL's joint space."""
         counts = cls.parameter_counts(128, 5)
         published = {"dense, shared": 16_512, "mlp, shared": 65_920, "mlp, double": 131_840}
-        return [
-            Figure(f"{variant}, d = 128", count, counts[variant], "the authors' code")
-            for variant, count in published.items()
-        ]
+        return [Figure(f"{name}, d = 128", n, counts[name], CODE) for name, n in published.items()]
 
     def _pair(self, generator: torch.Generator | None) -> Pair:
         return Pair(self.adaptor, self.placement, self.context.dim, generator).to(self.context.device)
-
-
-def _variants(dim: int) -> Iterator[tuple[AdaptorKind, Placement, Pair]]:
-    kinds: tuple[AdaptorKind, ...] = ("dense", "mlp")
-    placements: tuple[Placement, ...] = ("double", "shared", "image", "text")
-    with torch.device("meta"):
-        for kind, placement in itertools.product(kinds, placements):
-            yield kind, placement, Pair(kind, placement, dim, None)

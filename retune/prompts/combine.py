@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, Literal, get_args
+from typing import TYPE_CHECKING, Final, Literal, get_args
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
+
+if TYPE_CHECKING:
+    from retune.prompts.bank import PromptBank
 
 Combine = Literal["embeddings", "scores", "max"]
 """How a label's prompts are combined: mean of embeddings, mean of cosines, or largest cosine."""
@@ -142,6 +145,19 @@ class PromptEmbeddings:
     def map(self, fn: Callable[[Tensor], Tensor]) -> PromptEmbeddings:
         """The same prompts with ``fn``, (n, d) to (n, d'), applied to both sides, e.g. a text adaptor."""
         return replace(self, positive=fn(self.positive), negative=fn(self.negative))
+
+    def embedded(self, bank: PromptBank, encode: Callable[[Sequence[str]], Tensor]) -> PromptEmbeddings:
+        """The same prompts as another text tower embeds them.
+
+        Args:
+            bank: Holds them as texts.
+            encode: From P texts to (P, d').
+        """
+        positive, negative = (
+            encode([text for label in self.labels for text in of(label)])
+            for of in (bank.positive, bank.negative)
+        )
+        return replace(self, positive=positive, negative=negative)
 
     def to(self, device: str) -> PromptEmbeddings:
         """The same prompts on a device."""

@@ -72,7 +72,7 @@ def test_each_stage_learns_its_own(lab: Lab, stages: str, parts: set[str]) -> No
     strategy = lab.make("cleft", stages=stages)
     before = learnt(strategy)
     if stages != "contrastive":
-        before["context.0"] = strategy.prompt.start().data
+        before["context.0.0"] = strategy.prompt.start().data
     lab.fit(strategy, [lab.experience(strategy, 40, (0, 1), 1)])
     assert changed(before, learnt(strategy)) == parts
 
@@ -80,14 +80,15 @@ def test_each_stage_learns_its_own(lab: Lab, stages: str, parts: set[str]) -> No
 def test_stage_2_gives_gradients_to_the_context_alone(lab: Lab) -> None:
     strategy = lab.make("cleft")
     lab.fit(strategy, [lab.experience(strategy, 40, (0, 1), 1)])
-    everything = [*strategy.texts.module.parameters(), *strategy.heads.parameters()]
+    towers = strategy.towers
+    everything = [*towers.path.module.parameters(), *towers.heads.parameters()]
     for parameter in everything:
         parameter.grad = None
     kept = [parameter.clone() for parameter in everything]
     strategy.stages = "prompts"
     lab.fit(strategy, [lab.experience(strategy, 40, (2, 3), 2)])
     assert all(p.grad is None and torch.equal(p, old) for p, old in zip(everything, kept, strict=True))
-    assert strategy.learnt[0].grad is not None
+    assert strategy.learnt.modules[0][0].grad is not None
 
 
 def test_a_logit_is_the_scaled_difference_of_cosines(lab: Lab) -> None:
@@ -206,6 +207,6 @@ def test_resuming_ignores_what_a_context_would_start_from(lab: Lab) -> None:
     first, second, _ = lab.stream(strategy)
     lab.fit(strategy, [first])
     resumed.load_state_dict(
-        {k: v.clone() if k != "observed" else v for k, v in strategy.state_dict().items()}
+        {k: v.clone() if isinstance(v, torch.Tensor) else v for k, v in strategy.state_dict().items()}
     )
     assert torch.equal(lab.scores_after(strategy, [second]), lab.scores_after(resumed, [second]))

@@ -37,7 +37,7 @@ def identity(**settings: object) -> tuple[Strategy, Training]:
     strategy = ReTune(adaptor="dense", placement="image", adaptors="shared", **settings)
     strategy.setup(context)
     strategy.load_state_dict(
-        {"observed": [[0]], "0.image.weight": torch.eye(2), "0.image.bias": torch.zeros(2)}
+        {"observed": [[0]], "pair.0.image.weight": torch.eye(2), "pair.0.image.bias": torch.zeros(2)}
     )
     return strategy, experience
 
@@ -63,8 +63,8 @@ def test_first_gradient_step(scoring: str) -> None:
     state = strategy.state_dict()
     bias = torch.tensor([0.0279695, -0.0484445])
     weight = torch.tensor([[1.0242223, 0.0139847], [-0.0419542, 0.9757777]])
-    torch.testing.assert_close(state["0.image.bias"], bias, rtol=0, atol=2e-6)
-    torch.testing.assert_close(state["0.image.weight"], weight, rtol=0, atol=2e-6)
+    torch.testing.assert_close(state["pair.0.image.bias"], bias, rtol=0, atol=2e-6)
+    torch.testing.assert_close(state["pair.0.image.weight"], weight, rtol=0, atol=2e-6)
 
 
 def test_per_step_adaptors_leave_earlier_labels_alone() -> None:
