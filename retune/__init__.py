@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from retune.backbones.load import load_backbone
+    from retune.check import check_scenario, check_strategy
     from retune.data.dataset import Dataset
     from retune.features import encode_images, encode_texts
     from retune.metrics import continual_report
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from retune.prompts import PromptBank
     from retune.result import Result
     from retune.runner import plan, run
+    from retune.scaffold import new_strategy
     from retune.spec import Spec
     from retune.strategy import Context, Images, Strategy, Training
     from retune.stream import Experience, Scenario, Stream
@@ -33,10 +35,13 @@ _PUBLIC = {
     "Strategy": "retune.strategy",
     "Stream": "retune.stream",
     "Training": "retune.strategy",
+    "check_scenario": "retune.check",
+    "check_strategy": "retune.check",
     "continual_report": "retune.metrics",
     "encode_images": "retune.features",
     "encode_texts": "retune.features",
     "load_backbone": "retune.backbones.load",
+    "new_strategy": "retune.scaffold",
     "plan": "retune.runner",
     "registry": "retune.plugins",
     "run": "retune.runner",
@@ -55,10 +60,13 @@ __all__ = [
     "Stream",
     "Training",
     "__version__",
+    "check_scenario",
+    "check_strategy",
     "continual_report",
     "encode_images",
     "encode_texts",
     "load_backbone",
+    "new_strategy",
     "plan",
     "registry",
     "run",

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any, Final, cast
 
+from retune.bridge import names as avalanche
 from retune.errors import UnknownName
 from retune.plugins import Kind, registry
 from retune.settings import settings_of
@@ -32,10 +33,16 @@ def listing(kind: str) -> list[dict[str, str]]:
 
         return [{"name": name, "origin": "retune", "summary": _bank(name)["summary"]} for name in names()]
     known = registry(cast(Kind, kind))
-    return [
+    rows = [
         {"name": name, "origin": entry.origin, "summary": entry.summary}
         for name, entry in zip(known.names(), known.entries, strict=True)
     ]
+    if kind == "strategies":
+        rows += [
+            {"name": avalanche.PREFIX + name, "origin": avalanche.DISTRIBUTION, "summary": summary}
+            for name, summary in avalanche.SUPPORTED.items()
+        ]
+    return rows
 
 
 def card(kind: str, name: str, *, dim: int = 128, n_labels: int = 14, paper: bool = False) -> dict[str, Any]:
@@ -65,14 +72,12 @@ def card(kind: str, name: str, *, dim: int = 128, n_labels: int = 14, paper: boo
     return {"kind": plural, "name": name, **makers[plural](name)}
 
 
-def _described(kind: Kind, name: str) -> dict[str, Any]:
-    known = registry(kind)
-    cls = known.load(name)
+def _described(cls: type[Any], origin: str) -> dict[str, Any]:
     module = inspect.getmodule(cls)
     summary = (inspect.getdoc(module) or inspect.getdoc(cls) or "").strip()
     body = (inspect.getdoc(cls) or "").split("\nArgs:")[0].strip()
     return {
-        "origin": known.origin(name),
+        "origin": origin,
         "summary": summary,
         "description": body,
         "settings": [asdict(setting) for setting in settings_of(cls)],
@@ -80,10 +85,10 @@ def _described(kind: Kind, name: str) -> dict[str, Any]:
 
 
 def _strategy(name: str, dim: int, n_labels: int, paper: bool) -> dict[str, Any]:
-    from retune.spec import find_strategy
+    from retune.spec import find_strategy, origin_of
 
     cls, plain_name, preset = find_strategy(name)
-    described = _described("strategies", plain_name)
+    described = _described(cls, origin_of(plain_name))
     for setting in described["settings"]:
         setting["default"] = preset.get(setting["name"], setting["default"])
     figures = {"published_figures": [asdict(f) for f in cls.published_figures()]} if paper else {}
@@ -105,13 +110,13 @@ def _strategy(name: str, dim: int, n_labels: int, paper: bool) -> dict[str, Any]
 def _scenario(name: str) -> dict[str, Any]:
     cls = registry("scenarios").load(name)
     facts = {"data": cls.data, "paper": cls.paper} if cls.data else {}
-    return {**_described("scenarios", name), **facts, "patients_recur": cls.recurs}
+    return {**_described(cls, registry("scenarios").origin(name)), **facts, "patients_recur": cls.recurs}
 
 
 def _dataset(name: str) -> dict[str, Any]:
     cls = registry("datasets").load(name)
     return {
-        **_described("datasets", name),
+        **_described(cls, registry("datasets").origin(name)),
         "source": cls.source,
         "licence": cls.licence,
         "synthetic": cls.synthetic,

@@ -11,6 +11,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
+from retune.backbones.hushed import gist
+from retune.errors import StrategyError
 from retune.files import write_whole
 from retune.runner import CHECKPOINT_FILE
 from retune.strategy import State
@@ -38,13 +40,20 @@ class Checkpoint:
         return len(self.scores) - 1
 
     def write(self, folder: Path) -> None:
-        """Replace the checkpoint in a run's folder."""
+        """Replace the checkpoint in a run's folder.
+
+        Raises:
+            StrategyError: If the state cannot be stored.
+        """
         tensors = {k: v for k, v in self.state.items() if isinstance(v, torch.Tensor)}
         plain = {k: v for k, v in self.state.items() if k not in tensors}
-        # Clones: the format refuses tensors that share memory.
-        arrays = {f"state.{k}": v.detach().clone().contiguous() for k, v in tensors.items()}
         about = {"run_id": self.run_id, "state": plain, "progress": self.progress}
-        data = save({**arrays, "scores": self.scores.contiguous()}, {"retune": json.dumps(about)})
+        try:
+            # Clones: the format refuses tensors that share memory.
+            arrays = {f"state.{k}": v.detach().clone().contiguous() for k, v in tensors.items()}
+            data = save({**arrays, "scores": self.scores.contiguous()}, {"retune": json.dumps(about)})
+        except (SafetensorError, RuntimeError, TypeError, ValueError, KeyError) as error:
+            raise StrategyError(f"the state cannot be stored ({gist(error)})") from error
         write_whole(folder / CHECKPOINT_FILE, data)
 
     @classmethod

@@ -1,9 +1,9 @@
-"""Low-rank updates of a frozen text tower's attention."""
+"""Low-rank updates of a frozen tower's attention."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,8 +16,8 @@ from retune.training import seeded
 if TYPE_CHECKING:
     from retune.backbones.base import TextPath
 
-INPUTS: Final = frozenset({"c_attn", "query", "key", "value", "q_proj", "k_proj", "v_proj"})
-"""What language models call the projections that attention begins with: of GPT-2, of BERT, of CLIP and SigLIP."""
+INPUTS: Final = frozenset({"c_attn", "query", "key", "value", "q_proj", "k_proj", "v_proj", "qkv"})
+"""What models call the projections that attention begins with: GPT-2, BERT, CLIP and SigLIP, timm's transformers."""
 
 PACKED: Final = "in_proj_weight"
 """PyTorch's own attention keeps the three in one matrix instead."""
@@ -48,7 +48,8 @@ class LoraTexts:
         self.path = path
         self.width = path.width
         with seeded(int(torch.randint(2**62, (), generator=generator))):
-            self.weights = add_lora(path.module, rank=rank, alpha=alpha, dropout=dropout, used=_used(path))
+            used = _used(path.module, lambda: path.encode(*path.embed(["heart"])))
+            self.weights = add_lora(path.module, rank=rank, alpha=alpha, dropout=dropout, used=used)
 
     @property
     def module(self) -> nn.Module:
@@ -91,10 +92,40 @@ class LoraTexts:
                 weight.copy_(state[name])
 
 
+def image_lora(
+    tower: nn.Module, *, rank: int, alpha: float, side: int, generator: torch.Generator
+) -> dict[str, nn.Parameter]:
+    """Put low-rank updates into an image tower, and freeze all else, in evaluation mode.
+
+    They are where attention begins. A tower without attention has them in its pointwise convolutions: each
+    is one matrix W, applied at every position, that is learnt as W + (alpha / r) B A.
+
+    Args:
+        tower: uint8 (B, S, S) to (B, d); changed in place.
+        rank: r.
+        alpha: The update's scale is alpha / r.
+        side: S.
+        generator: Source of A's initial weights; B is zero.
+
+    Returns:
+        The updates by their names.
+
+    Raises:
+        MissingPackage: If ``peft`` is not installed.
+        UserError: If the tower has neither.
+    """
+    picture = torch.zeros(1, side, side, dtype=torch.uint8)
+    used = _used(tower, lambda: tower(picture))
+    with seeded(int(torch.randint(2**62, (), generator=generator))):
+        return add_lora(tower, rank=rank, alpha=alpha, dropout=0.0, used=used)
+
+
 def add_lora(
     module: nn.Module, *, rank: int, alpha: float, dropout: float, used: Collection[str] | None = None
 ) -> dict[str, nn.Parameter]:
     """Put low-rank updates where attention begins and freeze all else, in evaluation mode.
+
+    Where there is no attention, they are in the pointwise convolutions.
 
     Args:
         module: Changed in place; may be on the meta device.
@@ -108,7 +139,7 @@ def add_lora(
 
     Raises:
         MissingPackage: If ``peft`` is not installed.
-        UserError: If there is no attention that is known here.
+        UserError: If there is neither of the two.
     """
     peft: Any = _peft()
     parts = {name: part for name, part in module.named_modules() if used is None or name in used}
@@ -119,7 +150,9 @@ def add_lora(
         if isinstance(part, nn.MultiheadAttention) and part.in_proj_weight is not None
     ]
     if not layers and not packed:
-        raise UserError("the text tower has no attention that LoRA knows", fix="choose another backbone")
+        layers = [name for name, part in parts.items() if _pointwise(part)]
+    if not layers and not packed:
+        raise UserError("the tower has no attention that LoRA knows", fix="choose another backbone")
     config = peft.LoraConfig(
         r=rank,
         lora_alpha=alpha,
@@ -137,16 +170,25 @@ def add_lora(
     return {name: weight for name, weight in module.named_parameters() if weight.requires_grad}
 
 
-def _used(path: TextPath) -> set[str]:
-    """Names of the parts that a text goes through: a model may hold an image tower beside."""
+def _pointwise(part: nn.Module) -> bool:
+    return isinstance(part, nn.Conv2d) and part.kernel_size == (1, 1) and part.groups == 1
+
+
+def _used(module: nn.Module, run: Callable[[], object]) -> set[str]:
+    """Names of the parts that an input goes through: a model may hold another tower beside.
+
+    Args:
+        module: The model.
+        run: Passes an input through it.
+    """
     names: set[str] = set()
     hooks = [
         part.register_forward_hook(lambda *_, name=name: names.add(name))
-        for name, part in path.module.named_modules()
+        for name, part in module.named_modules()
     ]
     try:
         with torch.no_grad():
-            path.encode(*path.embed(["heart"]))
+            run()
     finally:
         for hook in hooks:
             hook.remove()

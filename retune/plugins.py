@@ -14,6 +14,7 @@ import importlib
 import importlib.util
 import inspect
 import sys
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib.metadata import EntryPoint, entry_points
@@ -146,20 +147,21 @@ class Registry:
 
     def _only_class(self, module: ModuleType, where: str) -> type[Any]:
         base = self._base_class()
-        found = [
+        own = [
             member
             for member in vars(module).values()
             if inspect.isclass(member)
             and issubclass(member, base)
             and member.__module__ == module.__name__
-            and not inspect.isabstract(member)
             and not member.__name__.startswith("_")
         ]
+        # Of an unfinished one it is said below what it lacks.
+        found = [member for member in own if not inspect.isabstract(member)] or own
         if len(found) != 1:
             names = ", ".join(member.__name__ for member in found) or "none"
             fix = "write FILE.py:CLASS" if found else f"define a subclass of {self._base.replace(':', '.')}"
             raise UserError(f"holds not one {self.noun} class but {names}", where=where, fix=fix)
-        return found[0]
+        return self._checked(found[0], where)
 
     def _checked(self, loaded: Any, where: str) -> type[Any]:
         base = self._base_class()
@@ -198,8 +200,9 @@ def _folders(package: str) -> list[Path]:
 
 
 def _guarded(load: Any, where: str) -> Any:
-    """Run a plugin's import; whatever it raises is the plugin's fault, told in one line."""
+    """Run a plugin's import; whatever it raises is the plugin's fault, told in one line, and it prints aside."""
     try:
-        return load()
-    except Exception as error:
+        with redirect_stdout(sys.stderr):
+            return load()
+    except (Exception, SystemExit) as error:
         raise UserError(f"cannot be imported ({type(error).__name__}: {error})", where=where) from error

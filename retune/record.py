@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import sys
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,7 +65,7 @@ def record(plan: Plan, outcome: Outcome, folder: Path, command: str, progress: P
 
 def _document(plan: Plan, outcome: Outcome, report: Report, command: str) -> dict[str, Any]:
     stream, parts = outcome.stream, plan.parts
-    dataset, strategy, card = stream.dataset, parts.strategy, parts.backbone.card
+    dataset, strategy, card = stream.dataset, outcome.strategy, parts.backbone.card
     labels = stream.labels
     f1 = report.f1_matrix if report.f1_matrix is not None else np.full_like(report.auc_matrix, np.nan)
     return {
@@ -74,6 +75,7 @@ def _document(plan: Plan, outcome: Outcome, report: Report, command: str) -> dic
             "command": command,
             "seed": plan.spec.seed,
             "versions": versions(),
+            "threads": torch.get_num_threads(),
         },
         "dataset": {
             "name": dataset.name,
@@ -119,7 +121,8 @@ def _document(plan: Plan, outcome: Outcome, report: Report, command: str) -> dic
             "settings": values_of(strategy),
             "sees_everything": strategy.sees_everything,
             "keeps_samples": strategy.keeps_samples,
-            "diagnostics": dict(strategy.diagnostics()),
+            "diagnostics": outcome.diagnostics,
+            "search": asdict(outcome.search) if outcome.search else None,
         },
         "first": stream.first.tolist(),
         "auc_matrix": report.auc_matrix.tolist(),
@@ -138,12 +141,13 @@ def _document(plan: Plan, outcome: Outcome, report: Report, command: str) -> dic
 
 
 def _cost(plan: Plan, outcome: Outcome) -> dict[str, Any]:
-    trainable = outcome.strategy.trainable_parameters()
+    trainable = outcome.trainable_parameters
     # Linux counts kilobytes, macOS bytes.
     unit = 1 if sys.platform == "darwin" else 1024
     return {
         "trainable_parameters": trainable,
         "total_parameters": trainable + plan.parts.backbone.parameters,
+        "search_seconds": round(outcome.search_seconds, 3),
         "fit_seconds": round(outcome.fit_seconds, 3),
         "score_seconds": round(outcome.score_seconds, 3),
         "encode_seconds": round(outcome.encode_seconds, 3),

@@ -49,6 +49,8 @@ class RunRecord(Record):
     command: str
     seed: int
     versions: dict[str, str]
+    threads: int | None = None
+    """Of PyTorch: the last bits of a product may depend on it."""
 
 
 class DatasetRecord(Record):
@@ -108,8 +110,26 @@ class PromptsRecord(Record):
     fingerprint: str
 
 
+class CandidateRecord(Record):
+    """Some settings that were tried, and the mean AUC they gave on held-out patients, or why they failed."""
+
+    settings: dict[str, Any]
+    auc: Number
+    failure: str | None
+
+
+class SearchRecord(Record):
+    """How settings were chosen: on held-out patients of the first experience; see :mod:`retune.search`."""
+
+    candidates: list[CandidateRecord]
+    chosen: dict[str, Any]
+    labels: list[str]
+    n_train: int
+    n_valid: int
+
+
 class StrategyRecord(Record):
-    """The method and its settings."""
+    """The method and its settings; those that a search chose are among them."""
 
     name: str
     version: str
@@ -118,6 +138,7 @@ class StrategyRecord(Record):
     sees_everything: bool
     keeps_samples: bool
     diagnostics: dict[str, Any]
+    search: SearchRecord | None = None
 
 
 class Cost(Record):
@@ -129,6 +150,7 @@ class Cost(Record):
 
     trainable_parameters: int
     total_parameters: int
+    search_seconds: float = 0.0
     fit_seconds: float
     score_seconds: float
     encode_seconds: float

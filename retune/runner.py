@@ -17,17 +17,26 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from retune.data.dataset import Dataset, IntArray
-from retune.errors import RunConflict, UserError
+from retune.errors import RunConflict, StrategyError, UserError
 from retune.files import make_folder, write_whole
 from retune.result import RESULT_FILE, Result
+from retune.search import spelt
+from retune.settings import values_of
+from retune.shelf import Shelf, key_of
 from retune.spec import DEFAULTS, Parts, Spec, resolve, run_id
 from retune.stream import Stream
+from retune.supervised import aside
 
 RUN_FILE: Final = "run.json"
 CHECKPOINT_FILE: Final = "checkpoint.safetensors"
 BLOCK: Final = 4096
 """Images whose digests are looked up at a time."""
 PACKAGES: Final = ("retune", "torch", "numpy", "scikit-learn", "open_clip_torch", "transformers")
+
+
+class RunBusy(RunConflict):
+    """Another process is at work on the run."""
+
 
 Progress = Callable[[str, int, int], None]
 """Told what is being done, how much of it is done, and how much there is to do."""
@@ -52,7 +61,7 @@ class Plan:
 
     def default_folder(self) -> Path:
         """``runs/SCENARIO/STRATEGY-DATA-seedS-ID`` below the working directory."""
-        strategy = Path(self.parts.strategy.name).name
+        strategy = Path(self.parts.strategy.name).name.replace(":", "-")
         data = self.parts.source.name.replace(",", "+")
         name = f"{strategy}-{data}-seed{self.spec.seed}-{self.id}"
         return Path("runs") / self.parts.scenario.name / name
@@ -65,12 +74,15 @@ class Run:
     plan: Plan
     folder: Path
 
-    def execute(self, *, command: str | None = None, progress: Progress | None = None) -> Result:
+    def execute(
+        self, *, command: str | None = None, progress: Progress | None = None, wait: float = 0
+    ) -> Result:
         """Do what is left to do.
 
         Args:
             command: How to say it on a command line, for the record.
             progress: Called with a stage, what is done of it and what there is to do.
+            wait: Seconds to wait for another process that is at it.
 
         Raises:
             RunConflict: If another process is at it.
@@ -81,10 +93,13 @@ class Run:
             return Result.read(self.folder)
         lock = FileLock(self.folder / ".lock")
         try:
-            lock.acquire(timeout=0)
+            lock.acquire(timeout=wait)
         except Timeout:
-            raise RunConflict("another process is at work on this run", where=str(self.folder)) from None
+            raise RunBusy("another process is at work on this run", where=str(self.folder)) from None
         try:
+            # The other process may have finished it meanwhile.
+            if (self.folder / RESULT_FILE).exists():
+                return Result.read(self.folder)
             # Torch is imported only when there is work to do.
             from retune.learning import learn
             from retune.record import record
@@ -92,7 +107,7 @@ class Run:
             tell = progress or (lambda stage, done, total: None)
             outcome = learn(self.plan, self.folder, tell)
             return record(self.plan, outcome, self.folder, command or _command(self.plan), tell)
-        except UserError:
+        except (UserError, StrategyError):
             self._withdraw()
             raise
         finally:
@@ -100,7 +115,7 @@ class Run:
             Path(lock.lock_file).unlink(missing_ok=True)
 
     def _withdraw(self) -> None:
-        """Leave no trace of a run that its input made impossible before anything was learnt."""
+        """Leave no trace of a run that its input or its strategy made impossible before anything was learnt."""
         if not (self.folder / CHECKPOINT_FILE).exists():
             (self.folder / RUN_FILE).unlink(missing_ok=True)
             (self.folder / ".lock").unlink(missing_ok=True)
@@ -137,60 +152,101 @@ def run(
     return prepare(spec, out, progress=progress).execute(progress=progress)
 
 
-def prepare(spec: Spec, out: str | Path | None = None, *, progress: Progress | None = None) -> Run:
+def prepare(
+    spec: Spec,
+    out: str | Path | None = None,
+    *,
+    progress: Progress | None = None,
+    shelf: Shelf | None = None,
+) -> Run:
     """Check everything that can be checked early, and make or find the run's folder.
 
     Args:
         spec: What to run.
         out: Folder of the run; made under ``runs/`` where left out.
         progress: Called with a stage, what is done of it and what there is to do.
+        shelf: What earlier runs of this process have left to be used again.
 
     Raises:
         UserError: If the input is at fault.
         RunConflict: If ``out`` holds another run.
     """
-    planned = plan(spec, progress)
+    planned = plan(spec, progress, shelf=shelf)
     folder = Path(out) if out else planned.default_folder()
     claim(folder, planned)
     return Run(planned, folder)
 
 
-def plan(spec: Spec, progress: Progress | None = None) -> Plan:
+def plan(spec: Spec, progress: Progress | None = None, *, shelf: Shelf | None = None) -> Plan:
     """Resolve names, read the table, cut the stream; nothing is encoded or written.
 
     Args:
         spec: What to run.
         progress: Called with a stage, what is done of it and what there is to do.
+        shelf: What earlier runs of this process have left to be used again.
 
     Raises:
         UserError: If the input is at fault.
     """
-    parts = resolve(spec)
+    shelf = shelf or Shelf()
+    parts = resolve(spec, backbone=shelf.backbone, bank=shelf.bank)
     if spec.device != "auto":
         _ = parts.backbone.torch_device
     # Read first: a model that is not there is told before gigabytes of images are looked at.
     chosen = parts.identity()
-    dataset = parts.source.read()
-    _require_usable(dataset)
-    stream = parts.scenario.stream(dataset, spec.seed)
-    parts.bank.require(stream.labels)
-    rows = needed_rows(stream)
-    content = None if parts.backbone.precomputed else _content(stream.dataset, rows, progress)
-    if content is not None and not spec.skip_bad_images:
-        stream.dataset.require_images(rows, content)
-    digest = hashlib.sha256(b"".join(key or b"\0" for key in content or ())).hexdigest()
+    key = (key_of(parts.source), parts.scenario.name, repr(values_of(parts.scenario)), spec.seed)
+    cut = shelf.kept(
+        "cut",
+        (*key, type(parts.scenario), parts.backbone.precomputed, spec.skip_bad_images),
+        lambda: _cut(parts, spec, shelf.dataset(parts.source), progress),
+    )
+    parts.bank.require(cut.stream.labels)
     identity = {
         **chosen,
-        "dataset": dataset.fingerprint,
-        "stream": stream.fingerprint,
-        "images": digest,
+        "dataset": cut.dataset,
+        "stream": cut.fingerprint,
+        "images": cut.images,
         "seed": spec.seed,
         "device": spec.device,
         "precision": spec.precision,
         "skip_bad_images": spec.skip_bad_images,
         "replicates": spec.replicates,
     }
-    return Plan(spec, parts, stream, content, run_id(identity), _repeated(content, len(stream.test)))
+    return Plan(spec, parts, cut.stream, cut.content, run_id(identity), cut.repeated)
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A stream, and what the identity of a run holds of it.
+
+    Args:
+        stream: The stream.
+        dataset: Fingerprint of the data set.
+        fingerprint: Of the stream.
+        content: Digests of the images it needs; None where no picture is looked at.
+        images: Digest of these.
+        repeated: How many test images are training images, too.
+    """
+
+    stream: Stream
+    dataset: str
+    fingerprint: str
+    content: list[bytes | None] | None
+    images: str
+    repeated: int
+
+
+def _cut(parts: Parts, spec: Spec, dataset: Dataset, progress: Progress | None) -> Cut:
+    _require_usable(dataset)
+    with aside():
+        stream = parts.scenario.stream(dataset, spec.seed)
+    rows = needed_rows(stream)
+    content = None if parts.backbone.precomputed else _content(stream.dataset, rows, progress)
+    if content is not None and not spec.skip_bad_images:
+        stream.dataset.require_images(rows, content)
+    images = hashlib.sha256(b"".join(key or b"\0" for key in content or ())).hexdigest()
+    repeated = _repeated(content, len(stream.test))
+    return Cut(stream, dataset.fingerprint, stream.fingerprint, content, images, repeated)
 
 
 def _repeated(content: list[bytes | None] | None, n_test: int) -> int:
@@ -271,6 +327,8 @@ def _command(plan: Plan) -> str:
     words += ["--seed", str(spec.seed)]
     for key, value in spec.settings.items():
         words += ["--set", f"{key}={value}"]
+    for key, values in spec.search.items():
+        words += ["--search", spelt(key, values)]
     if spec.skip_bad_images:
         words.append("--skip-bad-images")
     return shlex.join(words)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from retune.data.dataset import Dataset, FloatArray, IntArray
 from retune.errors import BadSetting
+
+if TYPE_CHECKING:
+    from retune.backbones.base import Backbone
 
 LabelOrder = Literal["dataset", "frequency", "random"]
 
@@ -80,6 +83,17 @@ class Stream:
         """All training images of the stream with every label: what only an upper bound may see."""
         rows = np.unique(np.concatenate([e.rows for e in self.experiences]))
         return Experience(1, tuple(range(len(self.labels))), rows, self.dataset.targets[rows])
+
+    def to_avalanche(self, features: str | Backbone | FloatArray, *, task_labels: bool = False) -> Any:
+        """This stream as a benchmark for Avalanche's strategies; see :func:`retune.bridge.benchmark.to_avalanche`.
+
+        Args:
+            features: A backbone or its name; or an array (N, d) with a row for each image of the data set.
+            task_labels: Whether experience t is task t; otherwise every image is of task 0.
+        """
+        from retune.bridge.benchmark import to_avalanche
+
+        return to_avalanche(self, features, task_labels=task_labels)
 
     @property
     def fingerprint(self) -> str:

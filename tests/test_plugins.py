@@ -72,7 +72,8 @@ def test_a_local_file_needs_no_installation(tmp_path: Path) -> None:
         ("import nothing_of_that_name", "cannot be imported (ModuleNotFoundError"),
         ("def broken(:", "cannot be imported (SyntaxError"),
         ("x = 1", "holds not one strategy class but none"),
-        (MINE.replace("def score", "def scores"), "holds not one strategy class"),
+        (MINE.replace("def score", "def scores"), "Mine lacks score"),
+        ("import sys\nsys.exit(0)", "cannot be imported (SystemExit"),
     ],
 )
 def test_a_broken_file_is_told_in_one_line(tmp_path: Path, text: str, words: str) -> None:

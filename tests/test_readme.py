@@ -23,9 +23,9 @@ def test_both_commands_of_a_new_user_are_there() -> None:
 
 
 def test_the_strategy_it_shows_runs(tmp_path: Path) -> None:
-    (code,) = re.findall(r"```python\n# mean_shift\.py\n(.*?)```", README, flags=re.DOTALL)
-    file = tmp_path / "mean_shift.py"
-    file.write_text(code)
+    (code,) = re.findall(r"## Add a strategy\n.*?```python\n(.*?)```", README, flags=re.DOTALL)
+    file = retune.new_strategy("mean-shift", tmp_path / "mean_shift.py")
+    assert code == file.read_text()
     settings = {"weight": "0.3", "data.images": 300, "data.size": 64}
     result = retune.run(strategy=str(file), settings=settings, replicates=20, out=tmp_path / "out")
     assert result.strategy.settings == {"weight": 0.3}
@@ -39,6 +39,10 @@ COMMANDS = {
     "data": ["data", "check"],
     "embed": ["embed"],
     "cache": ["cache", "list"],
+    "suite": ["suite"],
+    "report": ["report"],
+    "check": ["check"],
+    "new": ["new", "strategy"],
 }
 
 

@@ -184,24 +184,6 @@ def write_strategy(folder: Path, body: str) -> str:
     return str(file)
 
 
-@pytest.mark.parametrize(
-    ("body", "words"),
-    [
-        ("return torch.zeros(len(images), 3)", "returned (90, 3)"),
-        ("return torch.full((len(images), 14), float('nan'))", "NaN"),
-        ("return [1, 2, 3]", "returned list"),
-        ("raise ValueError('boom')", "failed in score: ValueError: boom"),
-    ],
-)
-def test_a_strategy_that_breaks_its_contract_is_named(tmp_path: Path, body: str, words: str) -> None:
-    with pytest.raises(RetuneError) as caught:
-        run(tmp_path / "out", strategy=write_strategy(tmp_path, body), settings={"data.images": 300})
-    assert "strategy mine" in str(caught.value)
-    assert words.split("(")[0] in str(caught.value)
-    assert "\n" not in str(caught.value)
-    assert not (tmp_path / "out" / "result.json").exists()
-
-
 def test_a_local_file_is_recorded_by_its_content(tmp_path: Path) -> None:
     name = write_strategy(tmp_path, "return images.features[:, :1].expand(-1, 14)")
     result = run(tmp_path / "out", strategy=name)

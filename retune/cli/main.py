@@ -8,7 +8,7 @@ from typing import Annotated, Final
 import typer
 
 from retune import __version__
-from retune.cli import cache, data, embed, listing, prompts, run, show
+from retune.cli import cache, check, data, embed, listing, new, prompts, report, run, show, suite
 from retune.errors import RetuneError
 
 INTERRUPTED: Final = 130
@@ -40,12 +40,16 @@ def _root(
 
 
 app.command("run")(run.run)
+app.command("suite")(suite.suite)
 app.command("list")(listing.list_)
 app.command("show")(show.show)
 app.command("embed")(embed.embed)
+app.command("check")(check.check)
+app.command("report")(report.report)
 app.add_typer(cache.app, name="cache")
 app.add_typer(data.app, name="data")
 app.add_typer(prompts.app, name="prompts")
+app.add_typer(new.app, name="new")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -54,6 +54,13 @@ def run(
     seed: Annotated[int | None, typer.Option(help="Seed of every random draw.", show_default="0")] = None,
     seeds: Annotated[int | None, typer.Option(help="Run seeds 0 to N-1 and give mean and deviation.")] = None,
     settings: Settings = None,
+    search: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE,VALUE",
+            help="Choose a setting of the strategy on held-out patients of the first experience.",
+        ),
+    ] = None,
     device: Device = "auto",
     precision: Precision = Precisions.fp32,
     out: Annotated[
@@ -61,6 +68,12 @@ def run(
     ] = None,
     skip_bad_images: SkipBadImages = False,
     replicates: Annotated[int, typer.Option(help="Bootstrap replicates behind each interval.")] = 1000,
+    time_limit: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS", help="The longest a strategy may take for one experience.", show_default="none"
+        ),
+    ] = None,
     json: AsJson = False,
 ) -> None:
     """Run one strategy over one stream; the same command again continues or shows it."""
@@ -71,6 +84,7 @@ def run(
     from retune.data.source import parse_roots
     from retune.errors import BadSetting
     from retune.runner import prepare
+    from retune.search import parse_search
     from retune.settings import parse_assignments
     from retune.spec import Spec
 
@@ -94,6 +108,8 @@ def run(
         precision=precision.value,
         skip_bad_images=skip_bad_images,
         replicates=replicates,
+        search=parse_search(search or []),
+        time_limit=time_limit,
     )
     chosen = range(seeds) if seeds is not None else [spec.seed]
     finished = []

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean, stdev
+from typing import Any
 
 from rich.console import Console
 from rich.text import Text
@@ -70,6 +71,9 @@ def print_seeds(finished: Sequence[tuple[Result, Path]]) -> None:
         table.add_row(name, number(mean(known)) if known else "-", spread, str(len(known)), each)
     out.print(table)
     out.print()
+    for result in results:
+        for line in _chosen(result):
+            out.print(Text(f"Seed {result.run.seed}: {line}"))
     out.print("Written to", soft_wrap=True)
     for _, folder in finished:
         out.print(Text(f"  {folder / 'result.json'}"), soft_wrap=True)
@@ -95,6 +99,9 @@ def _headline(out: Console, result: Result, seeds: int = 0) -> None:
                 "yellow",
             )
         )
+    if not seeds:
+        for line in _chosen(result):
+            out.print(Text(line))
     for line in _cautions(result):
         out.print(Text(line, "yellow"))
     if result.backbone.contaminated != "no":
@@ -112,6 +119,25 @@ def _headline(out: Console, result: Result, seeds: int = 0) -> None:
         names = ", ".join(result.dataset.undefined_labels)
         out.print(Text(f"Left out of every mean, for the test images hold one class only: {names}", "yellow"))
     out.print()
+
+
+def _chosen(result: Result) -> list[str]:
+    """Which settings a search chose, and by what."""
+    search = result.strategy.search
+    if search is None:
+        return []
+
+    def spelt(settings: dict[str, Any]) -> str:
+        return ", ".join(f"{name}={value}" for name, value in settings.items())
+
+    best = next(c for c in search.candidates if c.settings == search.chosen)
+    failed = [c for c in search.candidates if c.failure is not None]
+    lines = [
+        f"Chosen of {len(search.candidates)}: {spelt(search.chosen)}; mean AUC {number(best.auc)} on "
+        f"{search.n_valid:,} images of held-out patients of the first experience, "
+        f"labels {', '.join(search.labels)}."
+    ]
+    return lines + [f"Not chosen, for it failed: {spelt(c.settings)}: {c.failure}" for c in failed]
 
 
 def _cautions(result: Result) -> list[str]:
@@ -215,7 +241,8 @@ def _next(result: Result) -> list[str]:
     compare = _without(words, "--strategy")
     # The other method has other settings; those of the scenario and the data set stay.
     for k in range(len(compare) - 2, -1, -1):
-        if compare[k] == "--set" and not compare[k + 1].startswith(("scenario.", "data.")):
+        own = compare[k] == "--set" and not compare[k + 1].startswith(("scenario.", "data."))
+        if own or compare[k] == "--search":
             del compare[k : k + 2]
     compare += ["--strategy", "joint" if result.strategy.name != "joint" else "zero-shot"]
     commands = [(compare, "compare"), (repeat, "repeat"), (["retune", "list"], "see what else there is")]

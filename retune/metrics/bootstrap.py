@@ -110,7 +110,7 @@ def bootstrap_ranking(
         raise ValueError(f"targets {y.shape} must be (N, C) and scores {s.shape} (N, C) or (K, N, C)")
     w, lane = check_counts(weights, len(y))
     moments = s if s.ndim == 3 else s[None]
-    threads = max(1, threads or len(_cores()))
+    threads = max(1, threads or _cores())
     auc = np.full((len(w), len(moments), y.shape[1]), np.nan)
     ap = np.full_like(auc, np.nan)
 
@@ -248,7 +248,9 @@ def _blocks(replicates: int, rows: int, lane: type[np.unsignedinteger[Any]]) -> 
     return (slice(i, min(i + size, replicates)) for i in range(0, replicates, size))
 
 
-def _cores() -> set[int] | range:
-    if hasattr(os, "sched_getaffinity"):
-        return os.sched_getaffinity(0)
-    return range(os.cpu_count() or 1)
+def _cores() -> int:
+    """As many as this process was told to use, else may use."""
+    told = os.environ.get("OMP_NUM_THREADS", "")
+    if told.isdecimal() and int(told):
+        return int(told)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

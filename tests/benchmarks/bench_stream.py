@@ -38,7 +38,7 @@ from torch.nn import functional
 from retune.adaptors import adaptor
 from retune.data.dataset import Dataset
 from retune.data.findings import NIH as LABELS
-from retune.learning import embed_prompts
+from retune.inputs import embed_prompts
 from retune.prompts import load as load_bank
 from retune.prompts.combine import PromptEmbeddings
 from retune.spec import Spec, resolve

@@ -1,0 +1,146 @@
+"""Checks of what a strategy answers, and of what it must be able to learn from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from retune.backbones.base import MEANINGS
+from retune.check.report import require
+from retune.check.subject import Subject, same, tensors
+from retune.settings import make
+
+
+def is_json(value: Any) -> bool:
+    """Whether a value comes back from JSON as it was."""
+    try:
+        return bool(json.loads(json.dumps(value, allow_nan=False)) == value)
+    except (TypeError, ValueError):
+        return False
+
+
+def runs(subject: Subject) -> None:
+    """It is made, set up, learns from an experience and scores, in time."""
+    strategy = subject.new()
+    subject.lab.scores_after(strategy, [subject.everything(strategy, 20)])
+
+
+def says_what_it_is(subject: Subject) -> None:
+    """Its name, version, needs, presets and diagnostics are in order."""
+    strategy = subject.taught()
+    cls = type(strategy)
+    require(isinstance(getattr(cls, "name", None), str) and bool(cls.name), "the class has no name")
+    known = subject.name or cls.name
+    require(cls.name == known, f"it is registered as '{known}' and calls itself '{cls.name}'")
+    require(isinstance(cls.version, str) and bool(cls.version), "version is no text")
+    unknown = sorted(strategy.requires() - set(MEANINGS))
+    require(not unknown, f"it needs {', '.join(unknown)}, which no backbone can give")
+    for preset, values in cls.presets.items():
+        make(cls, values, owner=f"preset {preset}")
+    count = strategy.trainable_parameters()
+    require(
+        isinstance(count, int) and count >= 0, f"trainable_parameters gives {count!r}, not a whole number"
+    )
+    told = dict(strategy.diagnostics())
+    require(is_json(told), "diagnostics are not plain JSON values")
+
+
+def scores_every_label_at_every_moment(subject: Subject) -> None:
+    """Before any training and after each experience: finite float32 (N, C), the same when asked again."""
+    lab, strategy = subject.lab, subject.new()
+    wanted = (lab.tested, len(lab.labels))
+    for step, part in enumerate([None, *lab.stream(strategy)]):
+        when = f"after {step} experiences" if step else "before any training"
+        lab.fit(strategy, [part] if part else [])
+        scores = lab.score(strategy)
+        require(tuple(scores.shape) == wanted, f"{when}: shape {tuple(scores.shape)}, not {wanted}")
+        require(scores.dtype == torch.float32, f"{when}: {scores.dtype}, not torch.float32")
+        odd = [lab.labels[c] for c in (~scores.isfinite()).any(dim=0).nonzero().flatten().tolist()]
+        require(not odd, f"{when}: NaN or infinity for {', '.join(odd)}")
+        require(same(lab.score(strategy), scores), f"{when}: scored twice, the scores differ")
+
+
+def same_seed_same_result(subject: Subject) -> None:
+    """Learning twice from the same stream with the same seed gives the same scores to the bit."""
+    first, second = (subject.lab.score(subject.taught()) for _ in range(2))
+    require(same(first, second), "two runs of one seed score differently")
+
+
+def unknown_labels_have_no_influence(subject: Subject) -> None:
+    """Whatever lies under a NaN, nothing changes; and an unknown label does not count as absent or present."""
+    lab, scores = subject.lab, []
+    # A NaN of another bit pattern is still a NaN.
+    for nothing in (float("nan"), -float("nan")):
+        strategy = subject.new()
+        parts = lab.stream(strategy)
+        for part in parts:
+            part.targets[: len(part) // 2, part.observed[0]] = nothing
+            part.targets[torch.isnan(part.targets)] = nothing
+        scores.append(lab.scores_after(strategy, parts))
+    require(same(*scores), "what lies under the mask changes the scores")
+    moved = (_scores_told(subject, float("nan")) - lab.score(subject.new())).mean(dim=0)
+    for value, sign, meaning in ((0.0, -1, "absent"), (1.0, 1, "present")):
+        # A method that learns without labels may move scores, but not all of them one way just as labels would.
+        if bool((sign * moved > 0).all()):
+            as_if = same(_scores_told(subject, value), _scores_told(subject, float("nan")))
+            require(not as_if, f"it learns unknown labels as {meaning} ones")
+
+
+def takes_labels_with_one_class(subject: Subject) -> None:
+    """A label that every image has, or none, leaves scores and state finite."""
+    for value in (0.0, 1.0):
+        _require_finite(subject, value)
+
+
+def takes_labels_that_are_all_unknown(subject: Subject) -> None:
+    """An experience in which no label is known leaves scores and state finite."""
+    _require_finite(subject, float("nan"))
+
+
+def takes_experiences_of_one_and_two_images(subject: Subject) -> None:
+    """It learns from an experience of 1 or 2 images, and its scores stay finite."""
+    lab = subject.lab
+    for n in (1, 2):
+        strategy = subject.new()
+        for observed in (range(2), range(len(lab.labels))):
+            scores = lab.scores_after(strategy, [lab.experience(strategy, n, tuple(observed), 1)])
+            require(bool(scores.isfinite().all()), f"NaN or infinity after an experience of {n}")
+
+
+def batch_mates_do_not_matter(subject: Subject) -> None:
+    """An image scores the same alone, among others, and in another order."""
+    lab, strategy = subject.lab, subject.taught()
+    together = lab.score(strategy)
+
+    def like(scores: torch.Tensor, wanted: torch.Tensor) -> bool:
+        close: Callable[..., bool] = torch.allclose
+        return scores.shape == wanted.shape and close(scores, wanted, rtol=1e-5, atol=2e-6, equal_nan=True)
+
+    alone = [lab.score(strategy, lab.tests(strategy, torch.tensor([i]))) for i in range(3)]
+    require(like(torch.cat(alone), together[:3]), "an image scores otherwise alone than among others")
+    turned = lab.score(strategy, lab.tests(strategy, torch.arange(lab.tested).flip(0)))
+    require(like(turned.flip(0), together), "scores depend on the order of the images")
+
+
+def _scores_told(subject: Subject, value: float) -> torch.Tensor:
+    """Scores after an experience in which every label of every image is told to be one value."""
+    strategy = subject.new()
+    part = subject.everything(strategy, 24)
+    part.targets[:] = value
+    return subject.lab.scores_after(strategy, [part])
+
+
+def _require_finite(subject: Subject, value: float) -> None:
+    lab, strategy = subject.lab, subject.new()
+    for observed in (range(2), range(len(lab.labels))):
+        part = lab.experience(strategy, 20, tuple(observed), 1)
+        part.targets[:, list(observed)] = value
+        scores = lab.scores_after(strategy, [part])
+        require(
+            bool(scores.isfinite().all()), f"NaN or infinity in the scores after labels that are all {value}"
+        )
+        odd = [t for t in tensors(strategy.state_dict()) if not t.isfinite().all()]
+        require(not odd, f"NaN or infinity in the state after labels that are all {value}")

@@ -1,0 +1,200 @@
+"""Checks, each on its own: one that fails, breaks something or never returns leaves the others alone."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, Literal, TypeVar
+
+from retune.check.world import restored
+from retune.errors import UserError
+from retune.time_limit import OutOfTime, limited
+
+T = TypeVar("T")
+Progress = Callable[[str, int, int], None]
+Outcome = Literal["passed", "failed", "not tried"]
+
+
+class Failed(Exception):
+    """What was checked is not so; the message says what is instead."""
+
+
+def require(held: bool, reason: str) -> None:
+    """Fail a check.
+
+    Args:
+        held: Whether what is demanded holds.
+        reason: What is the case otherwise.
+
+    Raises:
+        Failed: If it does not.
+    """
+    if not held:
+        raise Failed(reason)
+
+
+def require_settings(make: Callable[[], object]) -> None:
+    """See that a plugin can be made with its settings, as far as a user is to blame.
+
+    Args:
+        make: Makes it. What it raises itself is for a check to find.
+
+    Raises:
+        UserError: If a setting is unknown, or its value is wrong.
+    """
+    try:
+        make()
+    except UserError:
+        raise
+    except Exception:
+        return
+
+
+@dataclass(frozen=True)
+class Check(Generic[T]):
+    """One demand.
+
+    Args:
+        run: Raises where what it is given does not keep to it; the first line of its docstring says what it
+            demands, and its name what it is called.
+    """
+
+    run: Callable[[T], None]
+
+    @property
+    def name(self) -> str:
+        """As in the list that is printed."""
+        return self.run.__name__.replace("_", "-")
+
+    @property
+    def demand(self) -> str:
+        """What must be so, in one line."""
+        return (self.run.__doc__ or "").partition("\n")[0]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check found.
+
+    Args:
+        name: Of the check.
+        demand: What must be so.
+        outcome: Whether it is.
+        reason: Why not; empty where it passed.
+        seconds: How long it took.
+    """
+
+    name: str
+    demand: str
+    outcome: Outcome
+    reason: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Report:
+    """What all checks of one plugin found.
+
+    Args:
+        kind: ``strategy`` or ``scenario``.
+        name: What was checked.
+        findings: In the order they were made.
+        remarks: What a reader should know, but which is no demand.
+    """
+
+    kind: str
+    name: str
+    findings: tuple[Finding, ...]
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        """Whether every demand is met."""
+        return all(finding.outcome == "passed" for finding in self.findings)
+
+    @property
+    def failed(self) -> dict[str, str]:
+        """Why what failed failed, by name of the check."""
+        return {f.name: f.reason for f in self.findings if f.outcome == "failed"}
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {
+            "kind": self.kind,
+            "name": self.name,
+            "passed": self.passed,
+            "checks": [vars(finding) for finding in self.findings],
+            "remarks": list(self.remarks),
+        }
+
+
+def run_checks(
+    checks: Sequence[Check[T]], subject: T, *, limit: float, progress: Progress | None = None
+) -> tuple[Finding, ...]:
+    """Make every check, whatever the others find.
+
+    Args:
+        checks: In this order. What does not even pass the first is not tried further.
+        subject: What is checked.
+        limit: Seconds a check may take. Once three times as much is spent, the rest is not tried.
+        progress: Called with what is done, how much of it and how much there is to do.
+    """
+    findings: list[Finding] = []
+    end = time.monotonic() + 3 * limit
+    for check in checks:
+        left = min(limit, end - time.monotonic())
+        if findings and findings[0].outcome == "failed":
+            outcome: tuple[Outcome, str, float] = ("not tried", f"{findings[0].name} failed", 0.0)
+        elif left <= 0:
+            outcome = ("not tried", "earlier checks used up the time", 0.0)
+        else:
+            outcome = made(check, subject, limit=left)
+        findings.append(Finding(check.name, check.demand, *outcome))
+        if progress:
+            progress("checking", len(findings), len(checks))
+    return tuple(findings)
+
+
+def made(check: Check[T], subject: T, *, limit: float) -> tuple[Outcome, str, float]:
+    """Make one check, in an empty folder of its own, and put back whatever global it changes.
+
+    Args:
+        check: What to check.
+        subject: Whose.
+        limit: Seconds it may take.
+
+    Returns:
+        Whether it passed, why not, and the seconds it took.
+    """
+    start = time.monotonic()
+    reason = ""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        contextlib.chdir(folder),
+        restored(),
+        contextlib.redirect_stdout(io.StringIO()),
+    ):
+        try:
+            with limited(limit):
+                check.run(subject)
+        except Failed as failure:
+            reason = str(failure)
+        except OutOfTime:
+            reason = f"did not return within {limit:.3g} seconds"
+        except (Exception, SystemExit) as error:
+            reason = f"raised {_told(error)}"
+    return "failed" if reason else "passed", " ".join(reason.split()), time.monotonic() - start
+
+
+def _told(error: BaseException) -> str:
+    """An exception in one line, with the place in the plugin: the first file that is not one of the checks."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = next((f for f in frames if Path(f.filename).parent != Path(__file__).parent), None)
+    where = f" ({Path(place.filename).name}, line {place.lineno})" if place else ""
+    return f"{type(error).__name__}: {error}{where}"

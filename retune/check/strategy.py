@@ -1,0 +1,90 @@
+"""All checks of a strategy: what the runner relies on, shown on a few made-up images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from retune.check import answers, conduct, state
+from retune.check.report import Check, Progress, Report, made, require_settings, run_checks
+from retune.check.subject import Subject
+from retune.strategy import Strategy
+from retune.supervised import aside
+
+CHECKS: Final = tuple(
+    Check[Subject](demand)
+    for demand in (
+        answers.runs,
+        answers.says_what_it_is,
+        answers.scores_every_label_at_every_moment,
+        answers.same_seed_same_result,
+        state.resumed_equals_uninterrupted,
+        state.state_round_trips,
+        state.state_is_what_it_learnt,
+        answers.unknown_labels_have_no_influence,
+        answers.takes_labels_with_one_class,
+        answers.takes_labels_that_are_all_unknown,
+        answers.takes_experiences_of_one_and_two_images,
+        answers.batch_mates_do_not_matter,
+        state.past_images_are_out_of_reach,
+        state.memory_declared_equals_memory_used,
+        conduct.leaves_its_targets_alone,
+        conduct.leaves_the_backbone_as_it_is,
+        conduct.changes_nothing_global,
+        conduct.prints_nothing,
+    )
+)
+LIMIT: Final = 20.0
+"""Seconds that a check may take; on so few images a strategy needs a fraction of one."""
+
+
+SHOWN: Final = 1200
+TESTED: Final = 500
+
+
+def check_strategy(
+    strategy: str | type[Strategy],
+    settings: Mapping[str, Any] | None = None,
+    *,
+    limit: float = LIMIT,
+    progress: Progress | None = None,
+) -> Report:
+    """See whether a strategy keeps the contract, in a few seconds on made-up images.
+
+    It learns in one epoch of small batches where it has settings ``epochs`` and ``batch_size``.
+
+    Args:
+        strategy: Name of a strategy, a Python file, or a class.
+        settings: Others than the default ones; values may be text.
+        limit: Seconds that a check may take; all together take three times as long at most.
+        progress: Called with what is done, how much of it and how much there is to do.
+
+    Raises:
+        UserError: If there is no such strategy or setting, or it cannot be imported.
+    """
+    with aside():
+        subject = Subject.of(strategy, dict(settings or {}))
+        require_settings(subject.unprepared)
+        findings = run_checks(CHECKS, subject, limit=limit, progress=progress)
+        remarks = (_learns(subject, limit),) if all(f.outcome == "passed" for f in findings) else ()
+    name = strategy if isinstance(strategy, str) else strategy.__name__
+    return Report("strategy", name, findings, remarks)
+
+
+def _learns(subject: Subject, limit: float) -> str:
+    """How well it ranks before and after a made-up task: told, not demanded, as some methods do not learn."""
+    from sklearn.metrics import roc_auc_score  # type: ignore[import-untyped]
+
+    auc: list[float] = []
+
+    def learn(subject: Subject) -> None:
+        lab, strategy = subject.lab, subject.new(quick=False)
+        test, truth = lab.pictures(strategy, TESTED, 50), lab.truth(TESTED, 50).numpy()
+        auc.append(roc_auc_score(truth, lab.score(strategy, test)))
+        lab.fit(strategy, [subject.everything(strategy, SHOWN, 51)])
+        auc.append(roc_auc_score(truth, lab.score(strategy, test)))
+
+    _, reason, _ = made(Check(learn), subject, limit=limit)
+    if reason:
+        return f"On a made-up task of {SHOWN:,} images with its own epochs and batches it {reason}."
+    return f"Macro AUC of a made-up task: {auc[0]:.2f} before and {auc[1]:.2f} after {SHOWN:,} images."

@@ -1,0 +1,213 @@
+"""``retune suite``: the whole table with one command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from retune.cli.options import AsJson, BlankLabels, Precisions, Root, UncertainLabels
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from retune.suite.execute import Report
+    from retune.suite.plans import Plans
+
+Several = list[str] | None
+
+
+def suite(
+    file: Annotated[
+        Path | None, typer.Argument(metavar="FILE", help="A TOML file; options count in its place.")
+    ] = None,
+    strategy: Annotated[
+        Several,
+        typer.Option(help="Strategy, NAME/PRESET, or a Python file; again for more.", show_default="all"),
+    ] = None,
+    scenario: Annotated[
+        Several,
+        typer.Option(
+            help="Scenario, or a Python file; again for more.",
+            show_default="class-, label-, data-incremental",
+        ),
+    ] = None,
+    data: Annotated[
+        Several, typer.Option(help="Data set; again for more.", show_default="the scenario's own, or phantom")
+    ] = None,
+    root: Root = None,
+    backbone: Annotated[
+        Several, typer.Option(help="Backbone; again for more.", show_default="phantom-clip")
+    ] = None,
+    prompts: Annotated[
+        str | None, typer.Option(help="Prompt bank, or a JSONL file.", show_default="language-model")
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="Seeds 0 to N-1.", show_default="5")] = None,
+    order: Annotated[
+        Several, typer.Option(help="Label order: dataset, frequency or random; again for more.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Number of experiences.")] = None,
+    settings: Annotated[
+        Several,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="For whatever has it: epochs=5, data.size=64, scenario.by=site.",
+        ),
+    ] = None,
+    uncertain: Annotated[
+        UncertainLabels | None, typer.Option(help="What labels marked uncertain count as.")
+    ] = None,
+    blank: Annotated[BlankLabels | None, typer.Option(help="What labels not mentioned count as.")] = None,
+    device: Annotated[
+        str | None, typer.Option(help="Where to encode and learn.", show_default="auto")
+    ] = None,
+    precision: Annotated[
+        Precisions | None, typer.Option(help="Precision of the products.", show_default="fp32")
+    ] = None,
+    replicates: Annotated[
+        int | None, typer.Option(help="Bootstrap replicates behind each interval.", show_default="1000")
+    ] = None,
+    time_limit: Annotated[
+        float | None, typer.Option(metavar="SECONDS", help="How long a strategy may take for one experience.")
+    ] = None,
+    skip_bad_images: Annotated[
+        bool | None, typer.Option("--skip-bad-images", help="Go on without images missing or damaged.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the suite.", show_default="suite, or FILE's name")
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Runs at the same time.", show_default="one per core")
+    ] = None,
+    dask: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Run on the Dask cluster of this scheduler.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be run.")] = False,
+    json: AsJson = False,
+) -> None:
+    """Run strategies x scenarios x data sets x backbones x seeds; the same command again continues or shows it."""
+    from rich.console import Console
+
+    from retune.cli.console import bars, console, print_json
+    from retune.data.source import parse_roots
+    from retune.settings import parse_assignments
+    from retune.suite.execute import document, execute, write_suite
+    from retune.suite.expand import expand
+    from retune.suite.grid import read_suite
+    from retune.suite.plans import plan_suite
+
+    given: dict[str, Any] = {
+        "strategies": strategy, "scenarios": scenario, "data": data, "backbones": backbone,
+        "root": parse_roots(root, ",".join(data or [])), "prompts": prompts, "seeds": seeds,
+        "orders": order, "steps": steps, "set": parse_assignments(settings or []) or None,
+        "uncertain": uncertain and uncertain.value, "blank": blank and blank.value, "device": device,
+        "precision": precision and precision.value, "replicates": replicates, "time_limit": time_limit,
+        "skip_bad_images": skip_bad_images,
+    }  # fmt: skip
+    from retune.suite.work import shelf
+
+    read = read_suite(file, given)
+    folder = out or Path(file.stem if file else "suite")
+    with bars() as progress:
+        plans = plan_suite(expand(read, shelf), folder, shelf=shelf, progress=progress)
+    if dry_run:
+        print_json(document(read, plans, folder)) if json else _print_plans(plans, console())
+        return
+    write_suite(read, plans, folder)
+    with bars() as progress:
+        report = execute(
+            plans,
+            folder,
+            Console(stderr=True, highlight=False),
+            workers=jobs,
+            dask=dask,
+            progress=progress,
+        )
+    write_suite(read, plans, folder, report)
+    _tables(report, folder, None if json else console())
+    if json:
+        print_json(document(read, plans, folder, report))
+    else:
+        _print_report(plans, report, folder, console())
+    if report.failures:
+        raise typer.Exit(1)
+
+
+def _tables(report: Report, out: Path, to: Console | None) -> None:
+    if not report.finished:
+        return
+    from retune.cli.console import bars
+    from retune.suite.tables import print_tables, write_tables
+
+    with bars() as progress:
+        summary = write_tables(report.finished, out, progress=progress)
+    if to is not None:
+        print_tables(summary, to)
+
+
+def _print_plans(plans: Plans, to: Console) -> None:
+    """Every run with its state and folder."""
+    from rich.text import Text
+
+    from retune.cli.console import plain_table
+
+    table = plain_table()
+    for head in ("state", "run", "folder"):
+        table.add_column(head, overflow="fold")
+    for job in plans.jobs:
+        table.add_row("done" if job.done else "left", Text(job.cell.name), Text(str(job.folder)))
+    to.print(table)
+    to.print()
+    to.print(f"{len(plans.jobs):,} runs, {len(plans.left):,} of them left.")
+    _print_left_out(plans, to)
+    _print_failures([(f.reason, f.cell.name, None) for f in plans.failures], to)
+
+
+def _print_report(plans: Plans, report: Report, out: Path, to: Console) -> None:
+    """What was left out, what failed and how to repeat it, and where everything is."""
+    from rich.text import Text
+
+    from retune.suite.cells import command
+    from retune.suite.execute import LOG_FILE
+
+    folders = {id(job.cell): job.folder for job in plans.jobs}
+    _print_left_out(plans, to)
+    for strategy, text in report.printed.items():
+        first = text.splitlines()[0]
+        to.print(
+            Text(f"Strategy {strategy} printed: {first!r}; the rest is in {out / LOG_FILE}."), soft_wrap=True
+        )
+    _print_failures(
+        [(f.reason, f.cell.name, command(f.cell.spec, folders.get(id(f.cell)))) for f in report.failures], to
+    )
+    to.print()
+    counts = f"{len(report.finished):,} of {len(report.finished) + len(report.failures):,} runs are done"
+    to.print(Text(f"{counts}. Written to {out}"), soft_wrap=True)
+
+
+def _print_left_out(plans: Plans, to: Console) -> None:
+    from rich.text import Text
+
+    for skipped in plans.skipped:
+        to.print(Text(f"Left out: {skipped.what}: {skipped.reason}", "dim"), soft_wrap=True)
+
+
+def _print_failures(failures: list[tuple[str, str, str | None]], to: Console) -> None:
+    """Each reason once, with the runs that it stopped, and a command that repeats the first alone."""
+    from rich.text import Text
+
+    reasons = dict.fromkeys(reason for reason, _, _ in failures)
+    if reasons:
+        to.print()
+    for reason in reasons:
+        runs = [(name, alone) for other, name, alone in failures if other == reason]
+        to.print(
+            Text(f"Failed, {len(runs)} {'run' if len(runs) == 1 else 'runs'}: {reason}", "bold red"),
+            soft_wrap=True,
+        )
+        for name, alone in runs:
+            to.print(Text(f"  {name}"), soft_wrap=True)
+            if alone:
+                to.print(Text(f"    alone: {alone}", "dim"), soft_wrap=True)

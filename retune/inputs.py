@@ -1,0 +1,186 @@
+"""The images and prompts of a run, encoded once ever, and what of them a strategy may see, and how long."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import torch
+
+from retune.data.dataset import IntArray
+from retune.errors import StrategyError
+from retune.features import Encoded, ImageKind, encode_images, encode_texts
+from retune.prompts import PromptBank
+from retune.prompts.combine import PromptEmbeddings
+from retune.strategy import Images, Need
+from retune.stream import Stream
+
+if TYPE_CHECKING:
+    from retune.backbones.base import Backbone
+    from retune.runner import Plan, Progress
+
+KINDS: Final[dict[Need, ImageKind]] = {"features": "images", "tokens": "tokens", "pixels": "pixels"}
+
+
+@dataclass
+class Loan:
+    """Images are lent to a strategy: for one experience, and no longer."""
+
+    over: bool = False
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Some values of the store, copied out when rows are asked for; a :class:`retune.strategy.Lazy`."""
+
+    encoded: Encoded
+    places: IntArray
+    device: str
+    float32: bool
+    loan: Loan
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """As of an array."""
+        return (len(self.places), *self.encoded.take(self.places[:0]).shape[1:])
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, index: torch.Tensor) -> torch.Tensor:
+        return self._copied(self.places[index.cpu().numpy()])
+
+    def itself(self) -> Rows:
+        """What is handed to a strategy that reads batch by batch."""
+        return self
+
+    def whole(self) -> torch.Tensor:
+        """All of them."""
+        return self._copied(self.places)
+
+    def _copied(self, places: IntArray) -> torch.Tensor:
+        if self.loan.over:
+            raise StrategyError("asks for images of an earlier call, which belong to the past")
+        values = torch.from_numpy(self.encoded.take(places)).to(self.device)
+        return values.float() if self.float32 else values
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The encoded images of a stream, by kind.
+
+    Args:
+        encoded: What was made of them, for each kind that is needed.
+        place: Where each row of the data set is in it.
+        device: Where values are wanted.
+    """
+
+    encoded: dict[ImageKind, Encoded]
+    place: IntArray = field(repr=False)
+    device: str
+
+    @contextmanager
+    def lent(self, rows: IntArray, needs: frozenset[Need], *, for_good: bool = False) -> Iterator[Images]:
+        """Some rows as a strategy may see them: afterwards it can read them no more.
+
+        Args:
+            rows: Of the data set.
+            needs: What it declared.
+            for_good: Whether it may keep them.
+        """
+        loan, places = Loan(), self.place[rows]
+        sources: dict[str, Callable[[], Any]] = {}
+        for need, kind in KINDS.items():
+            if need in needs:
+                values = Rows(self.encoded[kind], places, self.device, kind != "pixels", loan)
+                sources[need] = values.whole if need == "features" else values.itself
+        try:
+            yield Images(len(rows), sources)
+        finally:
+            loan.over = not for_good
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A stream whose images are encoded.
+
+    Args:
+        stream: Without images that could not be read.
+        inputs: Its images.
+        seconds: Wall time of decoding and encoding.
+        images_encoded: How many went through the encoder now.
+        unreadable: Identifiers of the images that were left out because they cannot be read.
+    """
+
+    stream: Stream
+    inputs: Inputs
+    seconds: float
+    images_encoded: int
+    unreadable: list[str]
+
+
+def encode(plan: Plan, progress: Progress) -> Prepared:
+    """Encode what was never encoded of the images that a run needs.
+
+    Args:
+        plan: The run.
+        progress: Told what is done.
+    """
+    stream, rows, backbone = plan.stream, plan.rows, plan.parts.backbone
+    encoded = {
+        kind: encode_images(
+            backbone,
+            stream.dataset,
+            rows,
+            kind=kind,
+            keys=plan.content,
+            skip_bad_images=plan.spec.skip_bad_images,
+            progress=partial(progress, "encoding images" if need == "features" else f"preparing {need}"),
+        )
+        for need, kind in KINDS.items()
+        if need in plan.parts.needs
+    }
+    # Whether a picture can be read does not depend on what is made of it.
+    good = np.logical_and.reduce([e.good for e in encoded.values()] or [np.ones(len(rows), dtype=bool)])
+    place = np.full(len(stream.dataset), -1, dtype=np.int64)
+    place[rows[good]] = np.arange(int(good.sum()))
+    lost = rows[~good]
+    unreadable = sorted(stream.dataset.image_id[lost].tolist())
+    if len(lost):
+        kept = np.setdiff1d(np.arange(len(stream.dataset)), lost)
+        dataset = stream.dataset.take(kept, dropped={"unreadable images": len(lost)})
+        stream, place = plan.parts.scenario.stream(dataset, plan.spec.seed), place[kept]
+    return Prepared(
+        stream,
+        Inputs(encoded, place, str(backbone.torch_device)),
+        seconds=sum(e.seconds for e in encoded.values()),
+        images_encoded=sum(e.images_encoded for kind, e in encoded.items() if kind != "pixels"),
+        unreadable=unreadable,
+    )
+
+
+def embed_prompts(
+    bank: PromptBank, backbone: Backbone, labels: tuple[str, ...], *, wanted: bool = True
+) -> PromptEmbeddings:
+    """Embeddings of a bank's prompts for some labels, from the feature store.
+
+    Args:
+        bank: Must have prompts for every label.
+        backbone: Whose text tower embeds them; without the capability ``texts`` there are no prompts.
+        labels: The C labels.
+        wanted: Whether anybody asks for them.
+    """
+    sides: dict[str, torch.Tensor] = {}
+    text_dim = backbone.card.text_dim or backbone.card.dim
+    able = wanted and "texts" in backbone.capabilities
+    for polarity, of in (("positive", bank.positive), ("negative", bank.negative)):
+        texts = [text for label in labels for text in of(label)] if able else []
+        index = [c for c, label in enumerate(labels) for _ in of(label)] if able else []
+        vectors = encode_texts(backbone, texts) if texts else np.zeros((0, text_dim), np.float32)
+        sides[polarity] = torch.from_numpy(vectors)
+        sides[f"{polarity}_label"] = torch.tensor(index, dtype=torch.int64)
+    return PromptEmbeddings(**sides, labels=labels)

@@ -1,0 +1,97 @@
+"""Setting a strategy up, letting it learn and asking for its scores, on the images of one stream."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import torch
+
+from retune.data.dataset import IntArray
+from retune.inputs import Inputs, embed_prompts
+from retune.strategy import Context, Need, Strategy, Training, training
+from retune.stream import Experience, Stream
+from retune.supervised import Supervised
+from retune.towers import Towers
+
+if TYPE_CHECKING:
+    from retune.runner import Plan
+
+IN_TOWERS: Final[frozenset[Need]] = frozenset({"pixels", "text-gradients", "trainable-tower"})
+"""A strategy with one of these needs computes in the backbone's towers while it learns."""
+
+SCORED: Final = 16_384
+"""Images scored at a time, so that a method's intermediate results stay small."""
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """What strategies learn from, and what they are asked.
+
+    Args:
+        plan: The run.
+        stream: Its stream, without images that could not be read.
+        inputs: Its images.
+    """
+
+    plan: Plan
+    stream: Stream
+    inputs: Inputs = field(repr=False)
+
+    def begin(self, strategy: Strategy) -> Supervised:
+        """Set a strategy up."""
+        parts, seed = self.plan.parts, self.plan.spec.seed
+        needs, device = strategy.requires(), self.inputs.device
+        wanted = bool(needs & {"joint", "texts"})
+        prompts = embed_prompts(parts.bank, parts.backbone, self.stream.labels, wanted=wanted)
+        context = Context(
+            self.stream.labels,
+            parts.backbone.card.dim,
+            prompts.to(device),
+            seed,
+            device=device,
+            bank=parts.bank,
+            towers=Towers(parts.backbone, needs, device),
+        )
+        learner = Supervised(strategy, self.plan.spec.time_limit)
+        learner.setup(context)
+        return learner
+
+    def fit(self, learner: Supervised, shown: Experience, step: int) -> float:
+        """Let a strategy learn from an experience, number ``step`` of the stream; returns its seconds."""
+        needs = learner.strategy.requires()
+        # Small maps on features lose accuracy in half precision and gain little: towers alone use it.
+        arithmetic = self.plan.parts.backbone.arithmetic() if needs & IN_TOWERS else nullcontext()
+        with self._lent(shown, learner.strategy) as seen, arithmetic:
+            start = time.perf_counter()
+            learner.fit(seen, step)
+            return time.perf_counter() - start
+
+    def score(self, learner: Supervised, rows: IntArray, step: int) -> torch.Tensor:
+        """Scores of some images after experience number ``step``, float32 (N, C) on the CPU."""
+        parts = []
+        for first in range(0, max(1, len(rows)), SCORED):
+            chosen = rows[first : first + SCORED]
+            with self.inputs.lent(chosen, learner.strategy.requires()) as images:
+                parts.append(learner.score(images, self.stream.labels, step))
+        return torch.cat(parts)
+
+    @contextmanager
+    def _lent(self, shown: Experience, strategy: Strategy) -> Iterator[Training]:
+        """What a strategy sees of an experience; only an upper bound may look at it again later."""
+        dataset, rows = self.stream.dataset, shown.rows
+        reports = dataset.columns.get("report")
+        told = None if reports is None else tuple(map(str, reports[rows].tolist()))
+        with self.inputs.lent(rows, strategy.requires(), for_good=strategy.sees_everything) as images:
+            yield training(shown, images, self.plan.spec.seed, self.inputs.device, told, self._patients[rows])
+
+    @cached_property
+    def _patients(self) -> IntArray:
+        """A number for each image's patient, (N,)."""
+        _, patients = np.unique(self.stream.dataset.patient_id, return_inverse=True)
+        return patients.astype(np.int64)

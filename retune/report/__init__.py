@@ -1,0 +1,72 @@
+"""One self-contained page, and figures for papers, from the results of many runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from retune.errors import MissingPackage
+from retune.files import make_folder, write_whole
+
+if TYPE_CHECKING:
+    from retune.report.groups import Runs
+    from retune.runner import Progress
+
+PAGE_FILE: Final = "report.html"
+FIGURES: Final = "figures"
+NEEDED: Final = ("altair", "vl_convert", "jinja2")
+
+__all__ = ["FIGURES", "PAGE_FILE", "write_report"]
+
+
+def write_report(
+    paths: Iterable[str | Path],
+    out: str | Path = "report",
+    *,
+    figures: bool = False,
+    progress: Progress | None = None,
+) -> Runs:
+    """Write one HTML page about some runs; the same runs give the same bytes.
+
+    Args:
+        paths: Folders of runs, folders that hold runs at any depth, or ``result.json`` files.
+        out: Folder that gets ``report.html``; made where it is not there.
+        figures: Write every figure also as SVG and as PNG (two pixels a point) under ``figures/``.
+        progress: Called with a stage, what is done of it and what there is to do.
+
+    Returns:
+        The runs that the page is about.
+
+    Raises:
+        UserError: If there is no run, a result is broken, or two results contradict each other.
+        MissingPackage: If the packages of the extra ``report`` are not installed.
+        StorageError: If the disk is full.
+    """
+    missing = [name.replace("_", "-") for name in NEEDED if find_spec(name) is None]
+    if missing:
+        raise MissingPackage(
+            f"a report needs {' and '.join(missing)}, not installed", fix="pip install 'retune[report]'"
+        )
+    from retune.report.data import collect
+    from retune.report.groups import Runs, sections
+    from retune.report.page import render
+    from retune.report.svg import png
+    from retune.report.views import draw
+
+    tell = progress or (lambda stage, done, total: None)
+    results, notes = collect(paths, tell)
+    runs = Runs(sections(results), tuple(notes))
+    views = draw(runs, tell)
+    page = render(runs, views).encode()
+    folder = Path(out)
+    make_folder(folder / FIGURES if figures else folder)
+    if figures:
+        drawn = [figure for view in views for figure in view.figures]
+        for k, figure in enumerate(drawn):
+            write_whole(folder / FIGURES / f"{figure.name}.svg", figure.svg.encode())
+            write_whole(folder / FIGURES / f"{figure.name}.png", png(figure.svg))
+            tell("writing figures", k + 1, len(drawn))
+    write_whole(folder / PAGE_FILE, page)
+    return runs

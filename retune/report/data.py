@@ -1,0 +1,107 @@
+"""From folders to results: found at any depth, read, checked, each run once."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from retune.errors import UserError
+from retune.metrics.continual import check_first
+from retune.result import RESULT_FILE, Result
+from retune.runner import RUN_FILE
+
+if TYPE_CHECKING:
+    from retune.runner import Progress
+
+MATRICES: Final = ("auc_matrix", "auc_low", "auc_high")
+METRICS: Final = ("final_auc", "average_auc", "forgetting")
+
+
+def collect(paths: Iterable[str | Path], progress: Progress) -> tuple[list[Result], list[str]]:
+    """Read every run; the order of folders does not matter.
+
+    Args:
+        paths: Folders of runs, folders that hold runs at any depth, or ``result.json`` files.
+        progress: Told what is done.
+
+    Returns:
+        Results by run id, and what must be said of copies and of unfinished runs.
+
+    Raises:
+        UserError: If there is no run or a result is broken.
+    """
+    folders = [Path(path) for path in paths]
+    files = sorted({file for folder in folders for file in _files(folder)})
+    results = []
+    for k, file in enumerate(files):
+        results.append(_checked(Result.read(file), file))
+        progress("reading results", k + 1, len(files))
+    distinct, notes = _distinct(results)
+    begun = {file.parent.resolve() for folder in folders for file in folder.rglob(RUN_FILE)}
+    unfinished = len(begun - {file.parent for file in files})
+    if unfinished:
+        notes.append(f"{unfinished} unfinished {'run' if unfinished == 1 else 'runs'} left out.")
+    return distinct, notes
+
+
+def _files(path: Path) -> list[Path]:
+    if path.is_dir():
+        files = [file.resolve() for file in path.rglob(RESULT_FILE)]
+        if not files:
+            raise UserError(
+                f"no {RESULT_FILE} here or below",
+                where=str(path),
+                fix="give folders of finished runs, or a folder that holds them",
+            )
+        return files
+    if not path.exists():
+        raise UserError("no such folder", where=str(path), fix="give folders of finished runs")
+    return [path.resolve()]
+
+
+def _checked(result: Result, file: Path) -> Result:
+    """See that the parts of a result fit each other: what is drawn relies on it."""
+    moments, labels = len(result.scenario.experiences) + 1, len(result.labels)
+    problem = None if labels else "it has no labels"
+    for name in MATRICES:
+        rows = getattr(result, name)
+        if len(rows) != moments or any(len(row) != labels for row in rows):
+            problem = f"{name} must have {moments} rows of {labels} labels"
+    if len(result.forgetting) != labels:
+        problem = f"forgetting must hold {labels} numbers"
+    absent = [name for name in METRICS if name not in result.metrics]
+    if absent:
+        problem = f"metrics lacks {', '.join(absent)}"
+    # A number that JSON should not hold: infinite, or more than anything can cost.
+    if not all(0 <= value < 1e18 for value in vars(result.cost).values()):
+        problem = "cost must hold numbers from 0"
+    if problem is None:
+        try:
+            check_first(result.array("auc_matrix"), np.array(result.first, dtype=np.int64))
+        except ValueError as error:
+            problem = str(error)
+    if problem:
+        raise UserError(f"is not a result: {problem}", where=str(file), fix="run it again")
+    return result
+
+
+def _distinct(found: list[Result]) -> tuple[list[Result], list[str]]:
+    """One of every run; of copies that differ, the earliest."""
+    copies: dict[str, list[Result]] = defaultdict(list)
+    for result in found:
+        copies[result.run.id].append(result)
+    notes = []
+    more = len(found) - len(copies)
+    if more:
+        notes.append(f"{more} {'copy of a run' if more == 1 else 'copies of runs'} left out.")
+    for key, same in sorted(copies.items()):
+        same.sort(key=lambda r: (r.run.created, r.to_json()))
+        if any(r.auc_matrix != same[0].auc_matrix for r in same):
+            notes.append(
+                f"Run {key} was found twice, with different numbers; that of {same[0].run.created} stands."
+            )
+    return [copies[key][0] for key in sorted(copies)], notes

@@ -1,0 +1,211 @@
+"""The figures that set methods side by side: a chart of altair each.
+
+Up to six methods share one panel of curves; more of them get a panel each, with the others in grey behind,
+because no reader tells ten colours apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import ceil, log10
+from typing import Any, Final
+
+import altair as alt
+import numpy as np
+
+from retune.data.findings import codes
+from retune.report.groups import Method, StreamGroup
+from retune.report.heatmap import label_order
+from retune.report.numbers import Entry, Floats
+from retune.report.svg import FAINT, INK
+from retune.report.text import shown
+from retune.report.theme import (
+    BLUE,
+    COLOURS,
+    COLUMNS,
+    SHAPES,
+    VERMILLION,
+    WIDTH,
+    data,
+    finished,
+    name_of,
+    number,
+    panel_of,
+    panels,
+    span,
+)
+
+KEPT: Final = ("nothing", "features", "images")
+"""What a method may keep of past patients, the gravest last."""
+
+
+def curves(stream: StreamGroup, domain: Sequence[float]) -> Any:
+    """Mean AUC over the labels seen so far, after each experience, by method.
+
+    Args:
+        stream: What to draw.
+        domain: Smallest and largest AUC of the axis.
+    """
+    together = len(stream.entries) <= len(COLOURS)
+    every = ceil(stream.steps / (10 if together else 5))
+    axis = alt.Axis(values=list(range(1, stream.steps + 1, every)), format="d", grid=False)
+    wide = alt.Scale(domain=[0.75, stream.steps + 0.25])
+    high = alt.Scale(domain=list(domain), nice=False, zero=False)
+    x = alt.X("step:Q", title="experience" if together else None, axis=axis, scale=wide)
+    title = "mean AUC, labels seen so far" if together else None
+    y, low = (alt.Y(f"{end}:Q", title=title, scale=high) for end in ("auc", "low"))
+    rows = [row for entry in stream.entries for row in _curve(entry)]
+    if together:
+        return finished(_one_panel(rows, x, y, low).properties(width=WIDTH, height=220))
+    repeated = [
+        {**row, "panel": panel_of(entry.method), "own": row["number"] == entry.method.number}
+        for entry in stream.entries
+        for row in rows
+    ]
+    base = alt.Chart().encode(x=x, detail="method:N")
+    grey = base.transform_filter("!datum.own").mark_line(stroke=FAINT, strokeWidth=0.6, opacity=0.45)
+    own = base.transform_filter("datum.own")
+    band = own.mark_area(color=BLUE, opacity=0.25).encode(y=low, y2="high:Q")
+    line = own.mark_line(color=BLUE, strokeWidth=2, point=alt.OverlayMarkDef(size=12, color=BLUE))
+    layers = alt.layer(grey.encode(y=y), band, line.encode(y=y), data=data(repeated))
+    told = "mean AUC over the labels seen so far, after each experience"
+    return finished(panels(layers.properties(width=92, height=78), stream.entries, told))
+
+
+def _one_panel(rows: list[dict[str, Any]], x: Any, y: Any, low: Any) -> Any:
+    names = [row["method"] for row in rows if row["step"] == 1]
+    legend = alt.Legend(orient="bottom", columns=1, title=None, labelLimit=WIDTH, symbolOpacity=1)
+    tints, shapes = (alt.Scale(domain=names, range=list(of[: len(names)])) for of in (COLOURS, SHAPES))
+    dashes = alt.Scale(domain=[False, True], range=[[1, 0], [5, 3]])
+    base = alt.Chart(data(rows)).encode(x=x, color=alt.Color("method:N", scale=tints, legend=legend))
+    band = base.mark_area(opacity=0.2).encode(y=low, y2="high:Q")
+    dash = alt.StrokeDash("bound:N", scale=dashes, legend=None)
+    lines = base.mark_line(strokeWidth=1.8).encode(y=y, strokeDash=dash)
+    shape = alt.Shape("method:N", scale=shapes, legend=legend)
+    points = base.mark_point(filled=True, size=42, opacity=1).encode(y=y, shape=shape)
+    return alt.layer(band, lines, points)
+
+
+def _curve(entry: Entry) -> list[dict[str, Any]]:
+    method = entry.method
+    same = {"method": name_of(method), "number": method.number, "bound": method.upper_bound}
+    return [
+        {**same, "step": i + 1, "auc": number(mean), **span(mean, sd)}
+        for i, (mean, sd) in enumerate(zip(*entry.curve(), strict=True))
+    ]
+
+
+def curve_domain(streams: Sequence[StreamGroup]) -> tuple[float, float]:
+    """Ends of an AUC axis that hold every curve and band, to the next .05."""
+    ends: list[Floats] = []
+    for entry in (entry for stream in streams for entry in stream.entries):
+        mean, sd = entry.curve()
+        ends += [mean - np.nan_to_num(sd), mean + np.nan_to_num(sd)]
+    known = np.concatenate(ends)
+    known = known[np.isfinite(known)]
+    if not len(known):
+        return 0.0, 1.0
+    low, high = max(np.floor(known.min() * 20) / 20, 0.0), min(np.ceil(known.max() * 20) / 20, 1.0)
+    return (low, high) if low < high else (0.0, 1.0)
+
+
+def forgets(entry: Entry) -> bool:
+    """Whether a method loses or gains anything that three decimals show."""
+    mean, _ = entry.forgetting()
+    return bool((np.abs(np.nan_to_num(mean)) >= 0.0005).any())
+
+
+def forgetting(entries: Sequence[Entry]) -> Any:
+    """What each label lost since its best, a panel for each method; whiskers are a standard deviation.
+
+    Args:
+        entries: Methods on one stream, at least one.
+    """
+    example = entries[0].runs[0]
+    heads = [shown(code) for code in codes(example.labels)]
+    rows: list[dict[str, Any]] = []
+    for entry in entries:
+        mean, sd = entry.forgetting()
+        for c in np.flatnonzero(np.isfinite(mean)):
+            row = {"panel": panel_of(entry.method), "label": heads[c], "lost": float(mean[c])}
+            rows.append({**row, **span(mean[c], sd[c])})
+    ends = [row[key] for row in rows for key in ("lost", "low", "high") if row[key] is not None]
+    down = alt.Scale(domain=[heads[c] for c in label_order(example.first)])
+    wide = alt.Scale(domain=[min(-0.05, *ends), max(0.05, *ends)], nice=False)
+    axis = alt.Axis(tickCount=3, format=".2~f", labelFontSize=8)
+    y = alt.Y("label:N", scale=down, title=None, axis=alt.Axis(labelFontSize=8, ticks=False))
+    x, low = (alt.X(f"{end}:Q", title=None, scale=wide, axis=axis) for end in ("lost", "low"))
+    tint = alt.condition("datum.lost > 0", alt.value(VERMILLION), alt.value(BLUE))
+    bars = alt.Chart().mark_bar(height={"band": 0.7}).encode(x=x, y=y, color=tint)
+    whiskers = alt.Chart().mark_rule(color=INK, strokeWidth=0.8).encode(x=low, x2="high:Q", y=y)
+    zero = alt.Chart().mark_rule(color=INK, strokeWidth=0.6).encode(x=alt.datum(0))
+    width = WIDTH // min(len(entries), COLUMNS) - 16
+    layers = alt.layer(bars, whiskers, zero, data=data(rows)).properties(width=width, height=alt.Step(10))
+    return finished(panels(layers, entries, "fall from a label's best AUC; below 0 it gained"))
+
+
+def cost(stream: StreamGroup) -> Any:
+    """Final AUC against trainable parameters and against seconds of fitting, by what a method keeps."""
+    finals = {entry.method.number: entry.metric("final_auc") for entry in stream.entries}
+    ranked = sorted(
+        stream.entries, key=lambda e: (np.nan_to_num(finals[e.method.number].mean), e.method.number)
+    )
+    rows = []
+    for k, entry in enumerate(ranked):
+        final = finals[entry.method.number]
+        # Neighbours in height have their numbers on different sides.
+        row: dict[str, Any] = {"left": bool(k % 2), "number": str(entry.method.number), "kept": kept(entry)}
+        row |= {"auc": number(final.mean), **span(final.mean, final.sd)}
+        row |= {"parameters": entry.cost("trainable_parameters"), "seconds": entry.cost("fit_seconds")}
+        rows.append(row)
+    parameters = _against(rows, "parameters", "trainable parameters", 1, "~s")
+    seconds = _against(rows, "seconds", "seconds of fitting", 0.01, "~g")
+    key = _key([entry.method for entry in stream.entries])
+    return finished(alt.vconcat(parameters, seconds, key, spacing=12))
+
+
+def kept(entry: Entry) -> str:
+    """The gravest kind of thing kept of past patients in any run."""
+    costs = [run.cost for run in entry.runs]
+    if any(c.stored_images for c in costs):
+        return "images"
+    return "features" if any(c.stored_features or c.stored_bytes for c in costs) else "nothing"
+
+
+def _against(rows: list[dict[str, Any]], field: str, title: str, constant: float, style: str) -> Any:
+    # Logarithmic above the constant, linear below it: zero-shot trains nothing, and 0 has no logarithm.
+    top = max([10 * constant, *(row[field] for row in rows)])
+    ticks = [0.0, *(10.0**k for k in range(round(log10(constant)) + 1, ceil(log10(top)) + 1))]
+    ticks = ticks if len(ticks) <= 6 else [0.0, *ticks[1::2]]
+    wide = alt.Scale(type="symlog", constant=constant, domain=[0, 1.5 * max(top, ticks[-1])])
+    axis = alt.Axis(values=ticks, labelExpr=f"format(datum.value, '{style}')")
+    x = alt.X(f"{field}:Q", title=f"{title} (log)", scale=wide, axis=axis)
+    y = alt.Y("auc:Q", title="final AUC", scale=alt.Scale(zero=False, padding=12))
+    legend = alt.Legend(orient="top", title="keeps of past patients", symbolOpacity=1)
+    tints, shapes = (alt.Scale(domain=list(KEPT), range=list(of[: len(KEPT)])) for of in (COLOURS, SHAPES))
+    tint = alt.Color("kept:N", scale=tints, legend=legend)
+    base = alt.Chart(data(rows)).encode(x=x)
+    spread = base.mark_rule(opacity=0.6).encode(y=alt.Y("low:Q"), y2="high:Q", color=tint)
+    points = base.mark_point(filled=True, size=40, opacity=1).encode(
+        y=y, color=tint, shape=alt.Shape("kept:N", scale=shapes, legend=legend)
+    )
+    text = alt.Chart(data(rows)).encode(x=x, y=y, text="number:N")
+    # Left of the axis' end there is no room.
+    left = f"datum.left && datum.{field} > {constant}"
+    on_left = text.transform_filter(left).mark_text(dx=-5, dy=-4, align="right", fontSize=9, color=INK)
+    on_right = text.transform_filter(f"!({left})").mark_text(dx=5, dy=-4, align="left", fontSize=9, color=INK)
+    return alt.layer(spread, points, on_left, on_right).properties(width=WIDTH, height=170)
+
+
+def _key(methods: Sequence[Method]) -> Any:
+    """Numbers and names, in two columns where they are many."""
+    columns = 2 if len(methods) > len(COLOURS) else 1
+    deep = ceil(len(methods) / columns)
+    rows = [
+        {"x": k // deep, "y": k % deep, "name": name_of(method, 60 // columns)}
+        for k, method in enumerate(methods)
+    ]
+    x = alt.X("x:Q", axis=None, scale=alt.Scale(domain=[0, columns]))
+    y = alt.Y("y:Q", axis=None, scale=alt.Scale(domain=[-0.5, deep - 0.5], reverse=True))
+    text = alt.Chart(data(rows)).mark_text(align="left", fontSize=9, color=INK)
+    return text.encode(x=x, y=y, text="name:N").properties(width=WIDTH, height=12 * deep)

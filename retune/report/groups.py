@@ -1,0 +1,258 @@
+"""What may stand in one table, and what may be averaged.
+
+One table: the same data set and backbone. One mean: the same stream but for the seed, and the same method.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any, TypeVar
+
+from retune.errors import UserError
+from retune.report.numbers import Entry
+from retune.report.text import plain
+from retune.result import Result
+
+Key = TypeVar("Key", bound=Hashable)
+
+
+@dataclass(frozen=True)
+class Method:
+    """A strategy with its settings, and whatever else but the seed makes it another.
+
+    Args:
+        name: Of the strategy.
+        settings: All of them.
+        circumstances: What else tells two methods of one name apart, most telling first.
+        upper_bound: Whether it sees what no continual method may.
+        label: Its name, with the settings that tell it from others of this name.
+        short: The same for narrow places: of settings that are words, the word alone.
+        number: Its number in every table and figure of a section, from 1.
+    """
+
+    name: str
+    settings: dict[str, Any]
+    circumstances: dict[str, Any]
+    upper_bound: bool
+    label: str = ""
+    short: str = ""
+    number: int = 0
+
+    @classmethod
+    def of(cls, result: Result) -> Method:
+        """The method that gave a result."""
+        strategy = result.strategy
+        circumstances = {
+            "prompts": result.prompts.name,
+            "device": result.backbone.device,
+            "replicates": result.bootstrap.replicates,
+            "level": result.bootstrap.level,
+            "version": strategy.version,
+            "origin": strategy.origin,
+            "prompt bank": result.prompts.fingerprint[:12],
+        }
+        return cls(strategy.name, strategy.settings, circumstances, strategy.sees_everything)
+
+    @property
+    def key(self) -> str:
+        """Text that is equal for equal methods."""
+        return _text([self.name, self.settings, self.circumstances, self.upper_bound])
+
+
+@dataclass(frozen=True)
+class StreamGroup:
+    """Runs on one stream, or on the streams that one scenario gives for several seeds."""
+
+    title: str
+    entries: tuple[Entry, ...]
+
+    @property
+    def example(self) -> Result:
+        """A result that tells what all of them share."""
+        return self.entries[0].runs[0]
+
+    @property
+    def labels(self) -> list[str]:
+        """Columns of every matrix."""
+        return self.example.labels
+
+    @property
+    def steps(self) -> int:
+        """Number of experiences."""
+        return len(self.example.scenario.experiences)
+
+
+@dataclass(frozen=True)
+class Section:
+    """One data set, one backbone."""
+
+    title: str
+    methods: tuple[Method, ...]
+    streams: tuple[StreamGroup, ...]
+
+    @property
+    def results(self) -> list[Result]:
+        """Every run, by stream, method and seed."""
+        return [run for stream in self.streams for entry in stream.entries for run in entry.runs]
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Everything a report is about.
+
+    Args:
+        sections: Runs, put apart.
+        notes: What must be said of how they were found.
+    """
+
+    sections: tuple[Section, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def results(self) -> list[Result]:
+        """Every run."""
+        return [run for section in self.sections for run in section.results]
+
+
+def sections(results: Iterable[Result]) -> tuple[Section, ...]:
+    """Put runs apart wherever they differ in more than method, scenario and seed.
+
+    Raises:
+        UserError: If two runs have everything in common, the seed too, and are not the same run.
+    """
+    groups = _grouped(results, _section_key)
+    titles = _distinct(
+        [f"{data} with {backbone}" for data, _, backbone, *_ in groups],
+        [f"data {d[:8]}, backbone {b[:8]}, {precision}" for _, d, _, b, precision in groups],
+    )
+    return tuple(_section(title, found) for title, found in zip(titles, groups.values(), strict=True))
+
+
+def _section_key(result: Result) -> tuple[str, str, str, str, str]:
+    data, backbone = result.dataset, result.backbone
+    return data.name, data.fingerprint, backbone.name, backbone.fingerprint, backbone.precision
+
+
+def _section(title: str, results: list[Result]) -> Section:
+    methods = _methods(results)
+    pairs = _grouped(
+        results, lambda r: (r.scenario.name, _text([r.scenario.settings, r.labels, len(r.auc_matrix)]))
+    )
+    found = [(key, family) for key, runs in pairs.items() for family in _families(runs)]
+    titles = _distinct(
+        [name for (name, _), _ in found],
+        [_telling(family, [f for (n, _), f in found if n == name]) for (name, _), family in found],
+    )
+    streams = [
+        StreamGroup(title, _entries(family, methods))
+        for title, (_, family) in zip(titles, found, strict=True)
+    ]
+    return Section(title, tuple(methods.values()), tuple(streams))
+
+
+def _entries(runs: list[Result], methods: dict[str, Method]) -> tuple[Entry, ...]:
+    groups = _grouped(runs, lambda r: methods[Method.of(r).key].number)
+    by_number = {m.number: m for m in methods.values()}
+    entries = []
+    for number, same in groups.items():
+        same.sort(key=lambda r: r.run.seed)
+        for one, other in pairwise(same):
+            if one.run.seed == other.run.seed:
+                raise UserError(
+                    f"runs {one.run.id} and {other.run.id} differ in nothing that a result tells, but are two",
+                    where=f"{by_number[number].name}, {one.scenario.name}, seed {one.run.seed}",
+                    fix="report one of them",
+                )
+        entries.append(Entry(by_number[number], tuple(same)))
+    return tuple(entries)
+
+
+def _families(runs: list[Result]) -> list[list[Result]]:
+    """Runs whose streams belong together: one stream a seed.
+
+    A scenario that was changed between runs gives other streams under its old name. Then the streams that one
+    method ran on belong together; where that still leaves two for one seed, every stream stands alone.
+    """
+    if _one_a_seed(runs):
+        return [runs]
+    families: list[set[str]] = []
+    for same in _grouped(runs, lambda r: Method.of(r).key).values():
+        joined = {r.scenario.fingerprint for r in same}
+        for family in [f for f in families if f & joined]:
+            families.remove(family)
+            joined |= family
+        families.append(joined)
+    found = []
+    for family in families:
+        members = [r for r in runs if r.scenario.fingerprint in family]
+        apart = _grouped(members, lambda r: r.scenario.fingerprint).values()
+        found += [members] if _one_a_seed(members) else list(apart)
+    return sorted(found, key=lambda f: min((r.run.seed, r.scenario.fingerprint) for r in f))
+
+
+def _one_a_seed(runs: list[Result]) -> bool:
+    streams = {(r.run.seed, r.scenario.fingerprint) for r in runs}
+    return len(streams) == len({seed for seed, _ in streams})
+
+
+def _telling(family: list[Result], families: list[list[Result]]) -> str:
+    """What tells a stream from others of its name: settings, number of experiences, or the fingerprint."""
+    told = [
+        {"steps": len(f[0].scenario.experiences), **f[0].scenario.settings}
+        | {"stream": min((r.run.seed, r.scenario.fingerprint) for r in f)[1][:8]}
+        for f in families
+    ]
+    differing = _differing(told[families.index(family)], told, last=["stream"])
+    return ", ".join(f"{key}={plain(value)}" for key, value in differing.items())
+
+
+def _methods(results: Iterable[Result]) -> dict[str, Method]:
+    """Methods by key: by name and what tells them apart, upper bounds last, numbered."""
+    found = {method.key: method for method in map(Method.of, results)}
+    labelled = []
+    for method in found.values():
+        same = [m for m in found.values() if m.name == method.name]
+        told = [{**m.settings, **m.circumstances} for m in same]
+        detail = _differing(told[same.index(method)], told, last=list(method.circumstances))
+        words = [
+            value if isinstance(value, str) else f"{key}={plain(value)}" for key, value in detail.items()
+        ]
+        label = ", ".join([method.name, *(f"{key}={plain(value)}" for key, value in detail.items())])
+        labelled.append(replace(method, label=label, short=", ".join([method.name, *words])))
+    labelled.sort(key=lambda m: (m.upper_bound, m.label, m.key))
+    return {m.key: replace(m, number=k + 1) for k, m in enumerate(labelled)}
+
+
+def _differing(
+    mine: dict[str, Any], everyone: Sequence[dict[str, Any]], last: Sequence[str]
+) -> dict[str, Any]:
+    """What differs; keys in ``last`` only while the others do not yet tell all apart."""
+
+    def different(keys: Sequence[str]) -> int:
+        return len({_text([told.get(key) for key in keys]) for told in everyone})
+
+    known = dict.fromkeys(key for told in everyone for key in told)
+    chosen = [key for key in known if key not in last and different([key]) > 1]
+    for key in last:
+        if different(chosen) < len(everyone) and different([key]) > 1:
+            chosen.append(key)
+    return {key: mine[key] for key in chosen if key in mine}
+
+
+def _distinct(names: list[str], details: list[str]) -> list[str]:
+    return [n if names.count(n) == 1 else f"{n}, {d}" for n, d in zip(names, details, strict=True)]
+
+
+def _grouped(results: Iterable[Result], key: Callable[[Result], Key]) -> dict[Key, list[Result]]:
+    groups: dict[Key, list[Result]] = defaultdict(list)
+    for result in results:
+        groups[key(result)].append(result)
+    return {k: groups[k] for k in sorted(groups)}  # type: ignore[type-var]
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, default=str)

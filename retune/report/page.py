@@ -1,0 +1,133 @@
+"""The page: one HTML file that needs no network, no script and no other file."""
+
+from __future__ import annotations
+
+from collections import Counter
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any, Final
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from retune.data.findings import codes
+from retune.report import text
+from retune.report.cautions import cautions
+from retune.report.figures import KEPT, kept
+from retune.report.heatmap import label_order
+
+if TYPE_CHECKING:
+    from retune.report.groups import Runs, Section
+    from retune.report.numbers import Entry
+    from retune.report.views import View
+
+OPEN: Final = 6
+"""Heat-maps that are shown unfolded, at most."""
+METRICS: Final = (
+    ("final_auc", "final AUC", "mean over labels at the end"),
+    ("average_auc", "average AUC", "mean over time, labels learnt by then"),
+    ("forgetting", "forgetting", "fall from a label's best; 0 is none"),
+)
+
+
+def render(runs: Runs, views: list[View]) -> str:
+    """The page as text.
+
+    Args:
+        runs: What it is about.
+        views: Its figures, one view for each section.
+    """
+    # Text of results is hostile until escaped: everything is, but for the figures and the style sheet.
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters.update(
+        decimals=text.decimals,
+        whole=text.count,
+        seconds=text.seconds,
+        plain=lambda value: text.shown(text.plain(value)),
+    )
+    environment.finalize = lambda value: text.shown(value) if type(value) is str else value
+    here = files("retune.report")
+    template = environment.from_string((here / "page.html.j2").read_text(encoding="utf-8"))
+    results = runs.results
+    return template.render(
+        style=Markup((here / "page.css").read_text(encoding="utf-8")),
+        runs=runs,
+        results=results,
+        synthetic=sorted({r.dataset.name for r in results if r.dataset.synthetic}),
+        all_synthetic=all(r.dataset.synthetic for r in results),
+        strategies=len({r.strategy.name for r in results}),
+        streams=sum(len(section.streams) for section in runs.sections),
+        sections=[_section(section, view) for section, view in zip(runs.sections, views, strict=True)],
+        metrics=METRICS,
+        levels=sorted({f"{100 * r.bootstrap.level:g} %" for r in results}),
+        markup=Markup,
+        rows=_rows,
+        seeds=_seeds,
+        keeps=_keeps,
+    )
+
+
+def _section(section: Section, view: View) -> dict[str, Any]:
+    """What the template cannot work out for itself."""
+    results = section.results
+    example = results[0]
+    versions = Counter(tuple(sorted(r.run.versions.items())) for r in results)
+    table: dict[int, dict[int, Entry]] = {method.number: {} for method in section.methods}
+    for k, stream in enumerate(section.streams):
+        for entry in stream.entries:
+            table[entry.method.number][k] = entry
+    labels = {
+        c: label
+        for stream in section.streams
+        for c, label in zip(codes(stream.labels), stream.labels, strict=True)
+    }
+    return {
+        "section": section,
+        "view": view,
+        "example": example,
+        "cautions": cautions(results),
+        "table": table,
+        "versions": sorted(versions.items()),
+        "prompts": sorted({r.prompts.name for r in results}),
+        "devices": sorted({r.backbone.device for r in results}),
+        "several_seeds": any(len(e.runs) > 1 for s in section.streams for e in s.entries),
+        "keeps": {n: max(map(kept, row.values()), key=KEPT.index) for n, row in table.items()},
+        "open": sum(len(s.entries) for s in section.streams) <= OPEN,
+        "codes": labels,
+    }
+
+
+def _rows(entry: Entry) -> list[dict[str, Any]]:
+    """Per-label numbers of one method, in the order in which labels are learnt."""
+    first = entry.shown[0].first
+    auc, low, high = (entry.matrix(name) for name in ("auc_matrix", "auc_low", "auc_high"))
+    lost, _ = entry.forgetting()
+    labels = entry.runs[0].labels
+    return [
+        {
+            "label": labels[c],
+            "first": first[c] or "never",
+            "zero_shot": auc[0, c],
+            "final": auc[-1, c],
+            "low": low[-1, c],
+            "high": high[-1, c],
+            "lost": lost[c],
+        }
+        for c in label_order(first)
+    ]
+
+
+def _seeds(entry: Entry) -> str:
+    """Which seeds a matrix is the mean of."""
+    if not entry.one_order:
+        return f"seed {entry.runs[0].run.seed} alone, for labels come in another order with every seed"
+    many = len(entry.runs)
+    return f"mean of {many} seeds" if many > 1 else f"seed {entry.runs[0].run.seed}"
+
+
+def _keeps(entry: Entry) -> str:
+    """What is kept of past patients, mean over seeds."""
+    images, features, size = (entry.cost(f"stored_{kind}") for kind in ("images", "features", "bytes"))
+    kinds = [f"{text.count(n)} {kind}" for n, kind in ((images, "images"), (features, "features")) if n]
+    return ", ".join([*kinds, text.size(size)]) if size or kinds else "nothing"

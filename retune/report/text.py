@@ -1,0 +1,57 @@
+"""How text and numbers of results are written: both come from files that anyone may have made."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+
+def shown(text: str, length: int | None = None) -> str:
+    """Text without control characters, which no XML may hold and which could turn a line around.
+
+    Args:
+        text: Any text.
+        length: Cut after this many characters.
+    """
+    printable = (c if c.isprintable() else " " if c.isspace() else "\N{REPLACEMENT CHARACTER}" for c in text)
+    clean = "".join(printable)
+    return clean if length is None or len(clean) <= length else clean[: length - 1].rstrip() + "…"
+
+
+def decimals(value: float | None) -> str:
+    """Three decimals without a leading zero; a dash where undefined."""
+    if value is None or value != value:
+        return "–"
+    text = f"{value:.3f}".replace("-", "−")
+    text = "0.000" if text == "−0.000" else text
+    return text.replace("0.", ".", 1) if abs(value) < 0.9995 else text
+
+
+def plain(value: Any) -> str:
+    """A setting as it is typed."""
+    return value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
+
+
+def count(value: float) -> str:
+    """A whole number, or a mean of some, with thousands set apart."""
+    return f"{value:,.0f}"
+
+
+def seconds(value: float) -> str:
+    """Seconds with as many decimals as say something."""
+    return f"{value:,.0f} s" if value >= 100 else f"{value:.1f} s" if value >= 1 else f"{value:.2f} s"
+
+
+def size(value: float) -> str:
+    """Bytes in the largest decimal unit that leaves at least 1."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000 or unit == "GB":
+            break
+        value /= 1000
+    return f"{value:,.0f} {unit}" if unit == "B" or value >= 10 else f"{value:.1f} {unit}"
+
+
+def slug(text: str, length: int = 60) -> str:
+    """A part of a file name: small letters, digits and dashes."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:length].strip("-") or "x"

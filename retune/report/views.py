@@ -1,0 +1,158 @@
+"""Every figure of a report, drawn, named and described."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from retune.report import figures
+from retune.report.groups import Method, Runs, Section, StreamGroup
+from retune.report.heatmap import matrix
+from retune.report.numbers import Entry
+from retune.report.svg import inline, svg_of
+from retune.report.text import decimals, shown, slug
+from retune.report.theme import name_of
+
+if TYPE_CHECKING:
+    from retune.runner import Progress
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure.
+
+    Args:
+        name: Of its files, without an ending.
+        svg: As a file.
+        inline: As a part of the page.
+    """
+
+    name: str
+    svg: str
+    inline: str
+
+
+@dataclass(frozen=True)
+class StreamView:
+    """The figures of one stream; ``matrices`` has one for each entry."""
+
+    stream: StreamGroup
+    curves: Figure
+    cost: Figure
+    forgetting: Figure | None
+    keeping: tuple[Method, ...]
+    """Methods that neither lost nor gained: not in the figure of forgetting."""
+    matrices: tuple[Figure, ...]
+
+
+@dataclass(frozen=True)
+class View:
+    """The figures of one section."""
+
+    section: Section
+    streams: tuple[StreamView, ...]
+
+    @property
+    def figures(self) -> Iterator[Figure]:
+        """All of them."""
+        for view in self.streams:
+            found = (view.curves, view.forgetting, view.cost, *view.matrices)
+            yield from (figure for figure in found if figure is not None)
+
+
+def draw(runs: Runs, progress: Progress) -> list[View]:
+    """Draw everything.
+
+    Args:
+        runs: What to draw.
+        progress: Told what is done.
+    """
+    total = sum(len(stream.entries) + 3 for section in runs.sections for stream in section.streams)
+    pen = _Pen(progress, total)
+    return [
+        View(section, tuple(_stream(pen, section, stream) for stream in section.streams))
+        for section in runs.sections
+    ]
+
+
+class _Pen:
+    """Draws charts under names that are not yet taken."""
+
+    def __init__(self, progress: Progress, total: int) -> None:
+        self.progress, self.total = progress, total
+        self.names: list[str] = []
+        self.done = 0
+
+    def draw(self, chart: Any, name: str, alt: str) -> Figure:
+        free, k = name, 1
+        while free in self.names:
+            k += 1
+            free = f"{name}-{k}"
+        self.names.append(free)
+        svg = svg_of(chart)
+        self.step()
+        return Figure(free, svg, inline(svg, f"f{len(self.names)}-", alt))
+
+    def step(self) -> None:
+        self.done += 1
+        self.progress("drawing figures", self.done, self.total)
+
+
+def _stream(pen: _Pen, section: Section, stream: StreamGroup) -> StreamView:
+    where = f"{slug(section.title)}-{slug(stream.title)}"
+    title = shown(stream.title)
+    domain = figures.curve_domain(section.streams)
+    curves = pen.draw(figures.curves(stream, domain), f"{where}-curves", _curves_alt(stream, title))
+    losing = [entry for entry in stream.entries if figures.forgets(entry)]
+    forgetting = None
+    if losing:
+        forgetting = pen.draw(
+            figures.forgetting(losing), f"{where}-forgetting", _forgetting_alt(losing, title)
+        )
+    else:
+        pen.step()
+    cost = pen.draw(figures.cost(stream), f"{where}-cost", _cost_alt(stream, title))
+    matrices = [
+        pen.draw(
+            matrix(entry),
+            f"{where}-matrix-{entry.method.number}-{slug(entry.method.short)}",
+            _matrix_alt(entry, title),
+        )
+        for entry in stream.entries
+    ]
+    keeping = tuple(entry.method for entry in stream.entries if entry not in losing)
+    return StreamView(stream, curves, cost, forgetting, keeping, tuple(matrices))
+
+
+def _curves_alt(stream: StreamGroup, title: str) -> str:
+    ends = []
+    for entry in stream.entries:
+        mean, _ = entry.curve()
+        ends.append(f"{name_of(entry.method)} from {decimals(mean[0])} to {decimals(mean[-1])}")
+    return (
+        f"Lines: mean AUC over the labels seen so far, after experiences 1 to {stream.steps} of {title}. "
+        f"{'; '.join(ends)}."
+    )
+
+
+def _forgetting_alt(losing: list[Entry], title: str) -> str:
+    means = [f"{name_of(e.method)} {decimals(e.metric('forgetting').mean)}" for e in losing]
+    return (
+        f"Bars: how far each label's AUC fell from its best on {title}, by method. Means: {'; '.join(means)}."
+    )
+
+
+def _cost_alt(stream: StreamGroup, title: str) -> str:
+    return (
+        f"Two scatter plots: final AUC on {title} against trainable parameters and against seconds of fitting, "
+        f"both logarithmic, of {len(stream.entries)} methods. The table below holds the numbers."
+    )
+
+
+def _matrix_alt(entry: Entry, title: str) -> str:
+    result = entry.shown[0]
+    return (
+        f"Heat-map: AUC of {len(result.labels)} labels before training and after each of "
+        f"{len(result.auc_matrix) - 1} experiences of {title}, {name_of(entry.method)}."
+    )

@@ -1,0 +1,122 @@
+"""A cell of a suite: one run that is wanted, and one that is finished."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from retune.result import Result
+    from retune.spec import Spec
+
+THREADS: Final = 1
+"""Threads of every run, however many run beside each other: the last bits of a product depend on them."""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """One run of a suite whose result is there.
+
+    Args:
+        strategy: The strategy's name in tables.
+        scenario: Name of the scenario.
+        data: Name of the data set, or several with commas between.
+        backbone: Name of the backbone.
+        order: Order of the labels; ``""`` where the scenario's own is taken.
+        seed: Of every random draw.
+        folder: Holds ``result.json`` and ``scores.safetensors``.
+    """
+
+    strategy: str
+    scenario: str
+    data: str
+    backbone: str
+    order: str
+    seed: int
+    folder: Path
+
+    @cached_property
+    def result(self) -> Result:
+        """The result, read once.
+
+        Raises:
+            UserError: If it is not there or not a result.
+        """
+        from retune.result import Result
+
+        return Result.read(self.folder)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run that a suite wants.
+
+    Args:
+        strategy: The strategy's name in tables.
+        scenario: Name of the scenario.
+        data: Name of the data set, or several with commas between.
+        backbone: Name of the backbone.
+        order: Order of the labels; ``""`` where the scenario's own is taken.
+        spec: What is run.
+    """
+
+    strategy: str
+    scenario: str
+    data: str
+    backbone: str
+    order: str
+    spec: Spec
+
+    @property
+    def name(self) -> str:
+        """All of it in a line."""
+        order = f", {self.order} order" if self.order else ""
+        return (
+            f"{self.strategy} on {self.data}, {self.scenario}{order}, {self.backbone}, seed {self.spec.seed}"
+        )
+
+    def finished(self, folder: Path) -> Finished:
+        """The cell with its result in a folder."""
+        return Finished(
+            self.strategy, self.scenario, self.data, self.backbone, self.order, self.spec.seed, folder
+        )
+
+
+def command(spec: Spec, out: Path | None = None) -> str:
+    """The command line that does a run alone, to the same bits.
+
+    Args:
+        spec: The run.
+        out: Its folder.
+    """
+    words = ["retune", "run"]
+    for field in dataclasses.fields(spec):
+        value = getattr(spec, field.name)
+        default = field.default if field.default is not dataclasses.MISSING else {}
+        always = field.name in ("scenario", "strategy", "seed")
+        if value is not None and (always or value != default):
+            words += _words(field.name.replace("_", "-"), value)
+    words += ["--out", str(out)] if out else []
+    return f"OMP_NUM_THREADS={THREADS} {shlex.join(words)}"
+
+
+def _words(option: str, value: Any) -> list[str]:
+    if isinstance(value, Mapping):
+        name = "set" if option == "settings" else option
+        return [word for key, one in value.items() for word in (f"--{name}", f"{key}={_text(one, option)}")]
+    return [f"--{option}"] if value is True else [f"--{option}", str(value)]
+
+
+def _text(value: Any, option: str) -> str:
+    """A value as the command line reads it."""
+    if option == "search":
+        return ",".join(_text(one, "settings") for one in value)
+    if isinstance(value, bool | list | tuple):
+        return json.dumps(value)
+    return "none" if value is None else str(value)

@@ -1,0 +1,126 @@
+"""The jobs of a suite on a Dask cluster that is already there.
+
+Every worker must see the same files under the same paths: the data, plugins, the suite's folder and the feature
+store. Results are gathered from that folder, and the lock of a run goes with the process that held it. A worker
+process does one job at a time; a job whose worker dies continues on another after its last experience.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from retune.cache import cache_dir
+from retune.errors import MissingPackage, RetuneError, UserError
+from retune.suite.local import Watcher
+from retune.suite.plans import Job, absolute
+from retune.suite.work import Ended, encode, work
+
+RETRIES: Final = 1
+"""How often a task is repeated that raises what no job raises: where a worker cannot take it up."""
+PATIENCE: Final = "15s"
+"""How long to look for the scheduler."""
+
+
+def connect(address: str) -> Any:
+    """A client of a cluster.
+
+    Args:
+        address: Of its scheduler, e.g. ``tcp://10.0.0.1:8786``.
+
+    Raises:
+        MissingPackage: If ``distributed`` is not installed.
+        UserError: If there is no scheduler.
+    """
+    try:
+        from distributed import Client
+    except ImportError:
+        raise MissingPackage(
+            "Dask's distributed is not installed", where="--dask", fix="pip install 'retune[dask]'"
+        ) from None
+    try:
+        return Client(address, timeout=PATIENCE, set_as_default=False)
+    except (OSError, ValueError, TimeoutError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(
+            f"there is no Dask scheduler ({reason})", where=f"--dask {address}", fix="check its address"
+        ) from None
+
+
+def run_on_cluster(
+    first: Sequence[Job],
+    jobs: Sequence[Job],
+    client: Any,
+    watcher: Watcher,
+    command: Callable[[Job], str],
+) -> dict[str, str]:
+    """Encode what is needed, then do the jobs.
+
+    Args:
+        first: One job of every stream, whose images are encoded before anything else.
+        jobs: What to do.
+        client: See :func:`connect`.
+        watcher: Is told of each.
+        command: How a job is said on a command line.
+
+    Returns:
+        Why streams could not be encoded, by the identity of the job that stood for each.
+    """
+    from distributed import as_completed
+
+    store = str(cache_dir().absolute())
+    options = {"pure": False, "retries": RETRIES}
+    tasks: dict[Any, Job] = {}
+
+    def submit(what: Callable[..., Any], job: Job, *more: str) -> Any:
+        task = client.submit(what, absolute(job), *more, store, **options)
+        tasks[task] = job
+        return task
+
+    failed: dict[str, str] = {}
+    try:
+        for task in as_completed([submit(encode_there, job) for job in first], loop=client.loop):
+            job = tasks.pop(task)
+            how = _answer(task, job)
+            if how.state == "failed":
+                failed[job.id] = how.reason
+        spoilt = {job.stream for job in first if job.id in failed}
+        sound = [submit(work_there, job, command(job)) for job in jobs if job.stream not in spoilt]
+        waiting = as_completed(sound, loop=client.loop)
+        for task in waiting:
+            job = tasks.pop(task)
+            how = _answer(task, job)
+            if how.state == "busy":
+                waiting.add(submit(work_there, job, command(job)))
+            else:
+                watcher.ended(job, how)
+    finally:
+        client.cancel(list(tasks), force=True)
+    return failed
+
+
+def _answer(task: Any, job: Job) -> Ended:
+    """How a job ended; where it could not even begin, or one worker after another died of it, why."""
+    try:
+        how: Ended = task.result()
+    except Exception as error:
+        what = " ".join(f"{type(error).__name__}: {error}".split())
+        return Ended("failed", f"strategy {job.cell.strategy}: the cluster gave it up ({what})")
+    return how
+
+
+def work_there(job: Job, command: str, store: str) -> Ended:
+    """Do a job in a worker of the cluster."""
+    os.environ.setdefault("RETUNE_CACHE", store)
+    return work(job, command)
+
+
+def encode_there(job: Job, store: str) -> Ended:
+    """Encode what a job needs in a worker of the cluster."""
+    os.environ.setdefault("RETUNE_CACHE", store)
+    try:
+        encode(job)
+    except RetuneError as error:
+        return Ended("failed", str(error))
+    return Ended("done")

@@ -1,0 +1,188 @@
+"""The words and numbers of a suite's tables, whatever they are written in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from retune.cli.tables import number
+from retune.result import Bootstrap
+from retune.suite.compare import Estimate
+from retune.suite.ranks import Ranks
+from retune.suite.summary import DECIDES, BoundCheck, Row, Setting
+
+HEADS: Final = (
+    "method",
+    "n",
+    "",
+    "final AUC",
+    "to best",
+    "average AUC",
+    "forgetting",
+    "backward transfer",
+    "trained",
+    "fit",
+    "kept",
+)
+"""Columns of a table; the third says which methods are best, tied or bounds."""
+MARKS: Final = {"best": "best", "tied": "tied", "upper bound": "bound"}
+FINAL: Final = HEADS.index("final AUC")
+RANK_HEADS: Final = ("method", "mean rank", "tied with")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A value and, where it has one, the interval that belongs to it."""
+
+    value: str
+    interval: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.value} ({self.interval})" if self.interval else self.value
+
+
+def cells_of(row: Row) -> list[Cell]:
+    """The cells of a row, one for each of :data:`HEADS`; what is undefined is a dash."""
+    to_best = row.to_best.get(DECIDES)
+    return [
+        Cell(row.strategy),
+        Cell(str(len(row.seeds))),
+        Cell(MARKS.get(row.role, "")),
+        over_seeds(row.metrics[DECIDES]),
+        Cell(number(to_best.mean, signed=True), span(to_best, signed=True)) if to_best else Cell("-"),
+        *(over_seeds(row.metrics[m]) for m in ("average_auc", "forgetting", "backward_transfer")),
+        Cell(f"{row.trained_parameters:,}"),
+        Cell(f"{row.fit_seconds:.1f} s"),
+        Cell(kept(row)),
+    ]
+
+
+def over_seeds(estimate: Estimate) -> Cell:
+    """Mean and standard deviation over seeds, and the interval over patients."""
+    if estimate.mean is None:
+        return Cell("-")
+    return Cell(f"{number(estimate.mean)} ± {number(estimate.sd)}", span(estimate))
+
+
+def span(estimate: Estimate, *, signed: bool = False) -> str:
+    """The ends of an interval; nothing where there is none."""
+    if estimate.low is None:
+        return ""
+    return f"{number(estimate.low, signed=signed)} to {number(estimate.high, signed=signed)}"
+
+
+def kept(row: Row) -> str:
+    """What was kept of past patients: pictures, features, and how much room all of it takes."""
+    kinds = [(row.stored_images, "images"), (row.stored_features, "features")]
+    counted = [f"{n:,} {kind}" for n, kind in kinds if n]
+    return ", ".join([*counted, f"{row.stored_bytes / 1000:,.0f} kB"]) if row.stored_bytes else "0"
+
+
+def title(setting: Setting) -> str:
+    """What a table is of: scenario, data, backbone, order, test images and seeds."""
+    return (
+        f"{setting.scenario} in {setting.steps} {'step' if setting.steps == 1 else 'steps'} "
+        f"on {setting.data}{' (synthetic data)' if setting.synthetic else ''}, "
+        f"backbone {setting.backbone}{' (contaminated)' if setting.contaminated == 'yes' else ''}"
+        f"{' (possibly contaminated)' if setting.contaminated == 'possibly' else ''}, "
+        f"{f'labels in order {setting.order}, ' if setting.order else ''}"
+        f"{setting.n_test:,} test images of {setting.n_test_patients:,} patients, {_seeds(setting.rows)}"
+    )
+
+
+def notes(setting: Setting) -> list[str]:
+    """What belongs below a table: cautions, methods with other seeds, and the check of the upper bounds."""
+    lines = list(setting.cautions)
+    groups: dict[tuple[int, ...], list[str]] = {}
+    for row in setting.rows:
+        groups.setdefault(tuple(row.seeds), []).append(row.strategy)
+    if len(groups) > 1:
+        usual, *others = sorted(groups, key=lambda seeds: -len(groups[seeds]))
+        found = [f"{', '.join(groups[seeds])} with {_listed(seeds)}" for seeds in others]
+        lines.append(
+            f"Not run with the same seeds: {'; '.join(found)}; all others with {_listed(usual)}. "
+            "Differences are over the seeds in common."
+        )
+    searched = [row.strategy for row in setting.rows if row.searched]
+    if searched:
+        chosen = "Settings chosen on held-out training patients of the first experience"
+        lines.append(f"{chosen}: {', '.join(searched)}.")
+    return [*lines, bounds_line(setting.joint_check)]
+
+
+def bounds_line(check: BoundCheck) -> str:
+    """Whether the upper bounds hold."""
+    names = " and ".join(check.upper_bounds)
+    if not check.upper_bounds:
+        return "No upper bound was run, so none was checked."
+    if not check.pairs:
+        return f"Upper bound {names}: there is no continual method to check it against."
+    if not check.exceptions:
+        return f"Upper bound {names}: no continual method is better beyond the interval ({check.pairs} compared)."
+    found = [
+        f"{e.strategy} beats {e.upper_bound} by {number(e.difference.mean)} ({span(e.difference)})"
+        for e in check.exceptions
+    ]
+    return f"Better than an upper bound in {len(found)} of {check.pairs} comparisons: {'; '.join(found)}."
+
+
+def reading(bootstrap: Bootstrap) -> list[str]:
+    """How to read the tables."""
+    level = f"{100 * bootstrap.level:g} %"
+    return [
+        f"Mean ± standard deviation over n seeds, then the {level} interval of the mean from "
+        f"{bootstrap.replicates:,} resamples of the test patients; that interval says nothing of other seeds. "
+        "A dash is undefined.",
+        "best: the continual method with the highest mean final AUC. to best: final AUC minus that of the best, on "
+        "the same seeds and the same resampled patients. tied: the interval of that difference includes 0; intervals "
+        "are not corrected for the number of methods. Best and tied are bold alike.",
+        "bound: an upper bound, which sees all images and all labels at once, as no continual method may; never best.",
+        "Forgetting subtracts from a maximum over time, which noise raises: its interval lies somewhat high.",
+        "trained: parameters. fit: wall time of all experiences, mean over seeds. kept: the most kept at any time of "
+        "single past images.",
+    ]
+
+
+def rank_rows(ranks: Ranks) -> list[tuple[str, str, str]]:
+    """Method, mean rank, and the letters of the groups it is tied in, best first."""
+    return [
+        (
+            m.strategy,
+            f"{m.rank:.2f}",
+            " ".join(_letter(i) for i, group in enumerate(ranks.tied) if m.strategy in group),
+        )
+        for m in ranks.methods
+    ]
+
+
+def rank_lines(ranks: Ranks) -> list[str]:
+    """What belongs below the ranks, or the reason why there are none."""
+    lines = [ranks.reason] if ranks.reason else []
+    if ranks.p is not None and ranks.friedman is not None and ranks.critical_difference is not None:
+        lines += [
+            f"Mean rank by final AUC over {len(ranks.streams)} streams, each by its mean over seeds; 1 is best. "
+            "Methods that share a letter are not told apart.",
+            f"Friedman's chi-squared {ranks.friedman:.2f}, p = {ranks.p:.3f} by permutation; Nemenyi's critical "
+            f"difference at the 5 % level {ranks.critical_difference:.2f} (Demšar, 2006).",
+        ]
+    if ranks.left_out:
+        lines.append(f"Not ranked, for not run on every stream: {', '.join(ranks.left_out)}.")
+    return [*lines, *ranks.notes]
+
+
+def _letter(i: int) -> str:
+    return "abcdefghijklmnopqrstuvwxyz"[i % 26] * (1 + i // 26)
+
+
+def _listed(seeds: Sequence[int]) -> str:
+    return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
+
+
+def _seeds(rows: Sequence[Row]) -> str:
+    counts = sorted({len(row.seeds) for row in rows})
+    return (
+        f"{counts[0]} to {counts[-1]} seeds"
+        if len(counts) > 1
+        else f"{counts[0]} seed{'s' * (counts[0] > 1)}"
+    )

@@ -1,0 +1,284 @@
+"""What the finished runs of a suite say: every method on every stream, and over all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import mean
+from typing import TYPE_CHECKING, Final, Literal
+
+from pydantic import ConfigDict, Field, ValidationError
+
+from retune.errors import UserError
+from retune.result import Bootstrap, Record, Result
+from retune.suite.compare import METRICS, Comparison, Estimate, compare
+from retune.suite.ranks import Ranks, rank_methods
+
+if TYPE_CHECKING:
+    from retune.runner import Progress
+    from retune.suite.cells import Finished
+
+SCHEMA: Final = "retune.suite/1"
+DECIDES: Final = "final_auc"
+"""The metric that orders methods, and by which one is best."""
+
+Role = Literal["best", "tied", "worse", "not compared", "upper bound"]
+
+
+class Row(Record):
+    """One method on one stream.
+
+    Attributes:
+        strategy: Its name.
+        role: ``best`` of the continual methods by mean final AUC; ``worse`` if the interval of the paired
+            difference to that lies below 0, else ``tied``; ``not compared`` if the two share no seed;
+            ``upper bound`` if it sees everything at once.
+        seeds: It was run with.
+        metrics: Of each metric, over seeds and patients.
+        to_best: The same minus that of the best method, paired; empty for the best itself.
+        trained_parameters: The most over seeds, as are the following three.
+        stored_images: Past images kept as pictures.
+        stored_features: Past images kept as vectors or tokens.
+        stored_bytes: All that was kept of single past images.
+        fit_seconds: Mean over seeds.
+        searched: Whether its settings were chosen on held-out training patients of the first experience.
+    """
+
+    strategy: str
+    role: Role
+    seeds: list[int]
+    metrics: dict[str, Estimate]
+    to_best: dict[str, Estimate]
+    trained_parameters: int
+    stored_images: int
+    stored_features: int
+    stored_bytes: int
+    fit_seconds: float
+    searched: bool
+
+
+class Beyond(Record):
+    """A method that did better than an upper bound, beyond the interval of their paired difference."""
+
+    strategy: str
+    upper_bound: str
+    difference: Estimate
+
+
+class BoundCheck(Record):
+    """Whether upper bounds are at least as good as every continual method, by final AUC.
+
+    Attributes:
+        upper_bounds: Methods that see everything.
+        pairs: How many pairs were compared.
+        exceptions: Those in which the continual method is better beyond the interval.
+    """
+
+    upper_bounds: list[str]
+    pairs: int
+    exceptions: list[Beyond]
+
+
+class Setting(Record):
+    """One stream with every method run on it, the best continual method first, upper bounds last."""
+
+    scenario: str
+    data: str
+    backbone: str
+    order: str
+    steps: int
+    n_test: int
+    n_test_patients: int
+    synthetic: bool
+    contaminated: Literal["no", "possibly", "yes"]
+    cautions: list[str]
+    rows: list[Row]
+    joint_check: BoundCheck
+
+    @property
+    def name(self) -> str:
+        """Scenario, data set, backbone, and the order of labels where it is not the scenario's own."""
+        parts = [self.scenario, self.data, self.backbone]
+        return ", ".join([*parts, f"order {self.order}"] if self.order else parts)
+
+
+class Summary(Record):
+    """All tables of a suite."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, populate_by_name=True)
+
+    schema_name: Literal["retune.suite/1"] = Field(default=SCHEMA, alias="schema")
+    bootstrap: Bootstrap
+    settings: list[Setting]
+    ranks: Ranks
+
+    @classmethod
+    def read(cls, file: Path) -> Summary:
+        """Read ``table.json``.
+
+        Raises:
+            UserError: If it is not there or not such a table.
+        """
+        try:
+            return cls.model_validate_json(file.read_bytes())
+        except OSError as error:
+            raise UserError(f"no table here ({error.strerror})", where=str(file)) from error
+        except ValidationError as error:
+            first = error.errors()[0]
+            spot = ".".join(map(str, first["loc"]))
+            raise UserError(f"is not a table of a suite: {spot}: {first['msg']}", where=str(file)) from error
+
+
+def summarise(
+    cells: Sequence[Finished],
+    *,
+    replicates: int | None = None,
+    level: float = 0.95,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Summary:
+    """Compare all methods on every stream, and rank them over the streams.
+
+    Args:
+        cells: Finished runs, in any order.
+        replicates: How many times the test patients of a stream are resampled; by default as often as for
+            the intervals of the single runs.
+        level: Coverage of the intervals.
+        seed: Of the resampling.
+        progress: Called with a stage, what is done of it and what there is to do.
+
+    Raises:
+        UserError: If runs of one stream cannot be compared, or cannot be read.
+    """
+    replicates = replicates or max((cell.result.bootstrap.replicates for cell in cells), default=1000)
+    groups: dict[tuple[str, str, str, str], list[Finished]] = {}
+    for cell in sorted(cells, key=lambda c: (c.scenario, c.data, c.backbone, c.order, c.strategy, c.seed)):
+        groups.setdefault((cell.scenario, cell.data, cell.backbone, cell.order), []).append(cell)
+    done = 0
+
+    def tell() -> None:
+        nonlocal done
+        done += 1
+        if progress:
+            progress("comparing runs", done, len(cells))
+
+    settings = []
+    for group in groups.values():
+        compared = compare(group, replicates=replicates, level=level, seed=seed, progress=tell)
+        settings.append(_setting(group, compared))
+    return Summary(
+        bootstrap=Bootstrap(replicates=replicates, level=level, seed=seed),
+        settings=settings,
+        ranks=_ranks(settings),
+    )
+
+
+def cautions(results: Sequence[Result]) -> list[str]:
+    """What must stand beside the numbers of runs on one stream, each thing once.
+
+    Args:
+        results: Runs on the same data with the same backbone.
+    """
+    lines: list[str] = []
+    for result in results:
+        data, backbone = result.dataset, result.backbone
+        if backbone.contaminated != "no":
+            seen = ", ".join(backbone.pretraining_data)
+            lines.append(f"Contaminated: {backbone.contaminated}. {backbone.name} was pre-trained on {seen}.")
+        if backbone.synthetic and not data.synthetic:
+            lines.append(
+                f"{backbone.name} was trained on synthetic pictures only: "
+                "on real radiographs its numbers mean nothing."
+            )
+        if backbone.looked_up:
+            lines.append("Features are looked up by image id; no picture was looked at.")
+        if data.repeated_images:
+            lines.append(f"{data.repeated_images:,} test images are, byte for byte, training images too.")
+        lines += data.notes
+        if data.undefined_labels:
+            names = ", ".join(data.undefined_labels)
+            lines.append(f"Left out of every mean, for the test images hold one class only: {names}.")
+    return list(dict.fromkeys(lines))
+
+
+def _setting(cells: Sequence[Finished], compared: Comparison) -> Setting:
+    by_strategy: dict[str, list[Result]] = {}
+    for cell in cells:
+        by_strategy.setdefault(cell.strategy, []).append(cell.result)
+    bounds = [s for s, results in by_strategy.items() if results[0].strategy.sees_everything]
+    continual = [s for s in by_strategy if s not in bounds]
+    means = {s: compared.estimate(s, DECIDES).mean for s in by_strategy}
+    ordered = sorted(by_strategy, key=lambda s: (s in bounds, -(means[s] or 0.0), s))
+    best = next((s for s in ordered if s in continual and means[s] is not None), None)
+    one = cells[0].result
+    return Setting(
+        scenario=cells[0].scenario,
+        data=cells[0].data,
+        backbone=cells[0].backbone,
+        order=cells[0].order,
+        steps=len(one.scenario.experiences),
+        n_test=one.dataset.n_test,
+        n_test_patients=one.dataset.n_test_patients,
+        synthetic=one.dataset.synthetic,
+        contaminated=one.backbone.contaminated,
+        cautions=cautions([cell.result for cell in cells]),
+        rows=[_row(s, by_strategy[s], compared, best, bound=s in bounds) for s in ordered],
+        joint_check=_check(compared, bounds, continual),
+    )
+
+
+def _row(strategy: str, results: list[Result], compared: Comparison, best: str | None, *, bound: bool) -> Row:
+    to_best = {}
+    if best is not None and strategy != best:
+        to_best = {metric: compared.difference(strategy, best, metric) for metric in METRICS}
+    return Row(
+        strategy=strategy,
+        role="upper bound" if bound else "best" if strategy == best else _role(to_best),
+        seeds=sorted(compared.samples[strategy]),
+        metrics={metric: compared.estimate(strategy, metric) for metric in METRICS},
+        to_best=to_best,
+        trained_parameters=max(r.cost.trainable_parameters for r in results),
+        stored_images=max(r.cost.stored_images for r in results),
+        stored_features=max(r.cost.stored_features for r in results),
+        stored_bytes=max(r.cost.stored_bytes for r in results),
+        fit_seconds=mean(r.cost.fit_seconds for r in results),
+        searched=any(r.strategy.search is not None for r in results),
+    )
+
+
+def _role(to_best: dict[str, Estimate]) -> Role:
+    high = to_best[DECIDES].high if to_best else None
+    return "not compared" if high is None else "worse" if high < 0 else "tied"
+
+
+def _check(compared: Comparison, bounds: Sequence[str], continual: Sequence[str]) -> BoundCheck:
+    found = [
+        Beyond(strategy=s, upper_bound=b, difference=compared.difference(s, b, DECIDES))
+        for b in bounds
+        for s in continual
+    ]
+    found = [pair for pair in found if pair.difference.low is not None]
+    return BoundCheck(
+        upper_bounds=list(bounds),
+        pairs=len(found),
+        exceptions=[pair for pair in found if pair.difference.low is not None and pair.difference.low > 0],
+    )
+
+
+def _ranks(settings: Sequence[Setting]) -> Ranks:
+    values = {
+        setting.name: {
+            row.strategy: value
+            for row in setting.rows
+            if row.role != "upper bound" and (value := row.metrics[DECIDES].mean) is not None
+        }
+        for setting in settings
+    }
+    ranks = rank_methods(values)
+    if ranks.methods and len({setting.data for setting in settings}) < len(settings):
+        note = (
+            "Streams cut from one data set share its test patients: they are less independent than the test takes "
+            "them to be."
+        )
+        ranks = ranks.model_copy(update={"notes": (*ranks.notes, note)})
+    return ranks

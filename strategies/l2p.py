@@ -1,0 +1,161 @@
+"""L2P: a pool of prompts, of which every image picks its own by the frozen tower's view of it.
+
+Wang, Zhang, Lee, Zhang, Sun, Ren, Su, Perot, Dy & Pfister, "Learning to Prompt for Continual Learning", CVPR
+2022, arXiv 2112.08654. M prompts P_m, each of L tokens, have keys k_m. With the frozen transformer's own vector
+q(x) as the query, image x gets the prompts K_x of the N keys nearest to it by the cosine. They join the
+patches in the first block; h(x) is the mean of what becomes of their N L tokens after the last norm, and
+
+    min over P, k, w, b of    BCE(w h(x) + b, y) + lambda sum_{m in K_x} (1 - cos(q(x), k_m)).
+
+The paper: softmax over the current task's classes, ViT-B/16 of ImageNet-21k; it claims to beat methods with
+a small memory of past images while keeping none. Settings here are its code's for CIFAR-100 (M = 10, L = 10,
+N = 4, Adam at a constant 0.03, 5 passes, batches of 128, lambda = 1), keys and prompts start uniform in
+[0, 0.01), heads at 0.
+We: binary cross-entropy over the known labels of an experience, whose heads alone are trained; h scaled to
+length sqrt(w); gradients are not clipped; the query is the cached feature, projected where the tower projects.
+The paper's code gives a whole batch the prompts most often picked in it, in tests as well: scores would
+depend on batch mates, so each image gets its own, as the paper's equations say. A label not yet observed
+is scored by its text prompts on the frozen feature.
+It needs a vision transformer. Towers without tokens between which attention mixes, such as phantom-clip's
+FasterNet, are refused: on cached features alone there is no place for a prompt, and nothing faithful to put there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+from torch.nn.functional import linear, normalize
+
+from retune.adaptors import count_parameters, load_prefixed, normalised, prefixed
+from retune.heads import LabelHeads
+from retune.linear import Start
+from retune.losses import masked_bce
+from retune.prompt_tokens import PromptedTower
+from retune.settings import Count, NonNegative, Positive
+from retune.strategy import Context, Images, Need, State, Strategy, Training
+from retune.training import train
+
+CHUNK = 64
+SPREAD = 0.01
+
+
+@dataclass
+class L2p(Strategy):
+    """A pool of prompts for a frozen vision transformer, and a linear classifier per label on what becomes of them.
+
+    Args:
+        start: How labels not yet observed are scored: zero-shot by their text prompts, or zeros.
+        pool: M, how many prompts there are.
+        length: L, tokens of a prompt.
+        picked: N, how many prompts an image gets; all of them where the pool is smaller.
+        pull: lambda, weight of the distance between queries and the keys they picked.
+        lr: Learning rate of Adam.
+        epochs: Passes over each experience.
+        batch_size: Images a step.
+    """
+
+    name: ClassVar[str] = "l2p"
+    paper: ClassVar[str] = "Wang et al., CVPR 2022, arXiv 2112.08654"
+    needs: ClassVar[frozenset[Need]] = frozenset({"features", "pixels", "trainable-tower", "texts", "joint"})
+
+    start: Start = "zero-shot"
+    pool: Count = 10
+    length: Count = 10
+    picked: Count = 4
+    pull: NonNegative = 1.0
+    lr: Positive = 0.03
+    epochs: Count = 5
+    batch_size: Count = 128
+
+    def requires(self) -> frozenset[Need]:
+        """Features to ask with, pictures and a tower to prompt; texts for labels not yet observed."""
+        return self.needs if self.start == "zero-shot" else self.needs - {"texts", "joint"}
+
+    def setup(self, context: Context) -> None:
+        """Take a copy of the image tower and make the pool; see :meth:`Strategy.setup`."""
+        assert context.towers is not None
+        self.context, self.tower = context, PromptedTower(context.towers.image_tower())
+        generator = torch.Generator().manual_seed(context.seed)
+        sizes = {"prompt": (self.pool, self.length, self.tower.width), "key": (self.pool, context.dim)}
+        self.prompts = nn.ParameterDict(
+            {name: SPREAD * torch.rand(size, generator=generator) for name, size in sizes.items()}
+        ).to(context.device)
+        self.heads = LabelHeads(self.tower.width, len(context.labels)).to(context.device)
+
+    def fit(self, experience: Training) -> None:
+        """Train the pool and the observed labels' heads."""
+        columns, images, heads = list(experience.observed), experience.images, self.heads
+        targets, pixels, features = experience.targets[:, columns], images.pixels, images.features
+        weight, bias = nn.Parameter(heads.weight.data[columns]), nn.Parameter(heads.bias.data[columns])
+
+        def loss(batch: torch.Tensor) -> torch.Tensor:
+            near, picked = self._pick(features[batch])
+            hidden = self._hidden(pixels[batch], picked)
+            distance = (1 - near).sum(dim=1).mean()
+            return masked_bce(linear(normalised(hidden), weight, bias), targets[batch]) + self.pull * distance
+
+        train(
+            [weight, bias, *self.prompts.parameters()], loss, len(experience), epochs=self.epochs,
+            batch_size=self.batch_size, lr=self.lr, generator=experience.generator(),
+        )  # fmt: skip
+        heads.weight.data[columns], heads.bias.data[columns] = weight.data, bias.data
+        heads.seen[columns] = True
+
+    def _pick(self, queries: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Cosines to the nearest keys, (B, N), and which these are, (B, N)."""
+        cosines = normalize(queries, dim=1) @ normalize(self.prompts["key"], dim=1).T
+        near, picked = cosines.topk(min(self.picked, self.pool), dim=1)
+        return near, picked
+
+    def _hidden(self, pixels: torch.Tensor, picked: torch.Tensor) -> torch.Tensor:
+        """h, (B, w), of pictures with the prompts they picked."""
+        tokens: torch.Tensor = self.tower(pixels, self.prompts["prompt"][picked].flatten(1, 2))[1]
+        return tokens.mean(dim=1)
+
+    @torch.no_grad()
+    def score(self, images: Images) -> torch.Tensor:
+        """Logits of observed labels, differences of cosines or 0 for the others, float32 (N, C)."""
+        features, pixels, prompts = images.features, images.pixels, self.context.prompts
+        unseen = features.new_zeros(len(images), len(self.context.labels))
+        if self.start == "zero-shot":
+            unseen = prompts.score(features, "embeddings", "difference")
+        if not self.heads.seen.any():
+            return unseen
+        chunks = torch.arange(len(images), device=features.device).split(CHUNK)
+        hidden = [self._hidden(pixels[chunk], self._pick(features[chunk])[1]) for chunk in chunks]
+        scores: torch.Tensor = self.heads(torch.cat(hidden), unseen)
+        return scores
+
+    def state_dict(self) -> State:
+        """Prompts, keys and heads; nothing of the tower."""
+        return {**prefixed("pool", self.prompts), **prefixed("heads", self.heads)}
+
+    def load_state_dict(self, state: State) -> None:
+        """Take up what was learnt."""
+        load_prefixed("pool", self.prompts, state)
+        load_prefixed("heads", self.heads, state)
+
+    def trainable_parameters(self) -> int:
+        """Of prompts, keys and heads, once they were trained."""
+        modules = (self.prompts, self.heads)
+        return sum(map(count_parameters, modules)) if bool(self.heads.seen.any()) else 0
+
+    def diagnostics(self) -> Mapping[str, Any]:
+        """Tokens that an image gets, and how alike the keys have become: the mean cosine between two."""
+        keys = normalize(self.prompts["key"].detach(), dim=1)
+        apart = 1 - torch.eye(len(keys), device=keys.device)
+        alike = (keys @ keys.T * apart).sum() / apart.sum().clamp(min=1)
+        return {
+            "tokens added": min(self.picked, self.pool) * self.length,
+            "cosine between keys": alike.item(),
+        }
+
+    @classmethod
+    def parameter_counts(cls, dim: int, n_labels: int) -> Mapping[str, int]:
+        """In a tower as wide as its vectors."""
+        pool = cls.pool * (cls.length * dim + dim)
+        return {"prompts and keys": pool, "with heads": pool + n_labels * (dim + 1)}

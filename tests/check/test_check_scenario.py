@@ -1,0 +1,78 @@
+"""``check_scenario``: each broken scenario fails its check by name."""
+
+from __future__ import annotations
+
+import re
+
+import broken_scenarios as broken
+import pytest
+
+import retune
+from retune import Scenario
+from retune.check.scenario import CHECKS
+from retune.errors import BadSetting, UnknownName
+
+# Whatever cuts by position cuts otherwise where an image is lost.
+SHIFTED = {"lost-images-change-nothing-else": "images are not those that were left"}
+ONCE, SEEN = "every-image-stands-once", "every-label-is-seen"
+BROKEN: list[tuple[type[Scenario], dict[str, str]]] = [
+    (broken.Fails, {"cuts": r"raised KeyError: 'site' \(broken_scenarios.py, line"}),
+    (broken.LooksAtPictures, {"cuts": "a scenario opened a picture"}),
+    (broken.CountsFromZero, {"cuts": r"its steps are \[0, 1\]"}),
+    (broken.HasNoPaper, {"says-what-it-is": "'data' and 'paper' belong together"}),
+    (broken.DrawsGlobally, {"changes-nothing-global": "changed: NumPy's random generator$"}),
+    (broken.DependsOnTheGlobalState, {"same-seed-same-stream": "two streams of one seed differ"}),
+    (broken.LosesALabel, {SEEN: "never observed: No Finding$"}),
+    (broken.LosesImages, {ONCE: "5 images are in no experience", **SHIFTED}),
+    (broken.ShowsAnImageTwice, {ONCE: "experience 1 shows an image twice"}),
+    (broken.ShowsPatientsAgain, {"no-patient-comes-again": "come again [23] times"}),
+    (broken.TrainsOnTheTest, {"trains-on-no-test-patient": "not of the training split", **SHIFTED}),
+    (broken.TestsOnLess, {"trains-on-no-test-patient": "not those of the test split", **SHIFTED}),
+    (broken.GivesLabelsAway, {"unobserved-labels-are-masked": "experience 1 gives away"}),
+    (broken.TakesUnknownForAbsent, {"observed-labels-are-true": "experience 1 are not the table's"}),
+    (broken.ChangesTheTable, {"leaves-the-table-alone": "changed the table"}),
+    (broken.DependsOnUnreadableImages, {"lost-images-change-nothing-else": "other labels then"}),
+    (broken.Prints, {"prints-nothing": "printed 'cut"}),
+]
+
+
+def test_a_good_scenario_passes() -> None:
+    report = retune.check_scenario(broken.Good)
+    assert report.failed == {}
+    assert report.passed
+    assert [f.name for f in report.findings] == [check.name for check in CHECKS]
+
+
+@pytest.mark.parametrize(("cls", "expected"), BROKEN, ids=lambda value: getattr(value, "__name__", ""))
+def test_a_broken_scenario_fails_its_check_and_no_other(
+    cls: type[Scenario], expected: dict[str, str]
+) -> None:
+    report = retune.check_scenario(cls)
+    assert not report.passed
+    assert list(report.failed) == list(expected)
+    for name, reason in expected.items():
+        assert re.search(reason, report.failed[name]), report.failed[name]
+
+
+def test_every_check_is_failed_by_something() -> None:
+    failed = {name for _, expected in BROKEN for name in expected}
+    assert failed == {check.name for check in CHECKS}
+
+
+def test_patients_may_come_again_where_that_is_declared() -> None:
+    class Published(broken.ShowsPatientsAgain):
+        recurs = True
+
+    assert retune.check_scenario(Published).passed
+
+
+def test_settings_are_those_of_the_command_line() -> None:
+    assert retune.check_scenario("class-incremental", {"steps": "14"}).passed
+    with pytest.raises(BadSetting, match="setting steps: 'many' is not whole number"):
+        retune.check_scenario("class-incremental", {"steps": "many"})
+    with pytest.raises(
+        UnknownName, match="unknown scenario 'class-increment'; did you mean class-incremental"
+    ):
+        retune.check_scenario("class-increment")
+    told = retune.check_scenario("class-incremental", {"steps": 100}).failed
+    assert "100 steps need at least 100 labels" in told["cuts"]

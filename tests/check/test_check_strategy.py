@@ -1,0 +1,125 @@
+"""``check_strategy``: a good strategy passes, and each broken one fails its check by name."""
+
+from __future__ import annotations
+
+import os
+import re
+
+import broken_strategies as broken
+import pytest
+
+import retune
+from retune import Strategy
+from retune.check.strategy import CHECKS
+from retune.errors import BadSetting, UnknownName
+
+ANSWERS = "scores-every-label-at-every-moment"
+MEMORY = "memory-declared-equals-memory-used"
+BROKEN: list[tuple[type[Strategy], dict[str, str]]] = [
+    (broken.LacksScore, {"runs": "abstract method '?score'?"}),
+    (broken.Fails, {"runs": r"raised ValueError: no such luck \(broken_strategies.py, line"}),
+    (broken.HasNoName, {"says-what-it-is": "no name"}),
+    (broken.NeedsWhatNobodyHas, {"says-what-it-is": "needs clairvoyance"}),
+    (broken.HasABadPreset, {"says-what-it-is": "unknown setting 'no_such_setting'"}),
+    (broken.TellsASet, {"says-what-it-is": "not plain JSON"}),
+    (broken.LeavesALabelOut, {ANSWERS: r"before any training: shape \(12, 5\), not \(12, 6\)"}),
+    (broken.ScoresInDoubles, {ANSWERS: "torch.float64, not torch.float32"}),
+    (
+        broken.ScoresNothingUntrained,
+        {ANSWERS: "before any training: NaN or infinity for Cardiomegaly, Edema, "},
+    ),
+    (broken.ScoresDiffer, {ANSWERS: "scored twice, the scores differ"}),
+    (
+        broken.DrawsFromTheClock,
+        {
+            "same-seed-same-result": "score differently",
+            # Whatever compares two runs to the bit sees it too.
+            "resumed-equals-uninterrupted": "after the experience that follows",
+            "unknown-labels-have-no-influence": "what lies under the mask",
+        },
+    ),
+    (broken.ForgetsOnResuming, {"resumed-equals-uninterrupted": "after the experience that follows"}),
+    (broken.KeepsAnArray, {"state-round-trips": "'sums' of state_dict is neither a tensor nor JSON"}),
+    (broken.KeepsATuple, {"state-round-trips": "'labels' of state_dict is neither"}),
+    (broken.StoresTheTower, {"state-is-what-it-learnt": "weights or prompts of the backbone"}),
+    (broken.TakesUnknownForAbsent, {"unknown-labels-have-no-influence": "unknown labels as absent"}),
+    (broken.PeeksUnderTheMask, {"unknown-labels-have-no-influence": "what lies under the mask"}),
+    (broken.DividesByTheClasses, {"takes-labels-with-one-class": "NaN or infinity"}),
+    (broken.DividesByTheKnown, {"takes-labels-that-are-all-unknown": "NaN or infinity"}),
+    (broken.TakesTheSpread, {"takes-experiences-of-one-and-two-images": "after an experience of 1"}),
+    (broken.CentresTheBatch, {"batch-mates-do-not-matter": "alone than among others"}),
+    (broken.RereadsThePast, {"past-images-are-out-of-reach": "images of an earlier call"}),
+    (broken.KeepsAGraph, {"past-images-are-out-of-reach": "tensors it was lent are kept"}),
+    (broken.KeepsCopies, {MEMORY: "16 more images make it keep 8,192 bytes more"}),
+    (broken.KeepsCopiesElsewhere, {MEMORY: "bytes more than declared"}),
+    (broken.KeepsAFew, {MEMORY: "vectors of single images"}),
+    (broken.KeepsTargetsInItsState, {MEMORY: "bytes more than declared"}),
+    (broken.DeclaresWhatItDoesNotKeep, {MEMORY: "declares keeps_samples"}),
+    (broken.KeepsWhatItDoesNotDeclare, {MEMORY: "without declaring keeps_samples"}),
+    (broken.ChangesItsTargets, {"leaves-its-targets-alone": "changed the targets"}),
+    (broken.TrainsTheFrozenTower, {"leaves-the-backbone-as-it-is": "changed in the text tower"}),
+    (broken.UnfreezesTheTower, {"leaves-the-backbone-as-it-is": "changed in the text tower"}),
+    (broken.SetsTheDefaultDtype, {"changes-nothing-global": "changed: the default dtype$"}),
+    (broken.SeedsEverything, {"changes-nothing-global": "Python's random generator, PyTorch's random"}),
+    (broken.SetsTheEnvironment, {"changes-nothing-global": "changed: the environment$"}),
+    (broken.WritesAFile, {"changes-nothing-global": "wrote sums.pt into the working directory"}),
+    (broken.Prints, {"prints-nothing": r"printed 'fitting ... 33 Counter\(\)"}),
+]
+
+
+def test_a_good_strategy_passes() -> None:
+    told: list[tuple[str, int, int]] = []
+    report = retune.check_strategy(broken.Good, progress=lambda *args: told.append(args))
+    assert report.failed == {}
+    assert report.passed
+    assert [f.name for f in report.findings] == [check.name for check in CHECKS]
+    assert told[-1] == ("checking", len(CHECKS), len(CHECKS))
+    assert "0.51 before" in report.remarks[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("cls", "expected"), BROKEN, ids=lambda value: getattr(value, "__name__", ""))
+def test_a_broken_strategy_fails_its_check_and_no_other(
+    cls: type[Strategy], expected: dict[str, str]
+) -> None:
+    report = retune.check_strategy(cls)
+    assert not report.passed
+    assert list(report.failed) == list(expected)
+    for name, reason in expected.items():
+        assert re.search(reason, report.failed[name]), report.failed[name]
+
+
+def test_every_check_is_failed_by_something() -> None:
+    failed = {name for _, expected in BROKEN for name in expected}
+    assert failed == {check.name for check in CHECKS}
+
+
+def test_what_never_returns_is_stopped_and_named() -> None:
+    report = retune.check_strategy(broken.NeverReturns, limit=0.5)
+    assert report.failed == {"runs": "did not return within 0.5 seconds"}
+    assert {f.outcome for f in report.findings[1:]} == {"not tried"}
+    assert {f.reason for f in report.findings[1:]} == {"runs failed"}
+
+
+def test_time_runs_out_for_what_hangs_again_and_again() -> None:
+    report = retune.check_strategy(broken.HangsOnUnknownLabels, limit=1)
+    outcomes = [finding.outcome for finding in report.findings]
+    assert "did not return within" in report.failed["same-seed-same-result"]
+    assert outcomes[0] == "passed"
+    assert outcomes[-1] == "not tried"
+
+
+def test_one_check_s_damage_is_not_another_s() -> None:
+    report = retune.check_strategy(broken.SetsTheEnvironment)
+    assert "OMP_NUM_THREADS_OF_MINE" not in os.environ
+    assert report.failed
+
+
+def test_settings_are_those_of_the_command_line() -> None:
+    assert retune.check_strategy(broken.Good, {"weight": "0.1"}).passed
+    with pytest.raises(BadSetting, match="setting weight: 'much' is not number"):
+        retune.check_strategy(broken.Good, {"weight": "much"})
+    with pytest.raises(UnknownName, match="unknown setting 'heavy'"):
+        retune.check_strategy(broken.Good, {"heavy": 1})
+    with pytest.raises(UnknownName, match="did you mean linear-probe"):
+        retune.check_strategy("linear-prob")

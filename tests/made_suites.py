@@ -1,0 +1,102 @@
+"""Small suites, and strategies that behave badly."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from safetensors.numpy import load_file
+
+from retune.shelf import Shelf
+from retune.suite.execute import Report, execute
+from retune.suite.expand import expand
+from retune.suite.grid import read_suite
+from retune.suite.plans import Plans, plan_suite
+
+SMALL: dict[str, Any] = {
+    "scenarios": ["class-incremental"],
+    "seeds": 2,
+    "steps": 2,
+    "replicates": 20,
+    "set": {"data.images": 300, "data.size": 64},
+}
+
+STRATEGY = """
+import itertools, os, signal, time
+from pathlib import Path
+import torch
+from retune import Strategy
+
+class {title}(Strategy):
+    name = "{name}"
+
+    def setup(self, context):
+        super().setup(context)
+        self.seen = torch.zeros(())
+
+    def fit(self, experience):
+        {fit}
+        self.seen = self.seen + len(experience)
+
+    def score(self, images):
+        return {score}
+
+    def state_dict(self):
+        return {{"seen": self.seen}}
+
+    def load_state_dict(self, state):
+        self.seen = state["seen"]
+"""
+
+
+def write(
+    folder: Path, name: str, *, fit: str = "pass", score: str = "images.features[:, :14] * (1 + self.seen)"
+) -> str:
+    """A strategy in a file: what it does in fit, and what it answers."""
+    file = folder / f"{name}.py"
+    file.write_text(STRATEGY.format(title=name.title(), name=name, fit=fit, score=score))
+    return str(file)
+
+
+def dies_once(folder: Path) -> str:
+    """Kills its own process in the second experience of seed 0, the first time; logs every experience."""
+    marker, log = folder / "killed", folder / "log"
+    return write(
+        folder,
+        "dies",
+        fit=f"""
+        with open({str(log)!r}, "a") as log:
+            log.write(f"{{self.context.seed}}:{{experience.observed[0]}} ")
+        if self.context.seed == 0 and experience.observed[0] == 7 and not Path({str(marker)!r}).exists():
+            Path({str(marker)!r}).write_text("")
+            os.kill(os.getpid(), signal.SIGKILL)
+""",
+    )
+
+
+def planned(out: Path, strategies: list[Any], **more: Any) -> Plans:
+    """A small suite, planned."""
+    shelf = Shelf()
+    read = read_suite(None, {**SMALL, "strategies": strategies, **more})
+    return plan_suite(expand(read, shelf), out, shelf=shelf)
+
+
+def run(out: Path, strategies: list[Any], workers: int = 2, **more: Any) -> Report:
+    """A small suite, run."""
+    return execute(planned(out, strategies, **more), out, Console(file=io.StringIO()), workers=workers)
+
+
+def scores(out: Path) -> dict[str, bytes]:
+    """The bytes of all scores, by folder."""
+    found = sorted(out.glob("runs/*/*/scores.safetensors"))
+    return {path.parent.name: load_file(path)["scores"].tobytes() for path in found}
+
+
+def alone(command: str) -> tuple[dict[str, str], list[str]]:
+    """The environment and the words of a command that begins with a setting of the environment."""
+    first, *words = command.split(" ")
+    key, _, value = first.partition("=")
+    return {**os.environ, key: value}, words

@@ -1,0 +1,68 @@
+"""Suites on a Dask cluster of two workers on this machine, one of them killed half-way."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import made_suites as made
+import pytest
+from rich.console import Console
+
+from retune.errors import UserError
+from retune.result import Result
+from retune.suite.execute import Report, execute
+
+distributed = pytest.importorskip("distributed")
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    """A scheduler on loopback and two workers, each a process."""
+    options = {"n_workers": 2, "threads_per_worker": 1, "processes": True, "dashboard_address": None}
+    with distributed.LocalCluster(host="127.0.0.1", silence_logs="CRITICAL", **options) as cluster:
+        yield cluster.scheduler_address
+
+
+def on_cluster(out: Path, strategies: list[str], address: str, **more: object) -> Report:
+    plans = made.planned(out, strategies, **more)
+    return execute(plans, out, Console(file=io.StringIO()), dask=address)
+
+
+@pytest.mark.slow
+def test_one_worker_killed_half_way_gives_the_same_results(address: str, tmp_path: Path) -> None:
+    strategies = [made.dies_once(tmp_path), "joint"]
+    report = on_cluster(tmp_path / "cluster", strategies, address)
+    assert (tmp_path / "killed").exists()
+    assert not report.failures
+    assert [(cell.strategy, cell.seed) for cell in report.finished] == [
+        ("joint", 0), ("joint", 1), ("dies", 0), ("dies", 1),
+    ]  # fmt: skip
+    # The first experience of the killed run was not learnt again.
+    assert sorted((tmp_path / "log").read_text().split()) == ["0:0", "0:7", "0:7", "1:0", "1:7"]
+    assert not made.run(tmp_path / "here", strategies, workers=1).failures
+    assert made.scores(tmp_path / "cluster") == made.scores(tmp_path / "here")
+    for cell in report.finished:
+        here = tmp_path / "here" / cell.folder.relative_to(tmp_path / "cluster")
+        assert cell.result.auc_matrix == Result.read(here).auc_matrix
+
+
+@pytest.mark.slow
+def test_a_bad_plugin_is_named_and_stops_nothing_else(address: str, tmp_path: Path) -> None:
+    strategies = [
+        made.write(tmp_path, "raises", fit="raise ValueError('boom')"),
+        made.write(tmp_path, "sleeps", fit="\n        while True: time.sleep(0.01)"),
+        "zero-shot",
+    ]
+    report = on_cluster(tmp_path / "out", strategies, address, seeds=1, time_limit=2)
+    assert [cell.strategy for cell in report.finished] == ["zero-shot"]
+    reasons = {failure.cell.strategy: failure.reason for failure in report.failures}
+    assert "strategy raises failed in fit" in reasons["raises"]
+    assert "time limit of 2 s" in reasons["sleeps"]
+
+
+def test_no_scheduler_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("retune.suite.cluster.PATIENCE", "1s")
+    with pytest.raises(UserError, match="there is no Dask scheduler"):
+        on_cluster(tmp_path / "out", ["zero-shot"], "tcp://127.0.0.1:1")

@@ -1,0 +1,160 @@
+"""Paired intervals are those of an explicit loop over resampled patients with scikit-learn's AUROC."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from made_runs import FIRST, made_run, made_scores, made_targets
+from safetensors.numpy import load_file, save_file
+from sklearn.metrics import roc_auc_score
+
+from retune.errors import UserError
+from retune.metrics import patient_weights
+from retune.result import SCORES_FILE
+from retune.suite.compare import METRICS, compare
+
+REPLICATES = 8
+
+
+@pytest.fixture
+def made(tmp_path):
+    """Two methods, three seeds, one of them only with the second method."""
+    targets, patients = made_targets()
+    scores = {
+        ("good", 0): made_scores(targets, 2.0, 10, lost=0.3),
+        ("good", 1): made_scores(targets, 1.8, 11, lost=0.3),
+        ("poor", 0): made_scores(targets, 1.2, 20, lost=0.5),
+        ("poor", 1): made_scores(targets, 1.0, 21, lost=0.5),
+        ("poor", 2): made_scores(targets, 1.1, 22, lost=0.5),
+    }
+    scores["good", 1][2, :, :2] = scores["good", 1][1, :, :2]  # not changed by the second step
+    cells = [made_run(tmp_path, name, seed, s, targets, patients) for (name, seed), s in scores.items()]
+    return targets, patients, scores, cells
+
+
+def _by_hand(targets, scores):
+    """The five metrics, term by term, from scikit-learn's AUROC."""
+    r = np.empty(scores.shape[::2])
+    for i, moment in enumerate(scores):
+        for c in range(targets.shape[1]):
+            known = ~np.isnan(targets[:, c])
+            r[i, c] = roc_auc_score(targets[known, c], moment[known, c])
+    last = len(r) - 1
+    early = [c for c in range(len(FIRST)) if FIRST[c] < last]
+    return {
+        "final_auc": r[last].mean(),
+        "average_auc": np.mean([r[i, i >= FIRST].mean() for i in range(1, last + 1)]),
+        "forgetting": np.mean([r[FIRST[c] : last, c].max() - r[last, c] for c in early]),
+        "backward_transfer": np.mean([r[last, c] - r[FIRST[c], c] for c in early]),
+        "forward_transfer": np.mean(
+            [r[FIRST[c] - 1, c] - r[0, c] for c in range(len(FIRST)) if FIRST[c] > 1]
+        ),
+    }
+
+
+def test_paired_differences_are_those_of_an_explicit_loop(made):
+    targets, patients, scores, cells = made
+    compared = compare(cells, replicates=REPLICATES, level=0.9, seed=3)
+
+    whole = {key: _by_hand(targets, s) for key, s in scores.items()}
+    looped = []
+    for counts in patient_weights(patients, REPLICATES, 3):
+        rows = np.repeat(np.arange(len(targets)), counts)
+        looped.append({key: _by_hand(targets[rows], s[:, rows]) for key, s in scores.items()})
+
+    for metric in METRICS:
+        each = [whole["good", seed][metric] - whole["poor", seed][metric] for seed in (0, 1)]
+        resampled = [
+            np.mean([r["good", seed][metric] - r["poor", seed][metric] for seed in (0, 1)]) for r in looped
+        ]
+        found = compared.difference("good", "poor", metric)
+        assert found.n == 2
+        assert found.mean == pytest.approx(np.mean(each), abs=1e-12)
+        assert found.sd == pytest.approx(np.std(each, ddof=1), abs=1e-12)
+        assert [found.low, found.high] == pytest.approx(np.percentile(resampled, [5, 95]), abs=1e-12)
+
+        alone = compared.estimate("poor", metric)
+        values = [whole["poor", seed][metric] for seed in (0, 1, 2)]
+        resampled = [np.mean([r["poor", seed][metric] for seed in (0, 1, 2)]) for r in looped]
+        assert alone.n == 3
+        assert [alone.mean, alone.sd] == pytest.approx([np.mean(values), np.std(values, ddof=1)], abs=1e-12)
+        assert [alone.low, alone.high] == pytest.approx(np.percentile(resampled, [5, 95]), abs=1e-12)
+
+
+def test_values_are_those_of_the_results(made):
+    cells = made[-1]
+    compared = compare(cells, replicates=1)
+    for cell in cells:
+        for metric in METRICS:
+            told = cell.result.metrics[metric].value
+            assert compared.samples[cell.strategy][cell.seed].values[metric] == told
+
+
+def test_a_method_does_not_differ_from_itself_and_signs_are_its_own(made):
+    compared = compare(made[-1], replicates=REPLICATES)
+    same = compared.difference("poor", "poor", "final_auc")
+    assert (same.mean, same.sd, same.low, same.high) == (0, 0, 0, 0)
+
+    there, back = (compared.difference(*pair, "final_auc") for pair in (("good", "poor"), ("poor", "good")))
+    assert (there.mean, there.low) == (-back.mean, pytest.approx(-back.high, abs=1e-15))
+
+
+def test_one_seed_has_no_deviation_and_no_common_seed_no_difference(made):
+    cells = [cell for cell in made[-1] if (cell.strategy, cell.seed) in (("good", 0), ("poor", 2))]
+    compared = compare(cells, replicates=10)
+    alone = compared.estimate("good", "final_auc")
+    assert (alone.n, alone.sd) == (1, None)
+    assert alone.low < alone.mean < alone.high
+    nothing = compared.difference("good", "poor", "final_auc")
+    assert (nothing.n, nothing.mean, nothing.low, nothing.high) == (0, None, None, None)
+
+
+def test_one_experience_has_no_forgetting(tmp_path):
+    targets, patients = made_targets()
+    scores = made_scores(targets, 1.0, 0)[:2]
+    cell = made_run(tmp_path, "one", 0, scores, targets, patients, first=np.array([1, 1, 1]))
+    found = compare([cell], replicates=10).estimate("one", "forgetting")
+    assert (found.n, found.mean, found.low) == (0, None, None)
+
+
+@pytest.mark.parametrize("spoilt", ["rows", "targets", "patients"])
+def test_other_test_data_are_refused(made, spoilt):
+    cells = made[-1]
+    file = cells[3].folder / SCORES_FILE
+    arrays = load_file(file)
+    if spoilt == "targets":
+        arrays["targets"][:, 0] = 1 - arrays["targets"][:, 0]
+    else:
+        arrays[spoilt] = np.roll(arrays[spoilt], 1)
+    save_file(arrays, file)
+    with pytest.raises(UserError, match=r"cannot be compared with .*good-0") as error:
+        compare(cells, replicates=2)
+    assert str(cells[3].folder) in str(error.value)
+
+
+def test_other_data_sets_and_streams_are_refused(tmp_path):
+    targets, patients = made_targets()
+    scores = made_scores(targets, 1.0, 0)
+    one = made_run(tmp_path, "one", 0, scores, targets, patients)
+    other_data = made_run(tmp_path, "two", 0, scores, targets, patients, dataset={"fingerprint": "other"})
+    other_stream = made_run(tmp_path, "three", 0, scores, targets, patients, stream="other")
+    with pytest.raises(UserError, match="which has another data set"):
+        compare([one, other_data], replicates=2)
+    with pytest.raises(UserError, match="which saw another stream with seed 0"):
+        compare([one, other_stream], replicates=2)
+    with pytest.raises(UserError, match="one with seed 0 stands there twice"):
+        compare([one, one], replicates=2)
+
+
+def test_scores_that_cannot_be_read_are_named(made):
+    cells = made[-1]
+    file = cells[0].folder / SCORES_FILE
+    save_file({"scores": np.zeros((4, 150, 3), np.float32)}, file)
+    with pytest.raises(UserError, match="does not hold the scores of a run"):
+        compare(cells)
+    file.write_bytes(b"no such thing")
+    with pytest.raises(UserError, match=r"good-0/scores\.safetensors: cannot be read"):
+        compare(cells)
+    file.unlink()
+    with pytest.raises(UserError, match=r"good-0/scores\.safetensors: cannot be read"):
+        compare(cells)

@@ -1,0 +1,164 @@
+"""From what a user writes to cells: every combination once, and every mistake told in one line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from retune.errors import UserError
+from retune.plugins import registry
+from retune.shelf import Shelf
+from retune.suite.expand import Expanded, expand
+from retune.suite.grid import read_suite
+
+
+def expanded(**options: Any) -> Expanded:
+    return expand(read_suite(None, options), Shelf())
+
+
+def test_every_combination_once_seeds_outside_strategies_inside() -> None:
+    found = expanded(
+        strategies=["zero-shot", "joint", "zero-shot"],
+        scenarios=["class-incremental", "data-incremental"],
+        orders=["dataset", "random"],
+        seeds=[4, 2],
+        steps=3,
+    )
+    cells = [(c.spec.seed, c.scenario, c.order, c.strategy) for c in found.cells]
+    assert cells == [
+        (seed, scenario, order, strategy)
+        for seed in (4, 2)
+        for scenario, orders in (("class-incremental", ("dataset", "random")), ("data-incremental", ("",)))
+        for order in orders
+        for strategy in ("zero-shot", "joint")
+    ]
+    assert {c.spec.steps for c in found.cells} == {3}
+    assert {c.spec.settings.get("scenario.order", "") == c.order for c in found.cells} == {True}
+
+
+def test_all_is_every_built_in_that_the_backbone_can_carry() -> None:
+    built_in = [entry.name for entry in registry("strategies").entries if entry.origin == "retune"]
+    found = expanded(scenarios=["class-incremental"], seeds=1)
+    carried = [cell.strategy for cell in found.cells]
+    left_out = [skipped.what.partition(" with ")[0] for skipped in found.skipped]
+    assert sorted(carried + left_out) == built_in
+    assert {"zero-shot", "joint", "re-tune"} <= set(carried)
+
+
+def test_settings_go_to_whatever_has_them(tmp_path: Path) -> None:
+    file = tmp_path / "table.toml"
+    file.write_text(
+        """
+        strategies = ["re-tune", { strategy = "re-tune", name = "shared", set = { adaptors = "shared" } }, "zero-shot"]
+        scenarios = ["class-incremental", "data-incremental"]
+        seeds = [3]
+        time_limit = 60
+        [set]
+        epochs = 2
+        scenario.by = "site"
+        data.images = 300
+        [strategy."re-tune"]
+        lr = 1e-4
+        [search.shared]
+        batch_size = [16, 32]
+        """
+    )
+    cells = {(c.scenario, c.strategy): c.spec for c in expand(read_suite(file), Shelf()).cells}
+    assert len(cells) == 6
+    plain = {"epochs": 2, "lr": 1e-4, "data.images": 300}
+    assert cells["class-incremental", "re-tune"].settings == plain
+    assert cells["class-incremental", "shared"].settings == {**plain, "adaptors": "shared"}
+    assert cells["data-incremental", "zero-shot"].settings == {"data.images": 300, "scenario.by": "site"}
+    assert cells["class-incremental", "shared"].search == {"batch_size": [16, 32]}
+    assert cells["class-incremental", "re-tune"].search == {}
+    assert {spec.time_limit for spec in cells.values()} == {60}
+
+
+def test_folders_go_to_their_data_sets_and_files_are_found_beside_the_suite(tmp_path: Path) -> None:
+    folder = tmp_path / "deep"
+    folder.mkdir()
+    (folder / "mine.py").write_text(
+        "from retune import Strategy\nclass Mine(Strategy):\n    name = 'mine'\n"
+        "    def fit(self, experience): pass\n    def score(self, images): pass\n"
+    )
+    (folder / "s.toml").write_text(
+        'strategies = "mine.py"\nscenarios = "class-incremental"\nseeds = 1\nuncertain = "zeros"\n'
+        'data = ["phantom", { data = "chexpert", uncertain = "ones" }, "nih,chexpert"]\n'
+        'root = { nih = "nih", chexpert = "/data/chexpert" }\n'
+    )
+    cells = {c.data: c.spec for c in expand(read_suite(folder / "s.toml"), Shelf()).cells}
+    assert {spec.strategy for spec in cells.values()} == {str(folder / "mine.py")}
+    nih = str(folder / "nih")
+    roots = {"phantom": None, "chexpert": {"chexpert": "/data/chexpert"}}
+    roots["nih,chexpert"] = {"nih": nih, "chexpert": "/data/chexpert"}
+    assert {name: spec.root for name, spec in cells.items()} == roots
+    policies = {"phantom": None, "chexpert": "ones", "nih,chexpert": "zeros"}
+    assert {name: spec.uncertain for name, spec in cells.items()} == policies
+
+
+def test_a_published_stream_brings_its_own_data() -> None:
+    found = expanded(strategies=["joint"], scenarios=["re-tune-chexpert-5"], seeds=1, root="/data")
+    assert [(cell.data, cell.spec.root) for cell in found.cells] == [("chexpert", "/data")]
+
+
+def test_options_count_in_place_of_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "table.toml"
+    file.write_text('seeds = 5\nstrategies = ["joint"]\n[set]\ndata.images = 300\ndata.size = 64\n')
+    read = read_suite(file, {"seeds": 2, "steps": None, "set": {"data.images": "400"}})
+    assert read.seeds == [0, 1]
+    assert read.settings == {"data.images": "400", "data.size": 64}
+    assert [row.strategy for row in read.strategies] == ["joint"]
+
+
+def test_a_plugin_that_cannot_be_imported_fails_and_the_rest_goes_on(tmp_path: Path) -> None:
+    file = tmp_path / "absent.py"
+    file.write_text("import nothing_of_that_name\n")
+    found = expanded(strategies=[str(file), "zero-shot"], scenarios=["class-incremental"], seeds=2)
+    assert [cell.strategy for cell in found.cells] == ["zero-shot"] * 2
+    assert [failure.cell.strategy for failure in found.failures] == ["absent"] * 2
+    assert "nothing_of_that_name" in found.failures[0].reason
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('strategies = ["retune"]', "did you mean re-tune"),
+        ('strategies = ["nowhere.py"]', "there is no file"),
+        ('strategies = [{ strategy = "joint", setting = 1 }]', "unknown key 'setting'"),
+        ("strategies = []", "strategies"),
+        ('scenarios = ["class"]', "unknown scenario 'class'"),
+        ('data = ["phantoms"]', "did you mean phantom"),
+        ('backbones = ["phantomclip"]', "did you mean phantom-clip"),
+        ("seed = 3", "did you mean seeds"),
+        ("seeds = 0", "key seeds: 0 is below 1"),
+        ('seeds = "many"', "key seeds"),
+        ("seeds = [-1]", "key seeds.0"),
+        ('orders = ["alphabet"]', "key orders.0"),
+        ('scenarios = ["data-incremental"]\norders = ["random"]', "no scenario here has the setting order"),
+        ("[set]\nepoch = 3", "did you mean epochs"),
+        ("[set]\ndata.image = 3", "did you mean images"),
+        ("[set]\nstream.by = 3", "starts with none of"),
+        ('[set]\nscenario.orders = "random"', "did you mean order"),
+        ("[set]\nlr = 'quick'", "setting lr"),
+        ('[strategy."re-tun"]\nlr = 1', "did you mean re-tune"),
+        ('[search."re-tune"]\nlr = 1e-3', "key search.re-tune.lr"),
+        ('[root]\nnih = "/data"', "unknown data set 'nih'"),
+        ('uncertain = "ones"', "--uncertain"),
+        ("time_limit = 0", "key time_limit"),
+        ("seeds = [", "is not TOML"),
+    ],
+)
+def test_mistakes_are_told_in_one_line_before_anything_runs(text: str, words: str, tmp_path: Path) -> None:
+    file = tmp_path / "table.toml"
+    file.write_text(text)
+    with pytest.raises(UserError) as caught:
+        expand(read_suite(file), Shelf())
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_not_there() -> None:
+    with pytest.raises(UserError, match=r"nowhere\.toml: cannot be read"):
+        read_suite("nowhere.toml")

@@ -1,0 +1,328 @@
+"""What a suite's tables say, in every form they are written in."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+
+import numpy as np
+import pytest
+from made_features import SETTINGS, features_file
+from made_runs import made_run, made_scores, made_targets
+from rich.console import Console
+
+from retune import run
+from retune.errors import UserError
+from retune.suite.cells import Finished
+from retune.suite.compare import METRICS
+from retune.suite.latex import escaped
+from retune.suite.summary import Summary, summarise
+from retune.suite.tables import print_tables, write_tables
+
+FILES = ("table.json", "table.csv", "table.md", "table.tex")
+
+
+@pytest.fixture(scope="module")
+def cells(tmp_path_factory):
+    """Two streams: two good methods, a poor one with fewer seeds, one that forgets, and an upper bound."""
+    folder = tmp_path_factory.mktemp("runs")
+    found = []
+    for scenario in ("class-incremental", "data-incremental"):
+        targets, patients = made_targets(rows=240)
+        for seed in (0, 1, 2):
+            good = made_scores(targets, 2.0, seed)
+            twin = made_scores(targets, 1.95, 300 + seed)
+            methods = {
+                "good": (good, {}),
+                "twin_100%": (twin, {"cost": {"stored_features": 1200, "stored_bytes": 614_400}}),
+                "loses|it": (made_scores(targets, 2.0, 50 + seed, lost=0.9), {}),
+                "joint": (made_scores(targets, 3.0, 70 + seed), {"bound": True}),
+            }
+            if seed == 0:
+                methods["poor"] = (made_scores(targets, 0.3, 30), {})
+            for name, (scores, more) in methods.items():
+                more = {"dataset": {"synthetic": scenario == "data-incremental"}, **more}
+                found.append(
+                    made_run(folder, name, seed, scores, targets, patients, scenario=scenario, **more)
+                )
+    return found
+
+
+@pytest.fixture(scope="module")
+def summary(cells):
+    return summarise(cells, replicates=200)
+
+
+@pytest.fixture(scope="module")
+def written(summary, tmp_path_factory):
+    out = tmp_path_factory.mktemp("tables") / "out"
+    write_tables(summary, out)
+    return out
+
+
+def _printed(what, width):
+    console = Console(width=width, file=io.StringIO(), highlight=False)
+    print_tables(what, console)
+    return console.file.getvalue()
+
+
+def test_rows_stand_in_order_and_ties_are_told_by_their_interval(summary):
+    rows = {row.strategy: row for row in summary.settings[0].rows}
+    assert [row.strategy for row in summary.settings[0].rows][:: len(rows) - 1] == ["good", "joint"]
+    assert {name: row.role for name, row in rows.items()} == {
+        "good": "best",
+        "twin_100%": "tied",
+        "loses|it": "worse",
+        "poor": "worse",
+        "joint": "upper bound",
+    }
+    twin, loses, joint = (rows[name].to_best["final_auc"] for name in ("twin_100%", "loses|it", "joint"))
+    assert twin.low < 0 < twin.high
+    assert loses.high < 0
+    assert joint.mean > 0
+    assert rows["good"].to_best == {}
+    assert rows["loses|it"].metrics["forgetting"].low > 0.05
+
+
+def test_numbers_of_seeds_are_seen_and_paired_over_common_ones(summary, written):
+    row = next(row for row in summary.settings[0].rows if row.strategy == "poor")
+    assert row.seeds == [0]
+    assert (row.metrics["final_auc"].n, row.metrics["final_auc"].sd) == (1, None)
+    assert row.to_best["final_auc"].n == 1
+    text = (written / "table.md").read_text()
+    assert "1 to 3 seeds" in text
+    assert "poor with seed 0; all others with seeds 0, 1, 2" in text
+    assert re.search(r"\| poor \| 1 \|  \| \.\d{3} ± - \(", text)
+
+
+def test_upper_bounds_are_checked(cells, summary, tmp_path):
+    check = summary.settings[0].joint_check
+    assert (check.upper_bounds, check.pairs, check.exceptions) == (["joint"], 4, [])
+    assert "no continual method is better beyond the interval (4 compared)" in _printed(summary, 200)
+
+    targets, patients = made_targets(rows=240)
+    weak = made_run(tmp_path, "weak", 0, made_scores(targets, 0.0, 1), targets, patients, bound=True)
+    found = summarise([*(c for c in cells if c.scenario == weak.scenario and c.strategy == "good"), weak])
+    exception = found.settings[0].joint_check.exceptions[0]
+    assert (exception.strategy, exception.upper_bound) == ("good", "weak")
+    assert exception.difference.low > 0
+    assert "good beats weak by ." in _printed(found, 200)
+
+
+def test_json_is_the_summary_at_full_precision(summary, written):
+    document = json.loads((written / "table.json").read_text())
+    assert document["schema"] == "retune.suite/1"
+    assert Summary.read(written / "table.json") == summary
+    told = [row["metrics"]["final_auc"]["mean"] for row in document["settings"][0]["rows"]]
+    assert all(value != round(value, 9) for value in told)
+
+
+def test_a_file_that_is_no_table_is_told_so(tmp_path):
+    file = tmp_path / "table.json"
+    with pytest.raises(UserError, match="no table here"):
+        Summary.read(file)
+    file.write_text('{"schema": "retune.suite/1"}')
+    with pytest.raises(UserError, match="is not a table of a suite: bootstrap: Field required"):
+        Summary.read(file)
+
+
+def test_csv_has_a_line_for_each_row_and_leaves_the_undefined_empty(summary, written):
+    lines = list(csv.DictReader((written / "table.csv").open(newline="")))
+    rows = [(setting, row) for setting in summary.settings for row in setting.rows]
+    assert [(line["scenario"], line["strategy"]) for line in lines] == [
+        (s.scenario, r.strategy) for s, r in rows
+    ]
+    for line, (setting, row) in zip(lines, rows, strict=True):
+        assert line["synthetic"] == str(setting.synthetic)
+        assert line["seeds"] == " ".join(map(str, row.seeds))
+        for metric in METRICS:
+            assert float(line[f"{metric}_mean"]) == row.metrics[metric].mean
+            sd = row.metrics[metric].sd
+            assert line[f"{metric}_sd"] == ("" if sd is None else str(sd))
+        assert (line["final_auc_to_best_mean"] == "") == (row.role == "best")
+        assert (line["mean_rank"] == "") == (row.role == "upper bound")
+
+
+def test_markdown_is_a_table_with_ties_as_bold_as_the_best(written):
+    text = (written / "table.md").read_text()
+    tables = re.findall(r"(?:^\|.*\|\n)+", text, re.MULTILINE)
+    assert len(tables) == 3  # two streams and the ranks
+    for table in tables:
+        bars = {len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}
+        assert len(bars) == 1
+    assert re.search(
+        r"\| good \| 3 \| best \| \*\*\.\d{3} ± \.\d{3} \(\.\d{3} to \.\d{3}\)\*\* \| - \|", text
+    )
+    assert re.search(r"\| twin\\_100% \| 3 \| tied \| \*\*.*1,200 features, 614 kB \|", text)
+    assert re.search(r"\| loses\\\|it \| 3 \|  \| \.", text)
+    assert re.search(r"\| joint \| 3 \| bound \| \.", text)
+    assert "data-incremental in 3 steps on made (synthetic data)" in text
+    assert "class-incremental in 3 steps on made, backbone" in text
+
+
+def test_latex_is_balanced_escaped_and_has_a_cell_for_every_column(written):
+    text = (written / "table.tex").read_text()
+    code = "\n".join(line for line in text.splitlines() if not line.startswith("%"))
+    opened = []
+    for kind, name in re.findall(r"\\(begin|end)\{(\w+)\}", code):
+        if kind == "begin":
+            opened.append(name)
+        else:
+            assert opened.pop() == name
+    assert opened == []
+    assert len(re.findall(r"(?<!\\)\{", code)) == len(re.findall(r"(?<!\\)\}", code))
+    assert not re.search(r"(?<!\\)[%#]", code)
+    assert "twin\\_100\\%" in code
+    assert "$-$." in code
+    assert not re.search(r"^[^\\].* -\.\d", code, re.MULTILINE)
+    for columns, body in re.findall(r"\\begin\{tabular\}\{(\w+)\}(.*?)\\end\{tabular\}", code, re.DOTALL):
+        rows = [line for line in body.splitlines() if line.endswith("\\\\")]
+        assert len(rows) >= 4
+        assert {len(re.findall(r"(?<!\\)&", row)) for row in rows} == {len(columns) - 1}
+        assert re.findall(r"\\(\w+rule)", body)[:2] == ["toprule", "midrule"]
+        assert body.strip().endswith("\\bottomrule")
+    stream = code.split("\\end{table}")[0]
+    assert stream.index("\nloses") < stream.rindex("\\midrule") < stream.index("\njoint")
+
+
+def test_latex_commands_are_escaped():
+    assert escaped(r"[a_b & 5 % {x} #1 $ ^ ~ \ ± *") == (
+        r"{[}a\_b \& 5 \% \{x\} \#1 \$ \textasciicircum{} \textasciitilde{} \textbackslash{} $\pm$ {*}"
+    )
+
+
+@pytest.mark.parametrize("width", [80, 120, 200])
+def test_print_fits_the_terminal_and_loses_no_column(summary, width):
+    text = _printed(summary, width)
+    assert max(map(len, text.splitlines())) <= width
+    for head in ("final AUC", "to best", "average AUC", "forgetting", "backward transfer", "trained", "kept"):
+        assert re.search(rf"^method .*{head}", text, re.MULTILINE)
+    assert re.search(r"^good +3 +best +\.\d{3} ± \.\d{3} \(", text, re.MULTILINE)
+    assert "…" not in text
+
+
+def test_a_long_name_is_folded_and_numbers_are_not(tmp_path):
+    targets, patients = made_targets()
+    name = "re-tune-with-a-setting-or-two adaptors=shared scoring=positive epochs=50"
+    cell = made_run(tmp_path, name, 0, made_scores(targets, 1.0, 0), targets, patients)
+    text = _printed(summarise([cell]), 80)
+    assert max(map(len, text.splitlines())) <= 80
+    assert "…" not in text
+    assert len(re.findall(r"\.\d{3} ± - \(-?\.\d{3} to -?\.\d{3}\)", text)) == 4
+
+
+def test_ranks_are_over_streams_and_leave_upper_bounds_out(summary, written):
+    ranks = summary.ranks
+    assert ranks.streams == ("class-incremental, made, made-clip", "data-incremental, made, made-clip")
+    assert {m.strategy for m in ranks.methods} == {"good", "twin_100%", "loses|it", "poor"}
+    assert any("less independent" in note for note in ranks.notes)
+    text = (written / "table.md").read_text()
+    assert "## Ranks over streams" in text
+    assert "Nemenyi's critical difference" in text
+
+
+def test_one_stream_has_no_ranks_but_a_reason(cells):
+    one = summarise([c for c in cells if c.scenario == "class-incremental"], replicates=2)
+    assert one.ranks.methods == ()
+    assert "Ranks need at least two streams" in _printed(one, 100)
+
+
+def test_the_same_runs_give_the_same_bytes_in_any_order(cells, tmp_path):
+    few = [cell for cell in cells if cell.seed < 2]
+    for name, order in (("a", few), ("b", few[::-1])):
+        write_tables(summarise(order, replicates=20), tmp_path / name)
+    for file in FILES:
+        found = (tmp_path / "a" / file).read_bytes()
+        assert found == (tmp_path / "b" / file).read_bytes()
+        assert str(few[0].folder.parent).encode() not in found
+
+
+def test_cautions_stand_below_their_table_once(tmp_path):
+    targets, patients = made_targets()
+    cells = [
+        made_run(
+            tmp_path, name, 0, made_scores(targets, 1.0, 0), targets, patients,
+            backbone={"contaminated": "possibly", "synthetic": True},
+            dataset={"notes": ["Labels were read from reports."], "undefined_labels": ["Hernia"]},
+        )
+        for name in ("one", "two")
+    ]  # fmt: skip
+    text = _printed(summarise(cells, replicates=2), 200)
+    assert "backbone made-clip (possibly contaminated)" in text
+    for line in (
+        "Contaminated: possibly. made-clip was pre-trained on MIMIC-CXR.",
+        "made-clip was trained on synthetic pictures only",
+        "Labels were read from reports.",
+        "one class only: Hernia.",
+        "No upper bound was run, so none was checked.",
+    ):
+        assert text.count(line) == 1
+
+
+def test_undefined_is_a_dash_and_equal_methods_are_tied(tmp_path):
+    targets, patients = made_targets()
+    scores = made_scores(targets, 1.0, 0)[:2]
+    first = np.array([1, 1, 1])
+    cells = [made_run(tmp_path, n, 0, scores, targets, patients, first=first) for n in ("one", "two")]
+    made = summarise(cells, replicates=5)
+    assert [row.role for row in made.settings[0].rows] == ["best", "tied"]
+    text = _printed(made, 200)
+    row = next(line for line in text.splitlines() if line.startswith("two"))
+    assert "+.000 (+.000 to +.000)" in row
+    assert re.search(r"\)  -  +-  ", row)  # neither forgetting nor backward transfer
+    assert " 1 seed\n" in text
+
+
+def test_no_runs_are_no_table_and_no_failure(tmp_path):
+    write_tables([], tmp_path)
+    assert json.loads((tmp_path / "table.json").read_text())["settings"] == []
+    assert "No run is finished." in (tmp_path / "table.md").read_text()
+    assert len((tmp_path / "table.csv").read_text().splitlines()) == 1
+    assert "\\begin" not in (tmp_path / "table.tex").read_text()
+    assert _printed([], 80) == "No run is finished.\n"
+
+
+def test_progress_tells_every_run(cells):
+    few, told = cells[:6], []
+    summarise(few, replicates=2, progress=lambda *step: told.append(step))
+    assert told == [("comparing runs", i + 1, 6) for i in range(6)]
+
+
+def test_as_many_resamples_as_the_runs_had_unless_told(cells):
+    assert summarise(cells[:2]).bootstrap.replicates == 5
+    assert summarise(cells[:2], replicates=7).bootstrap.replicates == 7
+
+
+def test_settings_that_a_search_chose_are_told(tmp_path):
+    targets, patients = made_targets()
+    search = {"candidates": [], "chosen": {"lr": 0.1}, "labels": ["Edema"], "n_train": 9, "n_valid": 3}
+    cells = [
+        made_run(tmp_path, "searched", 0, made_scores(targets, 1.0, 0), targets, patients, search=search),
+        made_run(tmp_path, "plain", 0, made_scores(targets, 1.0, 1), targets, patients),
+    ]
+    text = _printed(summarise(cells), 200)
+    assert "Settings chosen on held-out training patients of the first experience: searched." in text
+
+
+def test_real_runs_make_tables(tmp_path):
+    backbone, cells = features_file(tmp_path), []
+    for strategy in ("linear-probe", "joint"):
+        folder = tmp_path / strategy
+        run(
+            strategy=strategy,
+            backbone=backbone,
+            settings={**SETTINGS, "start": "zeros"},
+            replicates=5,
+            out=folder,
+        )
+        cells.append(Finished(strategy, "class-incremental", "phantom", "made", "", 0, folder))
+    summary = write_tables(cells, tmp_path / "tables")
+    assert [(row.strategy, row.role) for row in summary.settings[0].rows] == [
+        ("linear-probe", "best"),
+        ("joint", "upper bound"),
+    ]
+    text = (tmp_path / "tables" / "table.md").read_text()
+    assert "on phantom (synthetic data), backbone made" in text
+    assert "no picture was looked at" in text
