@@ -22,7 +22,9 @@ from retune.towers import Towers
 if TYPE_CHECKING:
     from retune.runner import Plan
 
-IN_TOWERS: Final[frozenset[Need]] = frozenset({"pixels", "text-gradients", "trainable-tower"})
+IN_TOWERS: Final[frozenset[Need]] = frozenset(
+    {"pixels", "text-gradients", "trainable-tower", "prompted-tower"}
+)
 """A strategy with one of these needs computes in the backbone's towers while it learns."""
 
 SCORED: Final = 16_384

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from retune.prompts.combine import PromptEmbeddings
     from retune.towers import Towers
 
-Need = Literal["features", "joint", "texts", "tokens", "pixels", "text-gradients", "trainable-tower"]
+Need = Literal[
+    "features", "joint", "texts", "tokens", "pixels", "text-gradients", "trainable-tower", "prompted-tower"
+]
 """What a strategy may ask of a backbone; see :data:`retune.backbones.base.MEANINGS`."""
 State = dict[str, Any]
 

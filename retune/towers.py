@@ -74,7 +74,7 @@ class Towers:
 
     def image_tower(self) -> torch.nn.Module:
         """A trainable copy of the image tower: uint8 (B, S, S) pixels to (B, d)."""
-        self._require("trainable-tower")
+        self._require("trainable-tower", "prompted-tower")
         return self.backbone.image_tower().to(self.device)
 
     def _require(self, *needs: str) -> None:

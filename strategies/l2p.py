@@ -60,7 +60,7 @@ class L2p(Strategy):
 
     name: ClassVar[str] = "l2p"
     paper: ClassVar[str] = "Wang et al., CVPR 2022, arXiv 2112.08654"
-    needs: ClassVar[frozenset[Need]] = frozenset({"features", "pixels", "trainable-tower", "texts", "joint"})
+    needs: ClassVar[frozenset[Need]] = frozenset({"features", "pixels", "prompted-tower", "texts", "joint"})
 
     start: Start = "zero-shot"
     pool: Count = 10

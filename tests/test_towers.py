@@ -24,7 +24,7 @@ ASKED: dict[str, tuple[set[str], Callable[[Towers], Any]]] = {
     "word_dim": ({"tokens"}, lambda t: t.word_dim),
     "text_path": ({"text-gradients"}, lambda t: t.text_path()),
     "trainable_texts": ({"text-gradients"}, lambda t: t.trainable_texts()),
-    "image_tower": ({"trainable-tower"}, lambda t: t.image_tower()),
+    "image_tower": ({"trainable-tower", "prompted-tower"}, lambda t: t.image_tower()),
 }
 
 

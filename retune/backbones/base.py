@@ -16,7 +16,9 @@ from retune.backbones.arithmetic import Precision, arithmetic, choose_device
 if TYPE_CHECKING:
     import torch
 
-Capability = Literal["features", "texts", "joint", "tokens", "text-gradients", "trainable-tower", "pixels"]
+Capability = Literal[
+    "features", "texts", "joint", "tokens", "text-gradients", "trainable-tower", "prompted-tower", "pixels"
+]
 
 MEANINGS: Final[dict[Capability, str]] = {
     "features": "one vector per image",
@@ -25,6 +27,7 @@ MEANINGS: Final[dict[Capability, str]] = {
     "tokens": "a vector per image patch and per word",
     "text-gradients": "a differentiable path through the text tower",
     "trainable-tower": "an image tower that can be trained",
+    "prompted-tower": "an image tower, a vision transformer, that takes further tokens",
     "pixels": "preprocessed pictures",
 }
 

@@ -43,7 +43,16 @@ class TransformersDual(Backbone):
     """
 
     capabilities: frozenset[Capability] = frozenset(
-        {"features", "texts", "joint", "tokens", "text-gradients", "trainable-tower", "pixels"}
+        {
+            "features",
+            "texts",
+            "joint",
+            "tokens",
+            "text-gradients",
+            "trainable-tower",
+            "prompted-tower",
+            "pixels",
+        }
     )
 
     def __init__(self, source: str, *, name: str | None = None) -> None:

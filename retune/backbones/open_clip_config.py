@@ -16,6 +16,10 @@ WHOLE: Final[frozenset[Capability]] = frozenset({"features", "texts", "joint", "
 """What every model gives."""
 INSIDE: Final[frozenset[Capability]] = frozenset({"tokens", "text-gradients", "trainable-tower"})
 """What a model gives whose two towers stand alone."""
+PROMPTED: Final[frozenset[Capability]] = frozenset({"prompted-tower"})
+"""What a vision transformer gives beside; see :class:`retune.prompt_tokens.PromptedTower`."""
+TIMM: Final = ("vit_", "deit")
+"""How timm's names of vision transformers begin."""
 
 _BUFFERS: Final = ("running_mean", "running_var", "num_batches_tracked", "position_ids", "attn_mask")
 
@@ -37,8 +41,15 @@ def abilities(model_cfg: dict[str, Any]) -> frozenset[Capability]:
     CoCa's towers pool by attention over tokens of their own and share a decoder: it gives whole
     pictures and texts only.
     """
-    coca = "multimodal_cfg" in model_cfg or bool(model_cfg["text_cfg"].get("embed_cls"))
-    return WHOLE if coca else WHOLE | INSIDE
+    if "multimodal_cfg" in model_cfg or bool(model_cfg["text_cfg"].get("embed_cls")):
+        return WHOLE
+    return WHOLE | INSIDE | (PROMPTED if _is_transformer(model_cfg["vision_cfg"]) else frozenset())
+
+
+def _is_transformer(vision: dict[str, Any]) -> bool:
+    """Whether an image tower is a plain vision transformer: open_clip's own, or timm's."""
+    name = vision.get("timm_model_name")
+    return name.startswith(TIMM) if name else not isinstance(vision.get("layers"), list)
 
 
 def token_dim(files: ModelFiles) -> int:

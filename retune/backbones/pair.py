@@ -90,7 +90,10 @@ class Pair(Backbone):
         UserError: If the source is not of that form.
     """
 
-    capabilities = frozenset({"features", "texts", "tokens", "text-gradients", "trainable-tower", "pixels"})
+    # Whether the image tower takes prompts is seen when it is loaded.
+    capabilities = frozenset(
+        {"features", "texts", "tokens", "text-gradients", "trainable-tower", "prompted-tower", "pixels"}
+    )
 
     def __init__(self, source: str, *, name: str | None = None) -> None:
         self.source = source

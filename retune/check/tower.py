@@ -5,7 +5,9 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from retune.backbones.base import Capability
 from retune.backbones.models.phantom_clip import PhantomClip
+from retune.backbones.open_clip_config import PROMPTED
 from retune.backbones.open_clip_towers import ImageTower
 from retune.training import seeded
 
@@ -14,6 +16,11 @@ WIDTH = 32
 
 class SmallTower(PhantomClip):
     """phantom-clip with an image tower of random weights, which takes a twentieth of the time."""
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:  # type: ignore[override]
+        """Of phantom-clip, and of a vision transformer."""
+        return super().capabilities | PROMPTED
 
     def image_tower(self) -> nn.Module:
         """A trainable copy of it."""

@@ -55,4 +55,10 @@ Precision = Annotated[Precisions, typer.Option(help="Precision of the products."
 SkipBadImages = Annotated[
     bool, typer.Option("--skip-bad-images", help="Go on without images that are missing or damaged.")
 ]
+TimeLimit = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SECONDS", help="The longest a strategy may take for one experience.", show_default="none"
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print as JSON.")]

@@ -16,6 +16,7 @@ from retune.cli.options import (
     Precisions,
     Root,
     SkipBadImages,
+    TimeLimit,
     Uncertain,
 )
 
@@ -40,6 +41,15 @@ Settings = Annotated[
     ),
 ]
 
+Out = Annotated[Path | None, typer.Option(help="Folder of the run.", show_default="one below runs/")]
+Search = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="KEY=VALUE,VALUE",
+        help="Choose a setting of the strategy on held-out patients of the first experience.",
+    ),
+]
+
 
 def run(
     scenario: Scenario = None,
@@ -54,26 +64,13 @@ def run(
     seed: Annotated[int | None, typer.Option(help="Seed of every random draw.", show_default="0")] = None,
     seeds: Annotated[int | None, typer.Option(help="Run seeds 0 to N-1 and give mean and deviation.")] = None,
     settings: Settings = None,
-    search: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="KEY=VALUE,VALUE",
-            help="Choose a setting of the strategy on held-out patients of the first experience.",
-        ),
-    ] = None,
+    search: Search = None,
     device: Device = "auto",
     precision: Precision = Precisions.fp32,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder of the run.", show_default="one below runs/")
-    ] = None,
+    out: Out = None,
     skip_bad_images: SkipBadImages = False,
     replicates: Annotated[int, typer.Option(help="Bootstrap replicates behind each interval.")] = 1000,
-    time_limit: Annotated[
-        float | None,
-        typer.Option(
-            metavar="SECONDS", help="The longest a strategy may take for one experience.", show_default="none"
-        ),
-    ] = None,
+    time_limit: TimeLimit = None,
     json: AsJson = False,
 ) -> None:
     """Run one strategy over one stream; the same command again continues or shows it."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from retune.cli.options import AsJson, BlankLabels, Precisions, Root, UncertainLabels
+from retune.cli.options import AsJson, BlankLabels, Precisions, Root, TimeLimit, UncertainLabels
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -16,75 +16,77 @@ if TYPE_CHECKING:
     from retune.suite.plans import Plans
 
 Several = list[str] | None
+File = Annotated[Path | None, typer.Argument(metavar="FILE", help="A TOML file; options count in its place.")]
+Strategies = Annotated[
+    Several,
+    typer.Option(help="Strategy, NAME/PRESET, or a Python file; again for more.", show_default="all"),
+]
+Scenarios = Annotated[
+    Several,
+    typer.Option(
+        help="Scenario, or a Python file; again for more.",
+        show_default="class-, label-, data-incremental",
+    ),
+]
+DataSets = Annotated[
+    Several, typer.Option(help="Data set; again for more.", show_default="the scenario's own, or phantom")
+]
+Backbones = Annotated[Several, typer.Option(help="Backbone; again for more.", show_default="phantom-clip")]
+Prompts = Annotated[
+    str | None, typer.Option(help="Prompt bank, or a JSONL file.", show_default="language-model")
+]
+Seeds = Annotated[int | None, typer.Option(min=1, help="Seeds 0 to N-1.", show_default="5")]
+Orders = Annotated[Several, typer.Option(help="Label order: dataset, frequency or random; again for more.")]
+Steps = Annotated[int | None, typer.Option(help="Number of experiences.")]
+Settings = Annotated[
+    Several,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="For whatever has it: epochs=5, data.size=64, scenario.by=site.",
+    ),
+]
+Uncertain = Annotated[UncertainLabels | None, typer.Option(help="What labels marked uncertain count as.")]
+Blank = Annotated[BlankLabels | None, typer.Option(help="What labels not mentioned count as.")]
+Device = Annotated[str | None, typer.Option(help="Where to encode and learn.", show_default="auto")]
+Precision = Annotated[Precisions | None, typer.Option(help="Precision of the products.", show_default="fp32")]
+Replicates = Annotated[
+    int | None, typer.Option(help="Bootstrap replicates behind each interval.", show_default="1000")
+]
+SkipBadImages = Annotated[
+    bool | None, typer.Option("--skip-bad-images", help="Go on without images missing or damaged.")
+]
+Out = Annotated[Path | None, typer.Option(help="Folder of the suite.", show_default="suite, or FILE's name")]
+Jobs = Annotated[int | None, typer.Option(min=1, help="Runs at the same time.", show_default="one per core")]
+Dask = Annotated[
+    str | None, typer.Option(metavar="ADDRESS", help="Run on the Dask cluster of this scheduler.")
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be run.")]
 
 
 def suite(
-    file: Annotated[
-        Path | None, typer.Argument(metavar="FILE", help="A TOML file; options count in its place.")
-    ] = None,
-    strategy: Annotated[
-        Several,
-        typer.Option(help="Strategy, NAME/PRESET, or a Python file; again for more.", show_default="all"),
-    ] = None,
-    scenario: Annotated[
-        Several,
-        typer.Option(
-            help="Scenario, or a Python file; again for more.",
-            show_default="class-, label-, data-incremental",
-        ),
-    ] = None,
-    data: Annotated[
-        Several, typer.Option(help="Data set; again for more.", show_default="the scenario's own, or phantom")
-    ] = None,
+    file: File = None,
+    strategy: Strategies = None,
+    scenario: Scenarios = None,
+    data: DataSets = None,
     root: Root = None,
-    backbone: Annotated[
-        Several, typer.Option(help="Backbone; again for more.", show_default="phantom-clip")
-    ] = None,
-    prompts: Annotated[
-        str | None, typer.Option(help="Prompt bank, or a JSONL file.", show_default="language-model")
-    ] = None,
-    seeds: Annotated[int | None, typer.Option(min=1, help="Seeds 0 to N-1.", show_default="5")] = None,
-    order: Annotated[
-        Several, typer.Option(help="Label order: dataset, frequency or random; again for more.")
-    ] = None,
-    steps: Annotated[int | None, typer.Option(help="Number of experiences.")] = None,
-    settings: Annotated[
-        Several,
-        typer.Option(
-            "--set",
-            metavar="KEY=VALUE",
-            help="For whatever has it: epochs=5, data.size=64, scenario.by=site.",
-        ),
-    ] = None,
-    uncertain: Annotated[
-        UncertainLabels | None, typer.Option(help="What labels marked uncertain count as.")
-    ] = None,
-    blank: Annotated[BlankLabels | None, typer.Option(help="What labels not mentioned count as.")] = None,
-    device: Annotated[
-        str | None, typer.Option(help="Where to encode and learn.", show_default="auto")
-    ] = None,
-    precision: Annotated[
-        Precisions | None, typer.Option(help="Precision of the products.", show_default="fp32")
-    ] = None,
-    replicates: Annotated[
-        int | None, typer.Option(help="Bootstrap replicates behind each interval.", show_default="1000")
-    ] = None,
-    time_limit: Annotated[
-        float | None, typer.Option(metavar="SECONDS", help="How long a strategy may take for one experience.")
-    ] = None,
-    skip_bad_images: Annotated[
-        bool | None, typer.Option("--skip-bad-images", help="Go on without images missing or damaged.")
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder of the suite.", show_default="suite, or FILE's name")
-    ] = None,
-    jobs: Annotated[
-        int | None, typer.Option(min=1, help="Runs at the same time.", show_default="one per core")
-    ] = None,
-    dask: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", help="Run on the Dask cluster of this scheduler.")
-    ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be run.")] = False,
+    backbone: Backbones = None,
+    prompts: Prompts = None,
+    seeds: Seeds = None,
+    order: Orders = None,
+    steps: Steps = None,
+    settings: Settings = None,
+    uncertain: Uncertain = None,
+    blank: Blank = None,
+    device: Device = None,
+    precision: Precision = None,
+    replicates: Replicates = None,
+    time_limit: TimeLimit = None,
+    skip_bad_images: SkipBadImages = None,
+    out: Out = None,
+    jobs: Jobs = None,
+    dask: Dask = None,
+    dry_run: DryRun = False,
     json: AsJson = False,
 ) -> None:
     """Run strategies x scenarios x data sets x backbones x seeds; the same command again continues or shows it."""

@@ -3,32 +3,28 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pytest
 import torch
-from made_vit import VitLab
 from sklearn.metrics import roc_auc_score
 
-
-@pytest.fixture(scope="module")
-def vit() -> VitLab:
-    return VitLab()
+if TYPE_CHECKING:
+    from conftest import Lab
 
 
-def test_before_training_it_is_the_zero_shot_classifier(vit: VitLab) -> None:
-    strategy: Any = vit.make("lora")
-    pixels = vit.tests(strategy).pixels[torch.arange(vit.tested)]
-    vectors = vit.backbone.encode_images(pixels)
-    expected = vit.prompts[True].score(vectors, "embeddings", "difference") * 128**0.5
-    torch.testing.assert_close(vit.score(strategy), expected, rtol=1e-3, atol=1e-4)
+def test_before_training_it_is_the_zero_shot_classifier(lab: Lab) -> None:
+    strategy: Any = lab.make("lora")
+    pixels = lab.tests(strategy).pixels[torch.arange(lab.tested)]
+    vectors = lab.backbone.encode_images(pixels)
+    expected = lab.prompts[True].score(vectors, "embeddings", "difference") * 128**0.5
+    torch.testing.assert_close(lab.score(strategy), expected, rtol=1e-3, atol=1e-4)
     assert strategy.trainable_parameters() == 0
 
 
-def test_training_touches_updates_and_the_observed_labels_alone(vit: VitLab) -> None:
-    strategy: Any = vit.make("lora")
+def test_training_touches_updates_and_the_observed_labels_alone(lab: Lab) -> None:
+    strategy: Any = lab.make("lora")
     frozen, started = copy.deepcopy(strategy.tower.state_dict()), strategy.weight.clone()
-    vit.fit(strategy, [vit.experience(strategy, 20, (1, 4), 1)])
+    lab.fit(strategy, [lab.experience(strategy, 20, (1, 4), 1)])
     changed = {n for n, value in strategy.tower.state_dict().items() if not torch.equal(value, frozen[n])}
     assert changed == set(strategy.updates)
     moved = (strategy.weight != started).any(dim=1)
@@ -41,11 +37,11 @@ def test_training_touches_updates_and_the_observed_labels_alone(vit: VitLab) -> 
     assert not any(module.training for module in strategy.tower.modules())
 
 
-def test_it_learns(vit: VitLab) -> None:
-    strategy: Any = vit.make("lora", quick=False)
-    test, truth = vit.pictures(strategy, 300, 50), vit.truth(300, 50).numpy()
-    before = roc_auc_score(truth, vit.score(strategy, test))
-    vit.fit(strategy, [vit.experience(strategy, 1200, range(6), 51)])
-    after = roc_auc_score(truth, vit.score(strategy, test))
+def test_it_learns(lab: Lab) -> None:
+    strategy: Any = lab.make("lora", quick=False)
+    test, truth = lab.pictures(strategy, 300, 50), lab.truth(300, 50).numpy()
+    before = roc_auc_score(truth, lab.score(strategy, test))
+    lab.fit(strategy, [lab.experience(strategy, 1200, range(6), 51)])
+    after = roc_auc_score(truth, lab.score(strategy, test))
     assert after > before + 0.05
     assert all(update.abs().max() > 0 for update in strategy.updates.values())

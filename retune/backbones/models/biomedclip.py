@@ -6,7 +6,7 @@ from typing import Final
 
 from retune.backbones.base import BackboneCard
 from retune.backbones.open_clip import OpenClip
-from retune.backbones.open_clip_config import INSIDE, WHOLE
+from retune.backbones.open_clip_config import INSIDE, PROMPTED, WHOLE
 
 SOURCE: Final = "hf-hub:microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224"
 
@@ -14,7 +14,7 @@ SOURCE: Final = "hf-hub:microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224
 class BiomedCLIP(OpenClip):
     """ViT-B/16 at 224 px and PubMedBERT, 512 joint dimensions; downloaded at first use."""
 
-    capabilities = WHOLE | INSIDE
+    capabilities = WHOLE | INSIDE | PROMPTED
 
     def __init__(self) -> None:
         super().__init__(SOURCE, name="biomedclip")
