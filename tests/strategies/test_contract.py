@@ -20,7 +20,7 @@ from retune.checkpoint import Checkpoint
 from retune.errors import StrategyError
 from retune.plugins import registry
 from retune.spec import find_strategy
-from retune.strategy import training
+from retune.strategy import Need, training
 from retune.towers import Towers
 
 if TYPE_CHECKING:
@@ -149,8 +149,7 @@ def test_a_strategy_cannot_change_the_stream_s_targets() -> None:
 def test_the_lab_offers_all_that_can_be_declared(lab: Lab) -> None:
     """Without this, a strategy that needs more would be tested by nothing."""
     towers = Towers(lab.backbone, lab.backbone.capabilities)
-    everything = "features joint texts tokens pixels text-gradients trainable-tower prompted-tower".split()
-    assert set(everything) == set(lab.backbone.capabilities)
+    assert set(get_args(Need)) == set(lab.backbone.capabilities)
     assert (towers.token_dim, lab.backbone.card.dim, lab.backbone.card.image_size) == (320, 128, 128)
     assert lab.prompts[True].positive.shape == (2 * len(lab.labels), 128)
     assert lab.prompts[False].positive.shape == (0, 128)
