@@ -66,6 +66,8 @@ def main(arguments: list[str] | None = None) -> int:
         if hasattr(error, "format_message") and hasattr(error, "exit_code"):
             context = getattr(error, "ctx", None)
             path = context.command_path if context else "retune"
+            if not error.format_message():  # A bare command has printed its help.
+                return int(error.exit_code)
             return _complain(f"{error.format_message().rstrip('.')}; see '{path} --help'", 2)
         raise
     if code == INTERRUPTED:

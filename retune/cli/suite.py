@@ -140,11 +140,14 @@ def suite(
 def _tables(report: Report, out: Path, to: Console | None) -> None:
     if not report.finished:
         return
+    from collections import Counter
+
     from retune.cli.console import bars
     from retune.suite.tables import print_tables, write_tables
 
     with bars() as progress:
-        summary = write_tables(report.finished, out, progress=progress)
+        failed = Counter(failure.cell.strategy for failure in report.failures)
+        summary = write_tables(report.finished, out, failed=failed, progress=progress)
     if to is not None:
         print_tables(summary, to)
 

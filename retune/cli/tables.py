@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -99,6 +100,8 @@ def _headline(out: Console, result: Result, seeds: int = 0) -> None:
                 "yellow",
             )
         )
+    for line in _asked(result):
+        out.print(Text(line, "dim"))
     if not seeds:
         for line in _chosen(result):
             out.print(Text(line))
@@ -119,6 +122,19 @@ def _headline(out: Console, result: Result, seeds: int = 0) -> None:
         names = ", ".join(result.dataset.undefined_labels)
         out.print(Text(f"Left out of every mean, for the test images hold one class only: {names}", "yellow"))
     out.print()
+
+
+def _asked(result: Result) -> list[str]:
+    """What the command names beside the defaults: a preset, settings, a prompt bank."""
+    words = shlex.split(result.run.command)
+    named = dict(pairwise(words))
+    asked = [words[k + 1] for k, word in enumerate(words[:-1]) if word == "--set"]
+    strategy = named.get("--strategy", result.strategy.name)
+    if strategy != result.strategy.name:
+        asked.insert(0, strategy)
+    if "--prompts" in named:
+        asked.append(f"prompts {result.prompts.name}")
+    return [f"With {', '.join(asked)}"] if asked else []
 
 
 def _chosen(result: Result) -> list[str]:

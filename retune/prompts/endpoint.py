@@ -88,7 +88,11 @@ class Endpoint:
         from huggingface_hub.errors import InferenceTimeoutError
 
         # Without any key the client would send the user's own key of the Hugging Face hub.
-        key = next((os.environ[name] for name in KEYS if os.environ.get(name)), "none")
+        # A line's end that came along when it was copied is no part of it.
+        found = ((name, os.environ.get(name, "").strip()) for name in KEYS)
+        name, key = next(((name, key) for name, key in found if key), ("", "none"))
+        if not (key.isascii() and key.isprintable()):
+            raise UserError(f"the key in {name} holds characters that no key has", fix="copy it again")
         form: Any = {"type": "json_object"} if self._structured else None
         try:
             with _bounded(self.timeout):

@@ -96,8 +96,8 @@ class Generated:
             groups = "group" if more == 1 else "groups"
             others = f", and so for {more} other {groups}" if more else ""
             raise NoValidPrompts(
-                f"{self.path}: the model gives no valid prompts for {group}: {wrong}{others}; "
-                "what is valid is kept; try more --attempts, another --instruction or another model"
+                f"{self.path}: the model gives too few valid prompts for {group}: {wrong}{others}; "
+                "complete groups are kept; try more --attempts, another --instruction or another model"
             )
 
 

@@ -55,7 +55,10 @@ class Method:
             "origin": strategy.origin,
             "prompt bank": result.prompts.fingerprint[:12],
         }
-        return cls(strategy.name, strategy.settings, circumstances, strategy.sees_everything)
+        # Seeds may choose different values: it is the search that makes the method.
+        searched = dict.fromkeys(strategy.search.chosen, "searched") if strategy.search else {}
+        settings = {**strategy.settings, **searched}
+        return cls(strategy.name, settings, circumstances, strategy.sees_everything)
 
     @property
     def key(self) -> str:

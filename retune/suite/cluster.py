@@ -8,6 +8,8 @@ process does one job at a time; a job whose worker dies continues on another aft
 from __future__ import annotations
 
 import os
+import socket
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -19,8 +21,8 @@ from retune.suite.work import Ended, encode, work
 
 RETRIES: Final = 1
 """How often a task is repeated that raises what no job raises: where a worker cannot take it up."""
-PATIENCE: Final = "15s"
-"""How long to look for the scheduler."""
+PATIENCE: Final = 15.0
+"""Seconds to look for the scheduler."""
 
 
 def connect(address: str) -> Any:
@@ -35,12 +37,18 @@ def connect(address: str) -> Any:
     """
     try:
         from distributed import Client
+        from distributed.comm.addressing import get_address_host_port
     except ImportError:
         raise MissingPackage(
             "Dask's distributed is not installed", where="--dask", fix="pip install 'retune[dask]'"
         ) from None
     try:
-        return Client(address, timeout=PATIENCE, set_as_default=False)
+        # Looked for first: a client that finds none lives on for half a minute.
+        socket.create_connection(get_address_host_port(address, strict=True), PATIENCE).close()
+        client = Client(address, timeout=PATIENCE, set_as_default=False)
+        if not client.scheduler_info()["workers"]:
+            print("the cluster has no workers yet: waiting for one ...", file=sys.stderr)
+        return client
     except (OSError, ValueError, TimeoutError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(

@@ -13,6 +13,7 @@ from retune.suite.layout import (
     RANK_HEADS,
     Cell,
     cells_of,
+    failed_lines,
     notes,
     rank_lines,
     rank_rows,
@@ -42,6 +43,7 @@ def latex(summary: Summary) -> str:
     The best method and all that are tied with it are bold; upper bounds stand apart, below a rule.
     """
     parts = ["% \\usepackage{booktabs}", *(f"% {line}" for line in reading(summary.bootstrap))]
+    parts += [f"% {line}" for line in failed_lines(summary)]
     parts += [_float(_caption(setting, summary.bootstrap), _body(setting)) for setting in summary.settings]
     ranked = rank_rows(summary.ranks)
     if ranked:

@@ -10,7 +10,7 @@ from retune.cli.tables import number
 from retune.result import Bootstrap
 from retune.suite.compare import Estimate
 from retune.suite.ranks import Ranks
-from retune.suite.summary import DECIDES, BoundCheck, Row, Setting
+from retune.suite.summary import DECIDES, BoundCheck, Row, Setting, Summary
 
 HEADS: Final = (
     "method",
@@ -125,6 +125,14 @@ def bounds_line(check: BoundCheck) -> str:
         for e in check.exceptions
     ]
     return f"Better than an upper bound in {len(found)} of {check.pairs} comparisons: {'; '.join(found)}."
+
+
+def failed_lines(summary: Summary) -> list[str]:
+    """Which methods have runs that failed, in a line; none where none has."""
+    counts = ", ".join(f"{name} ({n} {'run' if n == 1 else 'runs'})" for name, n in summary.failed.items())
+    return (
+        [f"Failed, and so in no table: {counts}. The suite's suite.json has the reasons."] if counts else []
+    )
 
 
 def reading(bootstrap: Bootstrap) -> list[str]:

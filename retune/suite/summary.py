@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean
 from typing import TYPE_CHECKING, Final, Literal
@@ -111,6 +111,8 @@ class Summary(Record):
     bootstrap: Bootstrap
     settings: list[Setting]
     ranks: Ranks
+    failed: dict[str, int] = Field(default_factory=dict)
+    """By method, how many of its runs failed and so are in no table."""
 
     @classmethod
     def read(cls, file: Path) -> Summary:
@@ -135,6 +137,7 @@ def summarise(
     replicates: int | None = None,
     level: float = 0.95,
     seed: int = 0,
+    failed: Mapping[str, int] | None = None,
     progress: Progress | None = None,
 ) -> Summary:
     """Compare all methods on every stream, and rank them over the streams.
@@ -145,6 +148,7 @@ def summarise(
             the intervals of the single runs.
         level: Coverage of the intervals.
         seed: Of the resampling.
+        failed: By method, how many runs gave no result.
         progress: Called with a stage, what is done of it and what there is to do.
 
     Raises:
@@ -170,6 +174,7 @@ def summarise(
         bootstrap=Bootstrap(replicates=replicates, level=level, seed=seed),
         settings=settings,
         ranks=_ranks(settings),
+        failed=dict(failed or {}),
     )
 
 

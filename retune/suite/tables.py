@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,6 +18,7 @@ from retune.suite.layout import (
     HEADS,
     RANK_HEADS,
     cells_of,
+    failed_lines,
     notes,
     rank_lines,
     rank_rows,
@@ -37,7 +38,11 @@ PARTS: Final = ("mean", "sd", "n", "low", "high")
 
 
 def write_tables(
-    cells: Sequence[Finished] | Summary, out: Path, *, progress: Progress | None = None
+    cells: Sequence[Finished] | Summary,
+    out: Path,
+    *,
+    failed: Mapping[str, int] | None = None,
+    progress: Progress | None = None,
 ) -> Summary:
     """Write ``table.json``, ``table.csv``, ``table.md`` and ``table.tex``.
 
@@ -46,6 +51,7 @@ def write_tables(
     Args:
         cells: Finished runs; or what `summarise` made of them.
         out: Folder; made if it is not there.
+        failed: By method, how many runs gave no result; that is said below the tables.
         progress: Called with a stage, what is done of it and what there is to do.
 
     Returns:
@@ -55,7 +61,7 @@ def write_tables(
         UserError: If runs of one stream cannot be compared, or ``out`` cannot be written.
         StorageError: If the disk is full.
     """
-    summary = cells if isinstance(cells, Summary) else summarise(cells, progress=progress)
+    summary = cells if isinstance(cells, Summary) else summarise(cells, failed=failed, progress=progress)
     document = json.dumps(summary.model_dump(by_alias=True), indent=1, ensure_ascii=False, allow_nan=False)
     make_folder(out)
     for name, text in (
@@ -90,6 +96,8 @@ def print_tables(cells: Sequence[Finished] | Summary, console: Console) -> None:
         for line in notes(setting):
             console.print(Text(line, "yellow" if line in setting.cautions else ""))
         console.print()
+    for line in failed_lines(summary):
+        console.print(Text(line, "bold red"))
     for line in reading(summary.bootstrap):
         console.print(Text(line, "dim"))
     console.print()
@@ -148,6 +156,7 @@ def markdown(summary: Summary) -> str:
         lines += [f"- {_plain(line)}" for line in notes(setting)] + [""]
     if not summary.settings:
         lines += [NO_RUNS, ""]
+    lines += [text for line in failed_lines(summary) for text in (_plain(line), "")]
     lines += ["## How to read it", "", *(f"- {_plain(line)}" for line in reading(summary.bootstrap)), ""]
     lines += ["## Ranks over streams", ""]
     ranked = [[_plain(text) for text in row] for row in rank_rows(summary.ranks)]

@@ -233,3 +233,29 @@ def test_bad_input_is_one_line_on_stderr_and_exit_code_2(
     assert err.startswith("error: ")
     assert words in err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_bare_command_prints_its_help_and_no_complaint(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = call(capsys)
+    assert (code, err) == (2, "")
+    assert "Usage: retune" in out
+
+
+def test_a_table_says_what_was_asked_beside_the_defaults(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    words = [
+        "--strategy",
+        "re-tune/paper",
+        "--set",
+        "epochs=1",
+        "--prompts",
+        "chexzero",
+        "--replicates",
+        "20",
+    ]
+    small = ["--set", "data.images=300", "--set", "data.size=64", "--steps", "2"]
+    _, out, _ = call(capsys, "run", *words, *small, "--out", str(tmp_path / "out"))
+    assert "With re-tune/paper, epochs=1, data.images=300, data.size=64, prompts chexzero" in " ".join(
+        out.split()
+    )

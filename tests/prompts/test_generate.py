@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -442,3 +443,26 @@ def test_requests_are_checked() -> None:
     with pytest.raises(UnknownName):
         Request(("Pneumothorx",))
     assert Request(("pulmonary edema", "Edema")).findings == ("Edema",)
+
+
+def test_a_key_is_taken_without_its_line_s_end(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RETUNE_LLM_KEY", "sk-secret\r\n")
+    assert main(arguments(server, tmp_path / "bank.jsonl", "--finding", "Edema")) == 0
+
+
+@pytest.mark.parametrize("key", ["sk-\x00secret", "ключ"])
+def test_what_cannot_be_a_key_is_refused_without_showing_it(
+    server: Server,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    key: str,
+) -> None:
+    monkeypatch.setattr("os.environ", {**os.environ, "RETUNE_LLM_KEY": key})
+    assert main(arguments(server, tmp_path / "bank.jsonl", "--finding", "Edema")) == 2
+    told = capsys.readouterr().err
+    assert "the key in RETUNE_LLM_KEY holds characters that no key has" in told
+    assert key not in told
+    assert not server.requests

@@ -417,3 +417,24 @@ def test_a_browser_has_nothing_to_complain_of(report: Path, tmp_path: Path) -> N
     assert done.returncode == 0
     assert "linear-probe" in done.stdout
     assert not [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+
+
+def test_seeds_that_chose_other_settings_are_one_method(changed: Callable[..., Path], runs: Path) -> None:
+    folders = []
+    for seed, lr in enumerate((1e-3, 1e-4)):
+        result = json.loads((runs / "linear-probe/0" / "result.json").read_text())
+        candidates = [{"settings": {"lr": value}, "auc": 0.5, "failure": None} for value in (1e-3, 1e-4)]
+        search = {
+            "candidates": candidates,
+            "chosen": {"lr": lr},
+            "labels": ["Edema"],
+            "n_train": 9,
+            "n_valid": 3,
+        }
+        settings = {**result["strategy"]["settings"], "lr": lr}
+        folders.append(
+            changed(f"s{seed}", run={"seed": seed}, strategy={"settings": settings, "search": search})
+        )
+    (section,) = grouped(*folders)
+    (method,) = section.methods
+    assert method.settings["lr"] == "searched"

@@ -63,6 +63,6 @@ def test_a_bad_plugin_is_named_and_stops_nothing_else(address: str, tmp_path: Pa
 
 
 def test_no_scheduler_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("retune.suite.cluster.PATIENCE", "1s")
+    monkeypatch.setattr("retune.suite.cluster.PATIENCE", 1.0)
     with pytest.raises(UserError, match="there is no Dask scheduler"):
         on_cluster(tmp_path / "out", ["zero-shot"], "tcp://127.0.0.1:1")

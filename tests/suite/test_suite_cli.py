@@ -97,6 +97,11 @@ def test_mistakes_are_one_line_and_exit_code_2(
     assert not (tmp_path / "out").exists()
 
 
+def heed_ctrl_c() -> None:
+    """What is started in the background is told to ignore it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.slow
 def test_interrupted_and_issued_again_gives_the_same_bits(tmp_path: Path) -> None:
     going, free = tmp_path / "going", tmp_path / "free"
@@ -114,7 +119,9 @@ def test_interrupted_and_issued_again_gives_the_same_bits(tmp_path: Path) -> Non
     command = [*COMMAND, "--strategy", waits, "--out", str(tmp_path / "out")]
     for how, code in ((signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130)):
         going.unlink(missing_ok=True)
-        process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+        process = subprocess.Popen(
+            command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, preexec_fn=heed_ctrl_c
+        )
         while not going.exists():
             assert process.poll() is None
             time.sleep(0.05)

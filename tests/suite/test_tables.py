@@ -326,3 +326,13 @@ def test_real_runs_make_tables(tmp_path):
     text = (tmp_path / "tables" / "table.md").read_text()
     assert "on phantom (synthetic data), backbone made" in text
     assert "no picture was looked at" in text
+
+
+def test_what_failed_is_said_with_the_tables(cells, tmp_path):
+    summary = write_tables(cells, tmp_path, failed={"mine_": 2, "other": 1})
+    assert Summary.read(tmp_path / "table.json").failed == {"mine_": 2, "other": 1}
+    assert (
+        r"Failed, and so in no table: mine\_ (2 runs), other (1 run)." in (tmp_path / "table.md").read_text()
+    )
+    assert "mine_ (2 runs)" in (tmp_path / "table.tex").read_text()
+    assert "mine_ (2 runs)" in _printed(summary, 120)
