@@ -1,6 +1,8 @@
 """One row for every method of a suite, one column for every scenario, as Markdown.
 
-python tests/benchmarks/compact_table.py runs/everything/table.json
+    python tests/benchmarks/compact_table.py runs/everything/table.json --fit runs/timing/table.json
+
+Fit seconds can come from a suite of its own, run where nothing else was running.
 """
 
 from __future__ import annotations
@@ -22,13 +24,16 @@ def number(estimate: Estimate | None, mark: str = "") -> str:
     return f"{mark}{estimate.mean:.3f}{mark}{spread}".replace("0.", ".")
 
 
-def kept(row: Row) -> str:
-    """What is stored of past patients."""
-    parts = [(row.stored_images, "images"), (row.stored_features, "features")]
-    return ", ".join(f"{n:,} {kind}" for n, kind in parts if n) or "-"
+def kept(rows: list[Row]) -> str:
+    """The most that is stored of past patients on any stream."""
+    counts = {
+        "images": max(row.stored_images for row in rows),
+        "features": max(row.stored_features for row in rows),
+    }
+    return ", ".join(f"{n:,} {kind}" for kind, n in counts.items() if n) or "-"
 
 
-def line(name: str, settings: list[Setting]) -> str:
+def line(name: str, settings: list[Setting], seconds: dict[str, float]) -> str:
     """A method's row."""
     rows = [next((row for row in setting.rows if row.strategy == name), None) for setting in settings]
     found = [row for row in rows if row is not None]
@@ -39,8 +44,8 @@ def line(name: str, settings: list[Setting]) -> str:
         for metric in ("final_auc", "average_auc", "forgetting")
         for row in rows
     ]
-    cells += [f"{max(row.trained_parameters for row in found):,}", max(map(kept, found), key=len)]
-    cells.append(f"{max(row.fit_seconds for row in found):.1f} s")
+    cells += [f"{max(row.trained_parameters for row in found):,}", kept(found)]
+    cells.append(f"{seconds[name]:.1f} s" if name in seconds else "-")
     return f"| {name} | {' | '.join(cells)} |"
 
 
@@ -48,7 +53,11 @@ def main() -> None:
     """Print the table, best mean final AUC first, upper bounds last."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("table", type=Path)
-    settings = Summary.read(parser.parse_args().table).settings
+    parser.add_argument("--fit", type=Path)
+    given = parser.parse_args()
+    settings = Summary.read(given.table).settings
+    timed = Summary.read(given.fit).settings if given.fit else settings
+    seconds = {row.strategy: row.fit_seconds for setting in timed for row in setting.rows}
     heads = [
         f"{m}, {s.scenario.removesuffix('-incremental')}"
         for m in ("final", "average", "forgetting")
@@ -65,7 +74,7 @@ def main() -> None:
         for name in {row.strategy for row in rows}
     }
     for name in sorted(means, key=lambda n: (*means[n], n)):
-        print(line(name, settings))
+        print(line(name, settings, seconds))
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ def call(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str,
 
 def workers_of(process: subprocess.Popen[str]) -> list[int]:
     """Processes that work for a suite: children of its process whose command line is joblib's."""
-    listed = subprocess.run(["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True).stdout
+    listed = subprocess.run(["ps", "-ww", "-eo", "pid,ppid,args"], capture_output=True, text=True).stdout
     rows = [line.split(None, 2) for line in listed.splitlines()[1:]]
     return [int(pid) for pid, ppid, words in rows if int(ppid) == process.pid and "popen_loky" in words]
 
