@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from retune.cautions import contaminated, left_out, pictures, undefined
 from retune.cli.console import console, plain_table
 from retune.data.findings import codes
 from retune.result import Cost, Result
@@ -105,22 +106,14 @@ def _headline(out: Console, result: Result, seeds: int = 0) -> None:
     if not seeds:
         for line in _chosen(result):
             out.print(Text(line))
-    for line in _cautions(result):
+    for line in (
+        *pictures(result),
+        *result.dataset.notes,
+        *contaminated(result),
+        *left_out(result),
+        *undefined(result),
+    ):
         out.print(Text(line, "yellow"))
-    if result.backbone.contaminated != "no":
-        seen = ", ".join(result.backbone.pretraining_data)
-        out.print(
-            Text(
-                f"Contaminated: {result.backbone.contaminated}. {result.backbone.name} was pre-trained on {seen}.",
-                "yellow",
-            )
-        )
-    for reason, count in result.dataset.dropped.items():
-        if count:
-            out.print(Text(f"{count:,} {'image' if count == 1 else 'images'} left out: {reason}", "yellow"))
-    if result.dataset.undefined_labels:
-        names = ", ".join(result.dataset.undefined_labels)
-        out.print(Text(f"Left out of every mean, for the test images hold one class only: {names}", "yellow"))
     out.print()
 
 
@@ -154,21 +147,6 @@ def _chosen(result: Result) -> list[str]:
         f"labels {', '.join(search.labels)}."
     ]
     return lines + [f"Not chosen, for it failed: {spelt(c.settings)}: {c.failure}" for c in failed]
-
-
-def _cautions(result: Result) -> list[str]:
-    """What must stand above the numbers."""
-    lines = []
-    backbone, data = result.backbone, result.dataset
-    if backbone.synthetic and not data.synthetic:
-        lines.append(
-            f"{backbone.name} was trained on synthetic pictures only: on real radiographs its numbers mean nothing."
-        )
-    if backbone.looked_up:
-        lines.append("Features are looked up by image id; no picture was looked at.")
-    if data.repeated_images:
-        lines.append(f"{data.repeated_images:,} test images are, byte for byte, training images too.")
-    return lines + list(data.notes)
 
 
 def _matrix(out: Console, result: Result) -> None:

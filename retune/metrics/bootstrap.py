@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from retune.cores import cores
 from retune.metrics.binary import check_scores, check_targets
 
 Floats = NDArray[np.float64]
@@ -110,7 +111,7 @@ def bootstrap_ranking(
         raise ValueError(f"targets {y.shape} must be (N, C) and scores {s.shape} (N, C) or (K, N, C)")
     w, lane = check_counts(weights, len(y))
     moments = s if s.ndim == 3 else s[None]
-    threads = max(1, threads or _cores())
+    threads = max(1, threads or _threads())
     auc = np.full((len(w), len(moments), y.shape[1]), np.nan)
     ap = np.full_like(auc, np.nan)
 
@@ -248,9 +249,9 @@ def _blocks(replicates: int, rows: int, lane: type[np.unsignedinteger[Any]]) -> 
     return (slice(i, min(i + size, replicates)) for i in range(0, replicates, size))
 
 
-def _cores() -> int:
+def _threads() -> int:
     """As many as this process was told to use, else may use."""
     told = os.environ.get("OMP_NUM_THREADS", "")
     if told.isdecimal() and int(told):
         return int(told)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cores()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from retune.cautions import contaminated, left_out, pictures, undefined
 from retune.result import Result
 
 
@@ -17,30 +18,12 @@ def cautions(results: Iterable[Result]) -> list[str]:
 
 
 def _of_one(result: Result) -> list[tuple[int, str]]:
-    data, backbone = result.dataset, result.backbone
-    lines = []
-    if backbone.contaminated != "no":
-        seen = ", ".join(backbone.pretraining_data)
-        lines.append(
-            (0, f"Contaminated: {backbone.contaminated}. {backbone.name} was pre-trained on {seen}.")
-        )
-    if backbone.synthetic and not data.synthetic:
-        lines.append(
-            (
-                1,
-                f"{backbone.name} was trained on synthetic pictures only: on real radiographs its numbers mean nothing.",
-            )
-        )
-    if backbone.looked_up:
-        lines.append((1, "Features are looked up by image id; no picture was looked at."))
-    if data.repeated_images:
-        lines.append((1, f"{data.repeated_images:,} test images are, byte for byte, training images too."))
-    for reason, count in data.dropped.items():
-        if count:
-            lines.append((2, f"{count:,} {'image' if count == 1 else 'images'} left out: {reason}"))
-    if data.unreadable_images:
-        lines.append((2, f"{len(data.unreadable_images):,} images could not be read and were left out."))
-    if data.undefined_labels:
-        names = ", ".join(data.undefined_labels)
-        lines.append((2, f"Left out of every mean, for the test images hold one class only: {names}"))
-    return lines + [(3, note) for note in data.notes]
+    unreadable = len(result.dataset.unreadable_images)
+    lost = [f"{unreadable:,} images could not be read and were left out."] if unreadable else []
+    graded = (
+        contaminated(result),
+        pictures(result),
+        [*left_out(result), *lost, *undefined(result)],
+        result.dataset.notes,
+    )
+    return [(grade, line) for grade, lines in enumerate(graded) for line in lines]

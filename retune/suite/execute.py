@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from retune.cores import cores
 from retune.errors import RetuneError
 from retune.files import make_folder, write_whole
 from retune.suite.cells import Finished, command
@@ -120,13 +120,6 @@ def execute(
 
 def _said(job: Job) -> str:
     return command(job.cell.spec, job.folder)
-
-
-def cores() -> int:
-    """How many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _encoded(first: Sequence[Job], progress: Progress | None) -> dict[str, str]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from pydantic import ConfigDict, Field, ValidationError
 
+from retune.cautions import contaminated, pictures, undefined
 from retune.errors import UserError
 from retune.result import Bootstrap, Record, Result
 from retune.suite.compare import METRICS, Comparison, Estimate, compare
@@ -186,23 +187,8 @@ def cautions(results: Sequence[Result]) -> list[str]:
     """
     lines: list[str] = []
     for result in results:
-        data, backbone = result.dataset, result.backbone
-        if backbone.contaminated != "no":
-            seen = ", ".join(backbone.pretraining_data)
-            lines.append(f"Contaminated: {backbone.contaminated}. {backbone.name} was pre-trained on {seen}.")
-        if backbone.synthetic and not data.synthetic:
-            lines.append(
-                f"{backbone.name} was trained on synthetic pictures only: "
-                "on real radiographs its numbers mean nothing."
-            )
-        if backbone.looked_up:
-            lines.append("Features are looked up by image id; no picture was looked at.")
-        if data.repeated_images:
-            lines.append(f"{data.repeated_images:,} test images are, byte for byte, training images too.")
-        lines += data.notes
-        if data.undefined_labels:
-            names = ", ".join(data.undefined_labels)
-            lines.append(f"Left out of every mean, for the test images hold one class only: {names}.")
+        lines += [*contaminated(result), *pictures(result), *result.dataset.notes]
+        lines += [f"{line}." for line in undefined(result)]
     return list(dict.fromkeys(lines))
 
 

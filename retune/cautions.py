@@ -1,0 +1,44 @@
+"""What must stand beside a run's numbers, wherever they are shown; a line for each thing."""
+
+from __future__ import annotations
+
+from retune.result import Result
+
+
+def contaminated(result: Result) -> list[str]:
+    """That the backbone has seen the data in pre-training, or may have."""
+    backbone = result.backbone
+    if backbone.contaminated == "no":
+        return []
+    seen = ", ".join(backbone.pretraining_data)
+    return [f"Contaminated: {backbone.contaminated}. {backbone.name} was pre-trained on {seen}."]
+
+
+def pictures(result: Result) -> list[str]:
+    """What the backbone knows of such pictures, whether it looked at them, and whether some come twice."""
+    data, backbone = result.dataset, result.backbone
+    lines = []
+    if backbone.synthetic and not data.synthetic:
+        lines.append(
+            f"{backbone.name} was trained on synthetic pictures only: on real radiographs its numbers mean nothing."
+        )
+    if backbone.looked_up:
+        lines.append("Features are looked up by image id; no picture was looked at.")
+    if data.repeated_images:
+        lines.append(f"{data.repeated_images:,} test images are, byte for byte, training images too.")
+    return lines
+
+
+def left_out(result: Result) -> list[str]:
+    """How many images were left out, for each reason."""
+    return [
+        f"{count:,} {'image' if count == 1 else 'images'} left out: {reason}"
+        for reason, count in result.dataset.dropped.items()
+        if count
+    ]
+
+
+def undefined(result: Result) -> list[str]:
+    """Which labels have no AUC; without a full stop."""
+    names = ", ".join(result.dataset.undefined_labels)
+    return [f"Left out of every mean, for the test images hold one class only: {names}"] if names else []
