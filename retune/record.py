@@ -15,6 +15,7 @@ from safetensors.torch import save
 
 from retune.backbones.contamination import contamination
 from retune.files import write_whole
+from retune.items import digests
 from retune.metrics import Report, continual_report, forgetting_per_label
 from retune.result import SCORES_FILE, Result
 from retune.runner import CHECKPOINT_FILE, versions
@@ -51,11 +52,13 @@ def record(plan: Plan, outcome: Outcome, folder: Path, command: str, progress: P
     progress("computing intervals", 1, 1)
     result = Result.model_validate(_document(plan, outcome, report, command))
     _, patients = np.unique(stream.patients, return_inverse=True)
+    items = digests(stream.dataset.image_id[stream.test].tolist())
     arrays = {
         "scores": outcome.scores,
         "targets": torch.from_numpy(stream.targets),
         "patients": torch.from_numpy(patients.astype(np.int64)),
         "rows": torch.from_numpy(stream.test),
+        "items": torch.from_numpy(items),
     }
     write_whole(folder / SCORES_FILE, save(arrays, {"run_id": plan.id}))
     result.write(folder)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from retune.cli.tables import number
+from retune.paired import Estimate
 from retune.result import Bootstrap
-from retune.suite.compare import Estimate
 from retune.suite.ranks import Ranks
 from retune.suite.summary import DECIDES, BoundCheck, Row, Setting, Summary
 

@@ -11,8 +11,9 @@ from pydantic import ConfigDict, Field, ValidationError
 
 from retune.cautions import contaminated, pictures, undefined
 from retune.errors import UserError
+from retune.paired import METRICS, Comparison, Estimate
 from retune.result import Bootstrap, Record, Result
-from retune.suite.compare import METRICS, Comparison, Estimate, compare
+from retune.suite.compare import compare
 from retune.suite.ranks import Ranks, rank_methods
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from rich.console import Console
 
 from retune import run
 from retune.errors import UserError
+from retune.paired import METRICS
 from retune.suite.cells import Finished
-from retune.suite.compare import METRICS
 from retune.suite.latex import escaped
 from retune.suite.summary import Summary, summarise
 from retune.suite.tables import print_tables, write_tables
