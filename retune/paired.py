@@ -1,0 +1,151 @@
+"""How far apart methods are on one stream, measured on the same test patients.
+
+The test patients are resampled once for all runs of a stream. Two methods are then compared resample by resample,
+so what makes a resample easy or hard for both cancels out, and the interval of a difference is mostly narrower
+than those of the two methods suggest. Each run is resampled once, whatever it is compared with: the cost grows
+with the number of runs, not of pairs.
+
+An interval holds the runs as they are and resamples patients; it says nothing of other seeds. The standard
+deviation over seeds does that, so the two always stand together with the number of seeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from retune.metrics import (
+    average_auc,
+    backward_transfer,
+    bootstrap_auroc,
+    final_auc,
+    forgetting,
+    forward_transfer,
+    interval,
+)
+from retune.result import Number, Record
+
+Floats = NDArray[np.float64]
+
+METRICS: Final[dict[str, Callable[[ArrayLike, ArrayLike], Floats]]] = {
+    "final_auc": lambda matrix, first: final_auc(matrix),
+    "average_auc": average_auc,
+    "forgetting": forgetting,
+    "backward_transfer": backward_transfer,
+    "forward_transfer": forward_transfer,
+}
+"""What is compared: functions of a matrix ``(..., T+1, C)`` of AUROC and the labels' first experiences."""
+
+
+class Estimate(Record):
+    """A value over seeds and patients; null where undefined.
+
+    Attributes:
+        mean: Mean over seeds.
+        sd: Standard deviation over seeds; null for fewer than two.
+        n: How many seeds it is defined for.
+        low: Lower end of the patient-bootstrap interval of the mean over seeds.
+        high: Upper end.
+    """
+
+    mean: Number
+    sd: Number
+    n: int
+    low: Number
+    high: Number
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """One run: each of :data:`METRICS` on the test set as it is, and on every resample of its patients.
+
+    Args:
+        values: Numbers; NaN where undefined.
+        replicates: ``(B,)`` each.
+    """
+
+    values: Mapping[str, float]
+    replicates: Mapping[str, Floats]
+
+    @classmethod
+    def of(
+        cls, matrix: Floats, first: ArrayLike, targets: ArrayLike, scores: NDArray[Any], weights: NDArray[Any]
+    ) -> Sample:
+        """Measure a run on the test set as it is and on every resample.
+
+        Args:
+            matrix: ``(T+1, C)`` AUROC on the test set as it is.
+            first: ``(C,)`` the first experience that observes each label.
+            targets: ``(N, C)``: 1, 0, or NaN where unknown.
+            scores: ``(T+1, N, C)``.
+            weights: ``(B, N)`` counts, from :func:`retune.metrics.patient_weights`.
+
+        Raises:
+            ValueError: If they do not fit each other.
+        """
+        resampled = _resampled_auroc(np.asarray(targets), scores, weights)
+        return cls(
+            {name: float(metric(matrix, first)) for name, metric in METRICS.items()},
+            {name: metric(resampled, first) for name, metric in METRICS.items()},
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """The runs of one stream setting, resampled alike.
+
+    Args:
+        samples: By strategy and seed.
+        level: Coverage of the intervals.
+    """
+
+    samples: Mapping[str, Mapping[int, Sample]]
+    level: float = 0.95
+
+    def estimate(self, strategy: str, metric: str) -> Estimate:
+        """A metric of one method over all of its seeds."""
+        runs = self.samples[strategy].values()
+        return self._over_seeds([(run.values[metric], run.replicates[metric]) for run in runs])
+
+    def difference(self, strategy: str, other: str, metric: str) -> Estimate:
+        """A metric of one method minus that of another, over the seeds that both were run with."""
+        mine, theirs = self.samples[strategy], self.samples[other]
+        pairs = [(mine[seed], theirs[seed]) for seed in sorted(mine.keys() & theirs.keys())]
+        return self._over_seeds(
+            [
+                (a.values[metric] - b.values[metric], a.replicates[metric] - b.replicates[metric])
+                for a, b in pairs
+            ]
+        )
+
+    def _over_seeds(self, runs: Sequence[tuple[float, Floats]]) -> Estimate:
+        known = [(value, replicates) for value, replicates in runs if not np.isnan(value)]
+        if not known:
+            return Estimate(mean=None, sd=None, n=0, low=None, high=None)
+        values = np.array([value for value, _ in known])
+        low, high = interval(np.mean([replicates for _, replicates in known], axis=0), self.level)
+        sd = values.std(ddof=1) if len(values) > 1 else np.nan
+        return Estimate(
+            mean=float(values.mean()), sd=float(sd), n=len(values), low=float(low), high=float(high)
+        )
+
+
+def _resampled_auroc(targets: NDArray[Any], scores: NDArray[Any], weights: NDArray[Any]) -> Floats:
+    """AUROC ``(B, T+1, C)`` of every resample; scores that did not change since are measured once."""
+    moments, _, labels = scores.shape
+    columns = np.ascontiguousarray(scores.transpose(2, 0, 1))  # (C, T+1, N)
+    found: dict[tuple[int, bytes], int] = {}
+    place = np.array(
+        [
+            [found.setdefault((c, columns[c, i].tobytes()), len(found)) for c in range(labels)]
+            for i in range(moments)
+        ]
+    )
+    _, one_of_each = np.unique(place, return_index=True)
+    moment, label = np.unravel_index(one_of_each, place.shape)
+    auroc = bootstrap_auroc(targets[:, label], columns[label, moment].T, weights)
+    return auroc[:, place]
