@@ -14,6 +14,8 @@ import importlib
 import importlib.util
 import inspect
 import sys
+import traceback
+from collections.abc import Callable
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -97,6 +99,8 @@ class Registry:
             UserError: If two distributions bring the name.
         """
         matches = [e for e in self.entries if name in (e.name, f"{e.origin}/{e.name}")]
+        if not matches and (file := _file_of(name)):
+            raise UserError(f"unknown {self.noun} '{name}'", fix=f"did you mean the file {file}?")
         if not matches:
             raise UnknownName(self.noun, name, self.names())
         if len(matches) > 1:
@@ -115,9 +119,10 @@ class Registry:
         entry = self.find(name)
         where = f"{self.noun} '{name}' of {entry.origin}"
         if isinstance(entry.target, EntryPoint):
-            loaded = _guarded(entry.target.load, where)
-            return self._checked(loaded, where)
-        module = _guarded(lambda: importlib.import_module(f"{self._package}.{name_to_module(entry)}"), where)
+            home = _home(entry.target.module.partition(".")[0])
+            return self._checked(_guarded(entry.target.load, where, home), where)
+        name_of_module = f"{self._package}.{name_to_module(entry)}"
+        module = _guarded(lambda: importlib.import_module(name_of_module), where, entry.target)
         return self._only_class(module, where)
 
     def origin(self, name: str) -> str:
@@ -133,11 +138,12 @@ class Registry:
         module_name = f"retune_local_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]}"
         spec = importlib.util.spec_from_file_location(module_name, path)
         assert spec is not None
-        assert spec.loader is not None
+        loader = spec.loader
+        assert loader is not None
         module = importlib.util.module_from_spec(spec)
         # Dataclasses look their own module up by name.
         sys.modules[module_name] = module
-        _guarded(lambda: spec.loader.exec_module(module), where)
+        _guarded(lambda: loader.exec_module(module), where, path.absolute())
         if class_name.startswith(":"):
             wanted = class_name[1:]
             if not hasattr(module, wanted):
@@ -199,10 +205,45 @@ def _folders(package: str) -> list[Path]:
     return [Path(p) for p in (spec.submodule_search_locations or [])] if spec else []
 
 
-def _guarded(load: Any, where: str) -> Any:
-    """Run a plugin's import; whatever it raises is the plugin's fault, told in one line, and it prints aside."""
+def _file_of(name: str) -> str:
+    """The file in the working directory that a name may have been meant for; nothing where there is none."""
+    stem = name.replace("-", "_")
+    found = (f"./{stem}.py" for stem in (stem, name) if "/" not in stem and Path(f"{stem}.py").is_file())
+    return next(found, "")
+
+
+def _home(module: str) -> Path | None:
+    """The folder of a package, or the file of a module; not imported for it."""
+    spec = importlib.util.find_spec(module)
+    if spec is None:
+        return None
+    folder = next(iter(spec.submodule_search_locations or ()), spec.origin)
+    return Path(folder) if folder else None
+
+
+def _guarded(load: Callable[[], Any], where: str, home: Path | None) -> Any:
+    """Run a plugin's import; whatever it raises is the plugin's fault, told in one line, and it prints aside.
+
+    Args:
+        load: Imports it.
+        where: What it is called.
+        home: Its file or folder: the last line there that led to an error is told too.
+    """
     try:
         with redirect_stdout(sys.stderr):
             return load()
     except (Exception, SystemExit) as error:
-        raise UserError(f"cannot be imported ({type(error).__name__}: {error})", where=where) from error
+        place = f"{where}{_line(error, where, home)}"
+        raise UserError(f"cannot be imported ({type(error).__name__}: {error})", where=place) from error
+
+
+def _line(error: BaseException, where: str, home: Path | None) -> str:
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        file = Path(frame.filename)
+        if home in (file, *file.parents):
+            return (
+                f", line {frame.lineno}"
+                if where.endswith(file.name)
+                else f", {file.name}, line {frame.lineno}"
+            )
+    return ""

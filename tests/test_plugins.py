@@ -54,6 +54,18 @@ def test_an_unknown_name_offers_the_nearest() -> None:
         registry("strategies").load("re-tunes")
 
 
+@pytest.mark.parametrize("file", ["my_method.py", "my-method.py"])
+def test_an_unknown_name_that_is_a_file_here_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UnknownName):
+        registry("strategies").load("my-method")
+    Path(file).write_text(MINE)
+    with pytest.raises(UserError, match=rf"unknown strategy 'my-method'; did you mean the file \./{file}\?"):
+        registry("strategies").load("my-method")
+
+
 def test_a_local_file_needs_no_installation(tmp_path: Path) -> None:
     file = tmp_path / "mine.py"
     file.write_text(MINE)
@@ -84,6 +96,28 @@ def test_a_broken_file_is_told_in_one_line(tmp_path: Path, text: str, words: str
     assert words in str(caught.value)
     assert "mine.py" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_the_line_of_a_plugin_that_fails_on_import_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last line of the plugin's own that led there, also where the fault is found elsewhere."""
+    file = tmp_path / "mine.py"
+    file.write_text("import json\n\ndef read():\n    return json.loads('{')\n\nread()\n")
+    monkeypatch.chdir(tmp_path)
+    for name in (str(file), "mine.py"):
+        with pytest.raises(UserError, match=rf"^{name}, line 4: cannot be imported \(JSONDecodeError"):
+            registry("strategies").load(name)
+    package = tmp_path / "their_package"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "method.py").write_text("x = 1\ny = x / 0\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    point = _point("theirs", "their_package.method:Method", "their-package")
+    monkeypatch.setattr("retune.plugins.entry_points", lambda group: [point])
+    where = r"strategy 'theirs' of their-package, method\.py, line 2: cannot be imported \(ZeroDivision"
+    with pytest.raises(UserError, match=where):
+        Registry("strategies").load("theirs")
 
 
 def test_a_missing_file() -> None:
