@@ -57,7 +57,9 @@ def check(
 
 
 def print_report(report: Report) -> None:
-    """Every check with what it demands, and where one failed, what is the case instead."""
+    """Every check that was made with what it demands, and where one failed, what is the case instead."""
+    from collections import Counter
+
     from rich.text import Text
 
     from retune.cli.console import console, plain_table
@@ -66,15 +68,17 @@ def print_report(report: Report) -> None:
     table = plain_table(heads=False)
     table.add_column("", no_wrap=True)
     table.add_column("", overflow="fold")
-    for finding in report.findings:
+    made = [finding for finding in report.findings if finding.outcome != "not tried"]
+    for finding in made:
         mark, style = MARKS[finding.outcome]
         told = Text(finding.name, "bold")
         told.append(f"\n{finding.demand}", "dim not bold")
         if finding.reason:
-            told.append(
-                f"\n{finding.reason}", "red not bold" if finding.outcome == "failed" else "dim not bold"
-            )
+            told.append(f"\n{finding.reason}", "red not bold")
         table.add_row(Text(mark, style), told)
+    mark, style = MARKS["not tried"]
+    for reason, n in Counter(f.reason for f in report.findings if f not in made).items():
+        table.add_row(Text(mark, style), Text(f"{n} {'check' if n == 1 else 'checks'}: {reason}", style))
     out.print(table)
     out.print()
     for remark in report.remarks:

@@ -52,7 +52,10 @@ def test_as_json(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_time_limit(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", f"{STRATEGIES}:NeverReturns", "--time-limit", "0.3"]) == 1
-    out = " ".join(capsys.readouterr().out.split())
+    printed = capsys.readouterr().out
+    assert printed.count("not tried ") == 1
+    out = " ".join(printed.split())
+    assert f"not tried {len(CHECKS) - 1} checks: runs failed" in out
     assert "did not return within 0.3 seconds" in out
     assert f"1 of {len(CHECKS)} checks failed, {len(CHECKS) - 1} were not tried" in out
 
@@ -80,9 +83,9 @@ BAD = {
             ["scenario", "class-incremental", "--set", "scenario.order=alphabet"],
             "'alphabet' is not dataset | freq",
         ),
-        (["does-not-import.py"], "does-not-import.py: cannot be imported (ModuleNotFoundError"),
+        (["does-not-import.py"], "does-not-import.py, line 1: cannot be imported (ModuleNotFoundError"),
         (["lacks-a-method.py"], "lacks-a-method.py: Mine lacks score"),
-        (["leaves.py"], "leaves.py: cannot be imported (SystemExit: 3)"),
+        (["leaves.py"], "leaves.py, line 2: cannot be imported (SystemExit: 3)"),
         ([f"{STRATEGIES}:Good/paper"], "unknown preset of strategy"),
     ],
     ids=lambda value: " ".join(value)[-40:] if isinstance(value, list) else "",
