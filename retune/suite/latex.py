@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import zip_longest
+from textwrap import wrap
 from typing import Final
 
 from retune.result import Bootstrap
@@ -22,6 +24,13 @@ from retune.suite.layout import (
 )
 from retune.suite.summary import Row, Setting, Summary
 
+AUCS: Final = ("n", "final AUC", "to best", "average AUC", "forgetting", "backward transfer")
+COSTS: Final = ("trained", "fit", "kept")
+"""Columns beside the method's name. All in one table would be half as wide again as a page."""
+NAME: Final = 20
+"""Characters of a method's name in a line; the rest stands below, beside the intervals."""
+PAGE: Final = 50
+"""Lines of a table that a page has room for below a caption."""
 ESCAPES: Final = {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
@@ -29,6 +38,9 @@ ESCAPES: Final = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
+    # Two are one long dash, and in German this quotation mark is a command.
+    "--": "-{}-",
+    '"': "''",
     # After a line's end LaTeX takes these for its options.
     "[": "{[}",
     "*": "{*}",
@@ -38,25 +50,36 @@ ESCAPES: Final = {
 
 
 def latex(summary: Summary) -> str:
-    r"""The tables as floats that need ``\usepackage{booktabs}`` and nothing else.
+    r"""The tables as floats that need ``\usepackage{booktabs}`` and nothing else, as wide as a page of text.
 
     The best method and all that are tied with it are bold; upper bounds stand apart, below a rule.
     """
-    parts = ["% \\usepackage{booktabs}", *(f"% {line}" for line in reading(summary.bootstrap))]
-    parts += [f"% {line}" for line in failed_lines(summary)]
-    parts += [_float(_caption(setting, summary.bootstrap), _body(setting)) for setting in summary.settings]
+    parts = [_comment(line) for line in ("\\usepackage{booktabs}", *reading(summary.bootstrap))]
+    parts += [_comment(line) for line in failed_lines(summary)]
+    for setting in summary.settings:
+        parts += _floats(_caption(setting, summary.bootstrap), setting, AUCS)
+        parts += _floats([f"{title(setting)}: what it costs."], setting, COSTS)
     ranked = rank_rows(summary.ranks)
     if ranked:
         body = _tabular("lrl", RANK_HEADS, [_line([escaped(text) for text in row]) for row in ranked])
         parts.append(_float(["Ranks over streams.", *rank_lines(summary.ranks)], body))
     else:
-        parts += [f"% {line}" for line in rank_lines(summary.ranks)]
+        parts += [_comment(line) for line in rank_lines(summary.ranks)]
     return "\n".join(parts) + "\n"
 
 
 def escaped(text: str) -> str:
     """Text in which LaTeX sees no command."""
-    return re.sub("|".join(map(re.escape, ESCAPES)), lambda found: ESCAPES[found[0]], text)
+    return re.sub("|".join(map(re.escape, ESCAPES)), lambda found: ESCAPES[found[0]], _in_a_line(text))
+
+
+def _comment(text: str) -> str:
+    return f"% {_in_a_line(text)}"
+
+
+def _in_a_line(text: str) -> str:
+    """Text without line ends, which would end a comment, and without what LaTeX takes for no text at all."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
 def _caption(setting: Setting, bootstrap: Bootstrap) -> list[str]:
@@ -68,21 +91,39 @@ def _caption(setting: Setting, bootstrap: Bootstrap) -> list[str]:
     ]
 
 
-def _body(setting: Setting) -> str:
-    lines: list[str] = []
+def _floats(caption: Sequence[str], setting: Setting, heads: Sequence[str]) -> list[str]:
+    """A setting's rows in as many floats as they need: what is longer than a page would be cut off."""
+    parts: list[list[str]] = [[]]
     for i, row in enumerate(setting.rows):
+        lines = _lines(row, heads)
         if row.role == "upper bound" and i and setting.rows[i - 1].role != "upper bound":
-            lines.append("\\midrule")
-        lines += _lines(row)
-    return _tabular("lrl" + "r" * (len(HEADS) - 4) + "l", HEADS, lines)
+            lines.insert(0, "\\midrule")
+        if len(parts[-1]) + len(lines) > PAGE:
+            parts.append([])
+        parts[-1] += lines
+    columns = "l" + "".join("l" if head == "kept" else "r" for head in heads)
+    captions = [list(caption), *[[f"{title(setting)}, continued."]] * (len(parts) - 1)]
+    return [
+        _float(told, _tabular(columns, (HEADS[0], *heads), lines))
+        for told, lines in zip(captions, parts, strict=True)
+    ]
 
 
-def _lines(row: Row) -> list[str]:
-    cells = cells_of(row)
-    values = [escaped(cells[0].value), *(_number(cell.value) for cell in cells[1:])]
-    if row.role in ("best", "tied"):
-        values[FINAL] = f"\\textbf{{{values[FINAL]}}}"
-    return [_line(values), _line([_small(cell) for cell in cells])]
+def _lines(row: Row, heads: Sequence[str]) -> list[str]:
+    """A row's values, its intervals below them, and in the first column the name in as many lines as it takes."""
+    name, *cells = cells_of(row)
+    chosen = {head: cell for head, cell in zip(HEADS[1:], cells, strict=True) if head in heads}
+    values = {head: _number(cell.value) for head, cell in chosen.items()}
+    if row.role in ("best", "tied") and HEADS[FINAL] in values:
+        values[HEADS[FINAL]] = f"\\textbf{{{values[HEADS[FINAL]]}}}"
+    lines = [[*values.values()]]
+    if any(cell.interval for cell in chosen.values()):
+        lines.append([_small(cell) for cell in chosen.values()])
+    names = wrap(_in_a_line(name.value), NAME) or [""]
+    blank = [""] * len(chosen)
+    return [
+        _line([escaped(part), *(line or blank)]) for part, line in zip_longest(names, lines, fillvalue="")
+    ]
 
 
 def _small(cell: Cell) -> str:
@@ -90,8 +131,14 @@ def _small(cell: Cell) -> str:
 
 
 def _number(text: str) -> str:
-    """Escaped, with minus signs as such."""
-    return re.sub(r"-(?=[.\d])", "$-$", escaped(text))
+    """Escaped, with minus signs as such, and a dash for what is undefined."""
+    return re.sub(r"(?<!\S)-(?!\S)", "--", re.sub(r"-(?=[.\d])", "$-$", escaped(text)))
+
+
+def _head(text: str) -> str:
+    """A column's head; a long one in two lines."""
+    folded = escaped(text).replace(" ", r"\\", 1)
+    return rf"\shortstack[r]{{{folded}}}" if len(text) > len("average AUC") else escaped(text)
 
 
 def _tabular(columns: str, heads: Sequence[str], lines: Sequence[str]) -> str:
@@ -99,7 +146,7 @@ def _tabular(columns: str, heads: Sequence[str], lines: Sequence[str]) -> str:
         [
             f"\\begin{{tabular}}{{{columns}}}",
             "\\toprule",
-            _line([escaped(head) for head in heads]),
+            _line([_head(head) for head in heads]),
             "\\midrule",
             *lines,
             "\\bottomrule",
@@ -120,6 +167,7 @@ def _float(caption: Sequence[str], body: str) -> str:
             "\\centering",
             "\\scriptsize",
             "\\setlength{\\tabcolsep}{3pt}",
+            "\\setlength{\\belowcaptionskip}{4pt}",
             f"\\caption{{{escaped(' '.join(caption))}}}",
             body,
             "\\end{table}",

@@ -6,6 +6,9 @@ import csv
 import io
 import json
 import re
+import shutil
+import subprocess
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,7 +20,7 @@ from retune import run
 from retune.errors import UserError
 from retune.paired import METRICS
 from retune.suite.cells import Finished
-from retune.suite.latex import escaped
+from retune.suite.latex import escaped, latex
 from retune.suite.summary import Summary, summarise
 from retune.suite.tables import print_tables, write_tables
 
@@ -191,6 +194,44 @@ def test_latex_commands_are_escaped():
     assert escaped(r"[a_b & 5 % {x} #1 $ ^ ~ \ ± *") == (
         r"{[}a\_b \& 5 \% \{x\} \#1 \$ \textasciicircum{} \textasciitilde{} \textbackslash{} $\pm$ {*}"
     )
+    assert escaped('--set "a"\n\x1bb') == "-{}-set ''a'' b"
+
+
+def _hostile(tmp_path):
+    """Many methods with names that are long, and that LaTeX could take for commands."""
+    targets, patients = made_targets()
+    names = [f're-tune, a setting or two, {k} \n\\input{{x}} %&_#$^~<>|[*"' for k in range(24)]
+    scores = made_scores(targets, 1.0, 0)
+    cells = [made_run(tmp_path, str(k), 0, scores, targets, patients) for k in range(len(names))]
+    cells = [replace(cell, strategy=name) for cell, name in zip(cells, names, strict=True)]
+    return summarise(cells, replicates=5, failed={names[0]: 1})
+
+
+def test_latex_folds_long_names_and_parts_long_tables(tmp_path):
+    text = latex(_hostile(tmp_path))
+    assert not re.search(r"^[^%\n]*\\input", text, re.MULTILINE)
+    assert all(line.startswith("%") for line in text.partition("\n\\begin")[0].splitlines() if line)
+    bodies = re.findall(r"\\begin\{tabular\}(.*?)\\end\{tabular\}", text, re.DOTALL)
+    assert len(bodies) > 2
+    assert max(body.count("\n") for body in bodies) < 60
+    firsts = [line.partition(" &")[0] for body in bodies for line in body.splitlines() if " &" in line]
+    assert "re-tune, a setting" in firsts
+    assert sum(first.startswith("re-tune, a setting") for first in firsts) == 2 * 24
+    assert "continued" in text
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex here")
+@pytest.mark.parametrize("which", ["ordinary", "hostile"])
+def test_latex_compiles_and_fits_the_page(summary, tmp_path, which):
+    made = summary if which == "ordinary" else _hostile(tmp_path / "runs")
+    (tmp_path / "table.tex").write_text(latex(made))
+    document = r"\documentclass{article}\usepackage{booktabs}\begin{document}\input{table}\end{document}"
+    (tmp_path / "paper.tex").write_text(document)
+    done = subprocess.run(
+        ["pdflatex", "-interaction=nonstopmode", "paper.tex"], cwd=tmp_path, capture_output=True, text=True
+    )
+    told = [line for line in done.stdout.splitlines() if re.match(r"!|Overfull|.*Warning", line)]
+    assert (done.returncode, told) == (0, [])
 
 
 @pytest.mark.parametrize("width", [80, 120, 200])
