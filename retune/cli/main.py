@@ -8,7 +8,21 @@ from typing import Annotated, Final
 import typer
 
 from retune import __version__
-from retune.cli import cache, check, data, embed, listing, new, prompts, report, run, show, suite
+from retune.cli import (
+    cache,
+    check,
+    data,
+    embed,
+    leaderboard,
+    listing,
+    new,
+    prompts,
+    report,
+    run,
+    show,
+    submit,
+    suite,
+)
 from retune.errors import RetuneError
 
 INTERRUPTED: Final = 130
@@ -46,10 +60,12 @@ app.command("show")(show.show)
 app.command("embed")(embed.embed)
 app.command("check")(check.check)
 app.command("report")(report.report)
+app.command("submit")(submit.submit)
 app.add_typer(cache.app, name="cache")
 app.add_typer(data.app, name="data")
 app.add_typer(prompts.app, name="prompts")
 app.add_typer(new.app, name="new")
+app.add_typer(leaderboard.app, name="leaderboard")
 
 
 def main(arguments: list[str] | None = None) -> int:

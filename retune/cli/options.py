@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -62,3 +63,4 @@ TimeLimit = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print as JSON.")]
+BoardFolder = Annotated[Path, typer.Option("--board", metavar="DIR", help="Folder of the leaderboard.")]

@@ -35,17 +35,31 @@ def collect(paths: Iterable[str | Path], progress: Progress) -> tuple[list[Resul
         UserError: If there is no run or a result is broken.
     """
     folders = [Path(path) for path in paths]
-    files = sorted({file for folder in folders for file in _files(folder)})
-    results = []
-    for k, file in enumerate(files):
-        results.append(_checked(Result.read(file), file))
-        progress("reading results", k + 1, len(files))
-    distinct, notes = _distinct(results)
+    found = finished(folders, progress)
+    distinct, notes = _distinct([result for result, _ in found])
     begun = {file.parent.resolve() for folder in folders for file in folder.rglob(RUN_FILE)}
-    unfinished = len(begun - {file.parent for file in files})
+    unfinished = len(begun - {folder for _, folder in found})
     if unfinished:
         notes.append(f"{unfinished} unfinished {'run' if unfinished == 1 else 'runs'} left out.")
     return distinct, notes
+
+
+def finished(paths: Iterable[str | Path], progress: Progress) -> list[tuple[Result, Path]]:
+    """Read every finished run with its folder, in the order of folders; a folder named twice counts once.
+
+    Args:
+        paths: Folders of runs, folders that hold runs at any depth, or ``result.json`` files.
+        progress: Told what is done.
+
+    Raises:
+        UserError: If there is no run or a result is broken.
+    """
+    files = sorted({file for path in paths for file in _files(Path(path))})
+    found = []
+    for k, file in enumerate(files):
+        found.append((_checked(Result.read(file), file), file.parent))
+        progress("reading results", k + 1, len(files))
+    return found
 
 
 def _files(path: Path) -> list[Path]:

@@ -1,0 +1,105 @@
+"""Verify many entries: each on its own, a bad one stops no other; and see that none took another's place."""
+
+from __future__ import annotations
+
+import filecmp
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from retune.errors import UserError
+from retune.leaderboard.board import Board
+from retune.leaderboard.entry import ENTRY_FILE, SCORES_FILE
+from retune.leaderboard.rerun import LONG, rerun
+from retune.leaderboard.verify import Roots, Verdict, Verifier
+
+if TYPE_CHECKING:
+    from retune.runner import Progress
+
+HELD: Final = "verifying"
+
+
+def check(
+    board: str | Path,
+    entries: Sequence[str | Path] = (),
+    *,
+    roots: Roots = None,
+    again: bool = False,
+    time_limit: float = LONG,
+    against: str | Path | None = None,
+    record: bool = False,
+    progress: Progress | None = None,
+) -> list[Verdict]:
+    """Verify entries of a leaderboard.
+
+    Args:
+        board: Its folder.
+        entries: Folders of entries, or ``TRACK/ENTRY``; all where left out.
+        roots: Folder of a data set's files, or one by name; without it, entries on data that needs files are
+            only read.
+        again: Run every method again that is installed here.
+        time_limit: Seconds that a method run again may take for an experience.
+        against: A leaderboard whose entries must stand here unchanged.
+        record: Keep what was found beside the submissions.
+        progress: Told what is done.
+
+    Raises:
+        UserError: If there is no leaderboard or no such entry.
+    """
+    place = Board(Path(board))
+    folders = [_named(place, one) for one in entries] or list(place.folders())
+    verifier = Verifier(place, roots)
+    verdicts = []
+    for k, folder in enumerate(folders):
+        if progress:
+            progress(HELD, k, len(folders))
+        verdict = verifier.verify(folder)
+        if against is not None and verdict.outcome == "holds":
+            verdict = _beside(Board(Path(against)), folder) or verdict
+        if again:
+            verdict = rerun(verifier, folder, verdict, time_limit=time_limit, progress=progress)
+        if record and verdict.record is not None:
+            verdict.record.write(place.record(folder.parent.name, folder.name))
+        verdicts.append(verdict)
+    if progress:
+        progress(HELD, len(folders), len(folders))
+    if against is not None and not entries:
+        verdicts += _missing(Board(Path(against)), folders)
+    return verdicts
+
+
+def _named(board: Board, name: str | Path) -> Path:
+    """The folder of an entry, given as a path or as TRACK/ENTRY."""
+    path = Path(name)
+    found = path if path.is_dir() else board.submissions / path
+    if not found.is_dir():
+        raise UserError(
+            "no such entry", where=str(name), fix=f"give its folder, or TRACK/ENTRY of {board.submissions}"
+        )
+    # Only names count, and `.` has none.
+    return found if found.name and found.parent.name else found.resolve()
+
+
+def _beside(base: Board, folder: Path) -> Verdict | None:
+    """Refuse an entry that takes the place of another one."""
+    name = f"{folder.parent.name}/{folder.name}"
+    standing = base.folder(folder.parent.name, folder.name)
+    if not standing.is_dir():
+        return None
+    files = [ENTRY_FILE, SCORES_FILE]
+    same, _, _ = filecmp.cmpfiles(standing, folder, files, shallow=False)
+    if set(same) == set(files):
+        return None
+    return Verdict(name, "refused", f"{name}: takes the place of an entry that stands; give it a new version")
+
+
+def _missing(base: Board, folders: Iterable[Path]) -> list[Verdict]:
+    """Entries of the base that are not here any more."""
+    here = {(folder.parent.name, folder.name) for folder in folders}
+    gone = [f for f in base.folders() if (f.parent.name, f.name) not in here]
+    return [
+        Verdict(
+            f"{f.parent.name}/{f.name}", "refused", f"{f.parent.name}/{f.name}: an entry that stood is gone"
+        )
+        for f in gone
+    ]

@@ -1,0 +1,262 @@
+"""The schema of ``entry.json``: what a submission says of a method, and every number it publishes."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Final, Literal, Self
+
+from pydantic import ConfigDict, Field, model_validator
+
+from retune.leaderboard.fields import (
+    Count,
+    Hex,
+    Line,
+    Link,
+    Name,
+    Part,
+    Seconds,
+    Settings,
+    Sha256,
+    Share,
+    Signed,
+    Slug,
+    Version,
+    slug,
+)
+
+SCHEMA: Final = "retune.entry/1"
+ENTRY_FILE: Final = "entry.json"
+SCORES_FILE: Final = "scores.safetensors"
+MOST_RUNS: Final = 50
+MOST_STEPS: Final = 100
+MOST_LABELS: Final = 200
+
+
+class Method(Part):
+    """What a reader sees first.
+
+    Attributes:
+        name: Of the method.
+        version: Of this entry; a correction is a new version.
+        authors: As given by who submits.
+        paper: Link to it.
+        code: Link to it.
+        note: A line of the submitter's.
+    """
+
+    name: Name
+    version: Version
+    authors: Annotated[list[Line], Field(max_length=60)]
+    paper: Link | None
+    code: Link | None
+    note: Line | None
+
+
+class Strategy(Part):
+    """The strategy as a run records it."""
+
+    name: Line
+    version: Line
+    origin: Line
+    settings: Settings
+    sees_everything: bool
+    keeps_samples: bool
+    searched: bool
+
+
+class Backbone(Part):
+    """The frozen model."""
+
+    name: Line
+    fingerprint: Line
+    pretraining_data: Annotated[list[Line], Field(max_length=100)]
+    licence: Line | Literal[""]
+    dim: Count
+    contaminated: Literal["no", "possibly", "yes"]
+    synthetic: bool
+    looked_up: bool
+    precision: Literal["fp32", "bf16"]
+
+
+class Prompts(Part):
+    """The prompt bank."""
+
+    name: Line
+    fingerprint: Line
+
+
+class Data(Part):
+    """What it ran on."""
+
+    name: Line
+    fingerprint: Sha256
+    settings: Settings
+    labels: Annotated[list[Line], Field(min_length=1, max_length=MOST_LABELS)]
+    n_train: Count
+    n_test: Count
+    n_test_patients: Count
+    synthetic: bool
+    repeated_images: Count
+    unreadable_images: Count
+
+
+class Scenario(Part):
+    """How the stream was cut."""
+
+    name: Line
+    settings: Settings
+    steps: Annotated[int, Field(ge=1, le=MOST_STEPS)]
+
+
+class Cost(Part):
+    """What a run cost; see :class:`retune.result.Cost`."""
+
+    trainable_parameters: Count
+    total_parameters: Count
+    search_seconds: Seconds
+    fit_seconds: Seconds
+    score_seconds: Seconds
+    encode_seconds: Seconds
+    images_encoded: Count
+    peak_memory_bytes: Count
+    stored_images: Count
+    stored_features: Count
+    stored_bytes: Count
+
+
+class Values(Part):
+    """The numbers of one run; null where undefined."""
+
+    final_auc: Share
+    average_auc: Share
+    forgetting: Signed
+    backward_transfer: Signed
+    forward_transfer: Signed
+    final_ap: Share
+    average_ap: Share
+    calibration_error: Share
+
+
+class Run(Part):
+    """One seed.
+
+    Attributes:
+        seed: Of every random draw.
+        id: The run's.
+        stream: Fingerprint of its stream.
+        device: Where it learnt.
+        threads: Of PyTorch.
+        versions: Of the packages that numbers depend on.
+        settings: Those of the strategy where a search chose them; else null, and the entry has them.
+        first: The first experience that observes each label, 0 if none does.
+        images: Training images of each experience.
+        auc_matrix: ``(T+1, C)`` test AUROC, before training and after each experience.
+        values: Its numbers.
+        cost: What it cost.
+    """
+
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    id: Hex
+    stream: Sha256
+    device: Literal["cpu", "cuda", "mps", "xpu"]
+    threads: Annotated[int, Field(ge=1, le=4096)] | None
+    versions: Annotated[dict[Line, Line], Field(max_length=40)]
+    settings: Settings | None
+    first: list[Annotated[int, Field(ge=0, le=MOST_STEPS)]]
+    images: list[Count]
+    auc_matrix: list[list[Share]]
+    values: Values
+    cost: Cost
+
+
+class Estimate(Part):
+    """A number over seeds: mean, deviation, how many, and the patient-bootstrap interval of the mean.
+
+    Metrics without an interval have none for ``low`` and ``high``.
+    """
+
+    mean: Signed
+    sd: Share
+    n: Annotated[int, Field(ge=0, le=MOST_RUNS)]
+    low: Signed
+    high: Signed
+
+
+class Metrics(Part):
+    """Every number over the seeds."""
+
+    final_auc: Estimate
+    average_auc: Estimate
+    forgetting: Estimate
+    backward_transfer: Estimate
+    forward_transfer: Estimate
+    final_ap: Estimate
+    average_ap: Estimate
+    calibration_error: Estimate
+
+
+class Bootstrap(Part):
+    """How intervals were made."""
+
+    replicates: Annotated[int, Field(ge=1, le=10_000)]
+    level: Annotated[float, Field(gt=0, lt=1)]
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+
+
+class Scores(Part):
+    """The file of scores beside the entry."""
+
+    sha256: Sha256
+    bytes: Count
+
+
+class Entry(Part):
+    """A submission: several seeds of one method on one track."""
+
+    model_config = ConfigDict(title="retune.entry/1")
+
+    schema_name: Literal["retune.entry/1"] = Field(alias="schema")
+    track: Slug
+    method: Method
+    strategy: Strategy
+    backbone: Backbone
+    prompts: Prompts
+    data: Data
+    scenario: Scenario
+    salt: Hex
+    bootstrap: Bootstrap
+    metrics: Metrics
+    scores: Scores
+    runs: Annotated[list[Run], Field(min_length=1, max_length=MOST_RUNS)]
+
+    @property
+    def name(self) -> str:
+        """Of its folder: the method's name and the entry's version."""
+        return f"{slug(self.method.name)}-{self.method.version}"
+
+    @property
+    def labels(self) -> list[str]:
+        """Names of the columns."""
+        return self.data.labels
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        """See that lists are as long as they say of each other."""
+        labels, steps = len(self.data.labels), self.scenario.steps
+        if len(set(self.data.labels)) != labels:
+            raise ValueError("a label stands twice")
+        for key in ("seed", "id"):
+            if len({getattr(run, key) for run in self.runs}) != len(self.runs):
+                raise ValueError(f"two runs have the same {key}")
+        for k, run in enumerate(self.runs):
+            if len(run.first) != labels or max(run.first) > steps or len(run.images) != steps:
+                raise ValueError(f"runs.{k} does not have {labels} labels and {steps} experiences")
+            if len(run.auc_matrix) != steps + 1 or any(len(row) != labels for row in run.auc_matrix):
+                raise ValueError(f"runs.{k}.auc_matrix is not {steps + 1} rows of {labels} labels")
+        return self
+
+    def to_json(self) -> str:
+        """The text of ``entry.json``."""
+        return (
+            json.dumps(self.model_dump(by_alias=True), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        )

@@ -1,0 +1,136 @@
+"""What may stand in a file that a stranger wrote: text without markup, links that are links, finite numbers."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from typing import Annotated, Any, Final
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+MARKUP: Final = re.compile(r"[<>`]|(?:javascript|vbscript|data)\s*:", re.IGNORECASE)
+DEPTH: Final = 5
+"""How deep the value of a setting may be nested."""
+ITEMS: Final = 500
+"""How many values a setting may hold, at any depth."""
+LARGEST: Final = 1e15
+"""More than anything can cost or count."""
+
+
+class Part(BaseModel):
+    """A part of a submission: no field but those that are known, no type but the one that is meant."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        frozen=True,
+        populate_by_name=True,
+        allow_inf_nan=False,
+        protected_namespaces=(),
+    )
+
+
+def plain_text(text: str) -> str:
+    """A line that shows as it is written.
+
+    Raises:
+        ValueError: If it holds markup, a script's address, or a character that cannot be seen or turns text around.
+    """
+    odd = next((c for c in text if unicodedata.category(c)[0] in "CZ" and c != " "), None)
+    if odd is not None:
+        raise ValueError(f"holds the unprintable character U+{ord(odd):04X}")
+    found = MARKUP.search(text)
+    if found:
+        raise ValueError(f"holds '{found[0]}', and text in an entry may hold no markup and no script")
+    if text != text.strip():
+        raise ValueError("begins or ends with a blank")
+    if text != unicodedata.normalize("NFC", text):
+        raise ValueError("holds characters that are not composed (Unicode NFC)")
+    return text
+
+
+def web_address(text: str) -> str:
+    """An address that a reader may follow.
+
+    Raises:
+        ValueError: If it is not plain http or https to a named host.
+    """
+    if not re.fullmatch(r"[!-~]+", text) or re.search(r"[\"'<>\\^`{|}]", text):
+        raise ValueError("is no web address: it holds a character that none may hold")
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https"):
+        raise ValueError(f"is no web address: only http and https links are taken, not '{parts.scheme}:'")
+    if not re.fullmatch(r"(?:[A-Za-z0-9-]+\.)+[A-Za-z][A-Za-z0-9-]*", parts.hostname or ""):
+        raise ValueError("is no web address: it names no host")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("is no web address to publish: it holds a user name")
+    return text
+
+
+def json_value(value: Any) -> Any:
+    """A setting's value: JSON, not deep and not large, its text plain.
+
+    Raises:
+        ValueError: If it is anything else.
+    """
+    left = ITEMS
+
+    def look(one: Any, depth: int) -> None:
+        nonlocal left
+        left -= 1
+        if depth > DEPTH or left < 0:
+            raise ValueError("is nested too deeply or holds too many values")
+        if isinstance(one, dict):
+            for key, inner in one.items():
+                plain_text(_short(key))
+                look(inner, depth + 1)
+        elif isinstance(one, list):
+            for inner in one:
+                look(inner, depth + 1)
+        elif isinstance(one, str):
+            plain_text(_short(one))
+        elif isinstance(one, int | float) and not isinstance(one, bool):
+            if not abs(one) < 1e300:
+                raise ValueError("holds a number that is not finite")
+        elif one is not None and not isinstance(one, bool):
+            raise ValueError(f"holds {type(one).__name__}, which is not JSON")
+
+    look(value, 0)
+    return value
+
+
+def _short(text: Any) -> str:
+    if not isinstance(text, str) or len(text) > 500:
+        raise ValueError("holds text of more than 500 characters")
+    return text
+
+
+def _settings(value: Any) -> Any:
+    if not isinstance(value, dict):
+        raise ValueError("is no table of settings")
+    return json_value(value)
+
+
+def slug(name: str) -> str:
+    """A name as a part of a folder's: small letters, digits and dashes; ``der++`` is ``der-plus-plus``."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower().replace("+", "-plus ")).strip("-")
+
+
+Line = Annotated[str, Field(min_length=1, max_length=300), AfterValidator(plain_text)]
+"""A line of text."""
+Name = Annotated[
+    str, Field(max_length=60, pattern=r"^[A-Za-z0-9][A-Za-z0-9 .,:+()/_-]*$"), AfterValidator(plain_text)
+]
+"""A method's name: letters that cannot be mistaken for others."""
+Version = Annotated[str, Field(max_length=20, pattern=r"^[0-9]+(\.[0-9]+)*$")]
+Slug = Annotated[str, Field(max_length=100, pattern=r"^[a-z0-9]+(?:[-.][a-z0-9]+)*$")]
+Link = Annotated[str, Field(max_length=300), AfterValidator(web_address)]
+Hex = Annotated[str, Field(max_length=64, pattern=r"^[0-9a-f]{8,64}$")]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Count = Annotated[int, Field(ge=0, le=int(LARGEST))]
+Seconds = Annotated[float, Field(ge=0, le=LARGEST)]
+Share = Annotated[float, Field(ge=0, le=1)] | None
+"""Between 0 and 1; null where undefined."""
+Signed = Annotated[float, Field(ge=-1, le=1)] | None
+Settings = Annotated[dict[str, Any], BeforeValidator(_settings)]

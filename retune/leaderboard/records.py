@@ -1,0 +1,79 @@
+"""What verifying an entry found: its tier, and what must be said of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+from pydantic import ConfigDict, Field, ValidationError
+
+from retune.errors import UserError
+from retune.files import make_folder, write_whole
+from retune.leaderboard.fields import Line, Part, Seconds, Sha256, Share
+from retune.leaderboard.strict_json import parse
+
+SCHEMA: Final = "retune.verified/1"
+MOST: Final = 2**20
+
+Tier = Literal["self-reported", "recomputed", "re-run"]
+TIERS: Final[tuple[Tier, ...]] = ("self-reported", "recomputed", "re-run")
+"""The more is known, the later it stands."""
+
+
+class Record(Part):
+    """What a verifier keeps of one entry, bound to the bytes that were verified.
+
+    Attributes:
+        entry: SHA-256 of the ``entry.json``, which holds that of the scores.
+        tier: How far it was checked.
+        difference: The largest difference between a published number and the recomputed one.
+        rerun_difference: The largest between an AUC of the entry and that of the repeated run.
+        remarks: What a reader should know.
+        replicates: Final AUC on every resample of the test patients, mean over seeds: what is needed to compare
+            entries of one track without its data.
+    """
+
+    model_config = ConfigDict(title=SCHEMA)
+
+    schema_name: Literal["retune.verified/1"] = Field(default=SCHEMA, alias="schema")
+    entry: Sha256
+    tier: Tier
+    difference: Seconds | None
+    rerun_difference: Seconds | None
+    remarks: Annotated[list[Line], Field(max_length=50)]
+    replicates: Annotated[list[Share], Field(max_length=10_000)]
+
+    def write(self, file: Path) -> None:
+        """Write it whole."""
+        make_folder(file.parent)
+        text = json.dumps(self.model_dump(by_alias=True), ensure_ascii=False, allow_nan=False)
+        write_whole(file, (text + "\n").encode())
+
+    @classmethod
+    def read(cls, file: Path, digest: str) -> Record | None:
+        """What was found of an entry; None where nothing was, or another entry stood there then.
+
+        Args:
+            file: The record's.
+            digest: SHA-256 of the ``entry.json`` that stands there now.
+
+        Raises:
+            UserError: If it is no record.
+        """
+        try:
+            content = file.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise UserError(f"cannot be read ({error.strerror})", where=str(file)) from None
+        try:
+            found = cls.model_validate(parse(content, str(file), most=MOST))
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise UserError(
+                f"is not what verifying writes: {'.'.join(map(str, first['loc']))}: {first['msg']}",
+                where=str(file),
+                fix="remove it, and verify again",
+            ) from None
+        return found if found.entry == digest else None

@@ -1,0 +1,169 @@
+"""The strictest check: an entry's method run again, by name, from its recorded settings."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from retune.bridge import names as avalanche
+from retune.cores import cores
+from retune.errors import RetuneError
+from retune.leaderboard.entry import Entry, Run
+from retune.leaderboard.verify import Verdict, Wrong
+from retune.plugins import registry
+from retune.prompts import names as banks
+from retune.runner import prepare
+from retune.spec import Spec, origin_of
+
+if TYPE_CHECKING:
+    from retune.leaderboard.tracks import Track
+    from retune.leaderboard.verify import Verifier
+    from retune.runner import Progress
+
+TOLERANCE: Final = 5e-3
+"""By how much an AUC of a repeated run may differ. On the machine it was made on a run repeats to the last bit; on
+another one the last bits of products differ, and learning carries them on."""
+LONG: Final = 3600.0
+"""Seconds that a method may take for an experience: the settings of an entry are a stranger's."""
+
+
+class CannotRepeat(RetuneError):
+    """What an entry was made with is not here."""
+
+
+def rerun(
+    verifier: Verifier,
+    folder: Path,
+    verdict: Verdict,
+    *,
+    time_limit: float = LONG,
+    progress: Progress | None = None,
+) -> Verdict:
+    """Run every seed of a recomputed entry again and compare the AUC of each label at each moment.
+
+    Only what is installed or built in is run; nothing that an entry names is loaded from a path or fetched.
+
+    Args:
+        verifier: Has verified it.
+        folder: ``.../TRACK/ENTRY``.
+        verdict: What that gave.
+        time_limit: Seconds that a method may take for an experience.
+        progress: Told what is done.
+
+    Returns:
+        The verdict with the tier ``re-run``; as it was, with the reason, where what the entry was made with is not
+        here; ``false`` where the repeated run differs.
+    """
+    from retune.leaderboard.intake import read
+
+    if verdict.tier != "recomputed" or verdict.record is None:
+        return verdict
+    entry = read(folder, scores=False).entry
+    track = verifier.track_of(entry)
+    largest = 0.0
+    try:
+        for k, run in enumerate(entry.runs):
+            if progress:
+                progress(f"{entry.name} again", k, len(entry.runs))
+            largest = max(largest, _repeated(spec_of(entry, run, track, verifier, time_limit), entry, run))
+    except CannotRepeat as error:
+        return replace(verdict, reason=f"not run again: {error}")
+    except Wrong as error:
+        return Verdict(verdict.name, "false", str(error))
+    except RetuneError as error:
+        return replace(verdict, reason=f"not run again: {error}")
+    difference = float(f"{largest:.1e}")
+    return replace(
+        verdict, record=verdict.record.model_copy(update={"tier": "re-run", "rerun_difference": difference})
+    )
+
+
+def spec_of(entry: Entry, run: Run, track: Track, verifier: Verifier, time_limit: float) -> Spec:
+    """What to run: the track's data and scenario, and by name what the entry says of its method.
+
+    Raises:
+        CannotRepeat: If it needs something that has no name, or is not installed.
+    """
+    if entry.backbone.name not in registry("backbones").names():
+        raise CannotRepeat(f"backbone {entry.backbone.name} is not a named one")
+    if entry.prompts.name not in banks():
+        raise CannotRepeat(f"prompt bank {entry.prompts.name} is not a packaged one")
+    settings = entry.strategy.settings if run.settings is None else run.settings
+    return Spec(
+        scenario=track.scenario,
+        strategy=_address(entry),
+        data=track.data,
+        root=verifier.roots
+        if any(registry("datasets").load(n).needs_root for n in track.data.split(","))
+        else None,
+        backbone=entry.backbone.name,
+        prompts=entry.prompts.name,
+        seed=run.seed,
+        settings={
+            **{f"data.{key}": value for key, value in track.data_settings.items()},
+            **{f"scenario.{key}": value for key, value in track.scenario_settings.items()},
+            **{f"strategy.{key}": value for key, value in settings.items()},
+        },
+        precision=entry.backbone.precision,
+        skip_bad_images=entry.data.unreadable_images > 0,
+        replicates=1,
+        time_limit=time_limit,
+    )
+
+
+def _address(entry: Entry) -> str:
+    """The name under which the very strategy can be run here."""
+    name, origin = entry.strategy.name, entry.strategy.origin
+    if origin.startswith("file "):
+        raise CannotRepeat("its strategy is a file of the submitter's; publish it as a distribution")
+    if avalanche.is_bridged(name):
+        if origin_of(name) != origin:
+            raise CannotRepeat(f"it was made with {origin}, here is {origin_of(name)}")
+        return name
+    if not any((e.name, e.origin) == (name, origin) for e in registry("strategies").entries):
+        raise CannotRepeat(f"no strategy {name} of {origin} is installed")
+    return f"{origin}/{name}"
+
+
+def _repeated(spec: Spec, entry: Entry, run: Run) -> float:
+    """By how much the AUC of a label at a moment differs at most when a run is repeated."""
+    with tempfile.TemporaryDirectory(prefix="retune-rerun-") as folder, _threads(run.threads):
+        ready = prepare(spec, Path(folder) / "run")
+        parts = ready.plan.parts
+        here = {
+            "backbone": (parts.backbone.fingerprint, entry.backbone.fingerprint),
+            "prompt bank": (parts.bank.fingerprint, entry.prompts.fingerprint),
+            "version of the strategy": (parts.strategy.version, entry.strategy.version),
+        }
+        for what, (mine, theirs) in here.items():
+            if mine != theirs:
+                raise CannotRepeat(f"the {what} here is another ({mine[:12]}, the entry's is {theirs[:12]})")
+        matrix = ready.execute().array("auc_matrix")
+    published = np.array(run.auc_matrix, dtype=np.float64)
+    if matrix.shape != published.shape or (np.isnan(matrix) != np.isnan(published)).any():
+        raise Wrong(f"run again with seed {run.seed}, other labels have an AUC")
+    difference = float(np.nan_to_num(np.abs(matrix - published)).max())
+    if difference > TOLERANCE:
+        raise Wrong(
+            f"run again with seed {run.seed}, an AUC differs by {difference:.4f} (allowed: {TOLERANCE})"
+        )
+    return difference
+
+
+@contextmanager
+def _threads(wanted: int | None) -> Iterator[None]:
+    """As many threads as the run had, as far as there are cores: the last bits depend on them."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(min(wanted or before, cores()))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,82 @@
+"""JSON from strangers: not large, not deep, every key once, every number a number."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, Final
+
+from retune.errors import UserError
+
+DEPTH: Final = 16
+DIGITS: Final = 40
+"""Characters that a number may have."""
+_STRING: Final = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+
+
+def parse(content: bytes, where: str, *, most: int) -> Any:
+    """Read a document.
+
+    Args:
+        content: Its bytes.
+        where: Its name, for messages.
+        most: How many bytes it may have.
+
+    Raises:
+        UserError: If it is larger or deeper than any honest one, repeats a key, holds NaN or infinity, or is no JSON.
+    """
+    if len(content) > most:
+        raise UserError(f"is larger than {most:,} bytes", where=where)
+    if _depth(content) > DEPTH:
+        raise UserError(f"is nested more than {DEPTH} deep", where=where)
+    try:
+        return json.loads(
+            content.decode("utf-8"),
+            object_pairs_hook=_once,
+            parse_constant=_refuse,
+            parse_int=_whole,
+            parse_float=_finite,
+        )
+    except UnicodeDecodeError as error:
+        raise UserError(f"is not UTF-8 text: {error.reason} at byte {error.start:,}", where=where) from None
+    except json.JSONDecodeError as error:
+        raise UserError(
+            f"is not JSON: {error.msg} in line {error.lineno}, column {error.colno}", where=where
+        ) from None
+    except ValueError as error:
+        raise UserError(f"is not plain JSON: {error}", where=where) from None
+
+
+def _depth(content: bytes) -> int:
+    """How deep brackets are nested, wherever they stand outside of text."""
+    depth = deepest = 0
+    for byte in re.findall(rb"[\[\]{}]", _STRING.sub(b"", content)):
+        depth += 1 if byte in b"[{" else -1
+        deepest = max(deepest, depth)
+    return deepest
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key {twice[:60]!r} stands twice")
+    return found
+
+
+def _refuse(text: str) -> Any:
+    raise ValueError(f"{text} is no number of JSON")
+
+
+def _whole(text: str) -> int:
+    if len(text) > DIGITS:
+        raise ValueError(f"a number has {len(text):,} digits")
+    return int(text)
+
+
+def _finite(text: str) -> float:
+    value = float(text) if len(text) <= DIGITS else float("inf")
+    if value - value != 0:
+        raise ValueError(f"the number {text[:DIGITS]} is not finite")
+    return value

@@ -1,0 +1,319 @@
+"""From finished runs to a submission: several seeds of one method on one track."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from retune.errors import RetuneError, UserError
+from retune.files import make_folder, storing, write_whole
+from retune.items import salted
+from retune.leaderboard.board import DEFAULT, Board
+from retune.leaderboard.entry import ENTRY_FILE, SCHEMA, SCORES_FILE, Entry
+from retune.leaderboard.intake import read
+from retune.leaderboard.numbers import BOOTSTRAP, Numbers, Run, differences, measure, rounded
+from retune.leaderboard.scores import TOLERANCE, Scores, pack, unpack
+from retune.report.data import finished
+from retune.result import SCORES_FILE as RUN_SCORES
+from retune.result import Result
+
+if TYPE_CHECKING:
+    from retune.runner import Progress
+
+
+@dataclass(frozen=True)
+class Said:
+    """What only the submitter knows.
+
+    Args:
+        method: Name of the method; the strategy's where left out.
+        version: Of the entry.
+        authors: Of the method.
+        paper: Link to it.
+        code: Link to it.
+        note: A line of one's own.
+    """
+
+    method: str | None = None
+    version: str = "1"
+    authors: Sequence[str] = ()
+    paper: str | None = None
+    code: str | None = None
+    note: str | None = None
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """One submission that was written.
+
+    Args:
+        entry: What it says.
+        folder: Where it stands.
+        bits: Of a score.
+        existed: Whether just this stood there already.
+    """
+
+    entry: Entry
+    folder: Path
+    bits: int
+    existed: bool
+
+
+def submit(
+    runs: Iterable[str | Path],
+    said: Said | None = None,
+    *,
+    board: str | Path = DEFAULT,
+    progress: Progress | None = None,
+) -> list[Submitted]:
+    """Write a submission for each method and track that runs are of; all of them or none.
+
+    Args:
+        runs: Folders of runs, or folders that hold runs at any depth.
+        said: What only the submitter knows; with more than one method only version, authors and note.
+        board: Folder of the leaderboard.
+        progress: Told what is done.
+
+    Raises:
+        UserError: If runs are on no track, do not belong together, or an entry of that name is there already.
+    """
+    tell = progress or (lambda stage, done, total: None)
+    said, place = said or Said(), Board(Path(board))
+    found = finished(runs, tell)
+    groups: dict[tuple[str, str], list[tuple[Result, Path]]] = defaultdict(list)
+    for result, folder in found:
+        groups[place.tracks.of(result).id, _method_of(result)].append((result, folder))
+    methods = sorted({method for _, method in groups})
+    if len(methods) > 1 and (said.method or said.paper or said.code):
+        raise UserError(
+            f"these runs are of {len(methods)} methods",
+            where="--method, --paper and --code",
+            fix="submit the runs of one method, or leave these out",
+        )
+    made: dict[tuple[str, str], tuple[Entry, bytes, int]] = {}
+    for k, ((track, _), group) in enumerate(sorted(groups.items())):
+        tell("preparing entries", k, len(groups))
+        entry, packed, bits = _made(track, sorted(group, key=lambda one: one[0].run.seed), said)
+        if (entry.track, entry.name) in made:
+            raise UserError(
+                f"two methods with different settings would both be called {entry.name} on {entry.track}",
+                fix="submit the runs of one, and name it with --method",
+            )
+        made[entry.track, entry.name] = entry, packed, bits
+    tell("preparing entries", len(groups), len(groups))
+    standing = {key: _standing(place.folder(*key), entry) for key, (entry, _, _) in made.items()}
+    submitted = []
+    for key, (entry, packed, bits) in made.items():
+        if not standing[key]:
+            _write(place.folder(*key), entry, packed)
+        submitted.append(Submitted(entry, place.folder(*key), bits, standing[key]))
+    return submitted
+
+
+def _method_of(result: Result) -> str:
+    """Whatever runs that differ only in their seed have in common."""
+    strategy = result.strategy
+    settings = {} if strategy.search else strategy.settings
+    return repr(
+        (strategy.name, strategy.version, strategy.origin, sorted(settings.items()), bool(strategy.search),
+         result.backbone.fingerprint, result.backbone.precision, result.prompts.fingerprint, result.dataset.fingerprint)
+    )  # fmt: skip
+
+
+def _made(track: str, group: list[tuple[Result, Path]], said: Said) -> tuple[Entry, bytes, int]:
+    """An entry, its scores in as few bits as its numbers allow, and how many these are."""
+    results = [result for result, _ in group]
+    seeds = [r.run.seed for r in results]
+    twice = next((seed for seed in seeds if seeds.count(seed) > 1), None)
+    if twice is not None:
+        same = [str(folder) for result, folder in group if result.run.seed == twice]
+        raise UserError(f"two runs have seed {twice}: {same[0]} and {same[1]}", fix="submit one of them")
+    arrays = [_arrays(folder) for _, folder in group]
+    salt = hashlib.sha256("\0".join(r.run.id for r in results).encode()).hexdigest()[:32]
+    items = salted(arrays[0]["items"], salt)
+    for (_, folder), one in zip(group, arrays, strict=True):
+        for name in ("items", "targets", "patients"):
+            if not np.array_equal(one[name], arrays[0][name], equal_nan=name == "targets"):
+                raise UserError(
+                    "has other test images than the other runs",
+                    where=str(folder),
+                    fix="submit runs on one test set",
+                )
+    # The test set's own order decides how patients are resampled, that of the items how scores are written.
+    first = [np.array(r.first, dtype=np.int64) for r in results]
+    exact = np.stack([one["scores"] for one in arrays]).astype(np.float32)
+    runs = [Run(seed, f, s) for seed, f, s in zip(seeds, first, exact, strict=True)]
+    numbers = measure(runs, arrays[0]["targets"], arrays[0]["patients"], BOOTSTRAP)
+    order = np.lexsort(items.T[::-1])
+    scores = Scores(items[order], np.ascontiguousarray(exact[:, :, order]))
+    for bits in (16, 32):
+        packed = pack(scores, exact=bits == 32)
+        entry = _entry(track, results, numbers, said, salt, packed)
+        back = np.empty_like(exact)
+        back[:, :, order] = unpack(packed, entry, SCORES_FILE).values
+        runs = [Run(seed, f, s) for seed, f, s in zip(seeds, first, back, strict=True)]
+        again = measure(runs, arrays[0]["targets"], arrays[0]["patients"], BOOTSTRAP)
+        if max(by for _, by in differences(entry, again)) <= TOLERANCE:
+            return entry, packed, bits
+    raise RetuneError("the numbers of these runs do not follow from their scores; run them again")
+
+
+def _arrays(folder: Path) -> dict[str, npt.NDArray[Any]]:
+    file = folder / RUN_SCORES
+    try:
+        arrays: dict[str, npt.NDArray[Any]] = load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"cannot be read ({error})", where=str(file), fix="run it again") from error
+    missing = sorted({"scores", "targets", "patients", "items"} - arrays.keys())
+    if missing:
+        raise UserError(
+            f"holds no {missing[0]}: it was written by an older version",
+            where=str(file),
+            fix="remove the run's folder and run it again",
+        )
+    return arrays
+
+
+def _entry(
+    track: str, results: list[Result], numbers: Numbers, said: Said, salt: str, packed: bytes
+) -> Entry:
+    one = results[0]
+    strategy, backbone, data = one.strategy, one.backbone, one.dataset
+    document = {
+        "schema": SCHEMA,
+        "track": track,
+        "method": {
+            "name": said.method or _called(strategy.name),
+            "version": said.version,
+            "authors": list(said.authors),
+            "paper": said.paper,
+            "code": said.code,
+            "note": said.note,
+        },
+        "strategy": {
+            "name": strategy.name,
+            "version": strategy.version,
+            "origin": strategy.origin,
+            "settings": {} if strategy.search else strategy.settings,
+            "sees_everything": strategy.sees_everything,
+            "keeps_samples": strategy.keeps_samples,
+            "searched": strategy.search is not None,
+        },
+        "backbone": {
+            "name": _without_folder(backbone.name),
+            "fingerprint": backbone.fingerprint,
+            "pretraining_data": backbone.pretraining_data,
+            "licence": backbone.licence,
+            "dim": backbone.dim,
+            "contaminated": backbone.contaminated,
+            "synthetic": backbone.synthetic,
+            "looked_up": backbone.looked_up,
+            "precision": backbone.precision,
+        },
+        "prompts": {"name": Path(one.prompts.name).name, "fingerprint": one.prompts.fingerprint},
+        "data": {
+            "name": data.name,
+            "fingerprint": data.fingerprint,
+            "settings": data.settings,
+            "labels": data.labels,
+            "n_train": data.n_train,
+            "n_test": data.n_test,
+            "n_test_patients": data.n_test_patients,
+            "synthetic": data.synthetic,
+            "repeated_images": data.repeated_images,
+            "unreadable_images": len(data.unreadable_images),
+        },
+        "scenario": {
+            "name": one.scenario.name,
+            "settings": one.scenario.settings,
+            "steps": len(one.scenario.experiences),
+        },
+        "salt": salt,
+        "bootstrap": BOOTSTRAP.model_dump(),
+        "metrics": rounded(numbers.metrics),
+        "scores": {"sha256": hashlib.sha256(packed).hexdigest(), "bytes": len(packed)},
+        "runs": [_run(*both) for both in zip(results, numbers.matrices, numbers.values, strict=True)],
+    }
+    try:
+        return Entry.model_validate(document)
+    except ValidationError as error:
+        first = error.errors()[0]
+        spot = ".".join(map(str, first["loc"]))
+        given = f" (given: {first['input']!r})" if isinstance(first["input"], str) else ""
+        raise UserError(
+            f"{spot}: {str(first['msg']).removeprefix('Value error, ')}{given}"[:300], where="the entry"
+        ) from None
+
+
+def _run(result: Result, matrix: npt.NDArray[np.float64], values: dict[str, float]) -> dict[str, Any]:
+    cost = result.cost.model_dump()
+    return {
+        "seed": result.run.seed,
+        "id": result.run.id,
+        "stream": result.scenario.fingerprint,
+        "device": result.backbone.device,
+        "threads": result.run.threads,
+        "versions": result.run.versions,
+        "settings": result.strategy.settings if result.strategy.search else None,
+        "first": result.first,
+        "images": [e.n_train for e in result.scenario.experiences],
+        "auc_matrix": rounded(matrix.tolist()),
+        "values": rounded(values),
+        "cost": cost,
+    }
+
+
+def _called(name: str) -> str:
+    """A strategy's name as a method's: of a file its stem."""
+    return Path(name).stem if name.endswith(".py") else name
+
+
+def _without_folder(name: str) -> str:
+    """A backbone's name without the folders of who ran it."""
+    scheme, colon, rest = name.partition(":")
+    return f"{scheme}:{Path(rest).name}" if colon and scheme in ("local-dir", "features") else name
+
+
+def _standing(folder: Path, entry: Entry) -> bool:
+    """Whether just this entry stands there already.
+
+    Raises:
+        UserError: If another does.
+    """
+    if not folder.exists():
+        return False
+    if read(folder, scores=False).entry == entry:
+        return True
+    raise UserError(
+        "another entry of that name and version stands there; entries are never overwritten",
+        where=str(folder),
+        fix=f"give this one another --version than {entry.method.version}, or another --method",
+    )
+
+
+def _write(folder: Path, entry: Entry, packed: bytes) -> None:
+    """Write a submission whole or not at all."""
+    make_folder(folder.parent)
+    with storing(folder):
+        half = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".partial-"))
+    try:
+        write_whole(half / SCORES_FILE, packed)
+        write_whole(half / ENTRY_FILE, entry.to_json().encode())
+        half.chmod(0o755)
+        with storing(folder):
+            half.rename(folder)
+    except BaseException:
+        shutil.rmtree(half, ignore_errors=True)
+        raise

@@ -1,0 +1,160 @@
+"""Tracks: a data set, a scenario with its settings, and a test split, under a version that never changes meaning."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+from pydantic import Field, ValidationError
+
+from retune.errors import UnknownName, UserError
+from retune.leaderboard.fields import Count, Line, Part, Settings, Sha256
+from retune.result import Result
+
+TRACKS_FILE: Final = "tracks.toml"
+
+
+class Track(Part):
+    """What every entry of a track has in common.
+
+    Attributes:
+        id: Ends with its version: a change of protocol is a new track, and old entries stay where they are.
+        title: For readers.
+        data: Name of the data set, or several with commas between.
+        data_settings: Those that differ from the reader's defaults of the day it was written, or guard against
+            their change.
+        scenario: Name of the scenario.
+        scenario_settings: Likewise.
+        fingerprint: Of the data set, where everybody has the same.
+        n_test: Number of test images, likewise.
+        version: Of the protocol.
+    """
+
+    id: Line
+    title: Line
+    version: Annotated[int, Field(ge=1)]
+    data: Line
+    data_settings: Settings = Field(default_factory=dict)
+    scenario: Line
+    scenario_settings: Settings = Field(default_factory=dict)
+    fingerprint: Sha256 | None = None
+    n_test: Count | None = None
+
+    def settings(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """All settings of its data set and its scenario.
+
+        Raises:
+            UserError: If one is unknown here.
+        """
+        from retune.data.source import DataSource
+        from retune.plugins import registry
+        from retune.settings import make, values_of
+
+        source = DataSource.make(self.data, None, self.data_settings)
+        scenario = make(
+            registry("scenarios").load(self.scenario), self.scenario_settings, owner=f"track {self.id}"
+        )
+        return source.settings, values_of(scenario)
+
+    def mismatch(self, data: Mapping[str, Any], scenario: Mapping[str, Any]) -> str | None:
+        """The first setting that is not the track's, in words.
+
+        Args:
+            data: Settings of the data set.
+            scenario: Settings of the scenario.
+        """
+        wanted = dict(zip(("data", "scenario"), self.settings(), strict=True))
+        for group, given in (("data", data), ("scenario", scenario)):
+            for key in dict.fromkeys([*wanted[group], *given]):
+                if given.get(key) != wanted[group].get(key):
+                    return f"{group}.{key} is {given.get(key)!r}, the track's is {wanted[group].get(key)!r}"
+        return None
+
+
+class Tracks(dict[str, Track]):
+    """Tracks by id."""
+
+    @classmethod
+    def read(cls, board: str | Path | None = None) -> Tracks:
+        """The packaged tracks, and those that a leaderboard adds in a ``tracks.toml`` of its own.
+
+        Args:
+            board: Folder of the leaderboard.
+
+        Raises:
+            UserError: If the file is at fault.
+        """
+        found = cls(
+            _read((files("retune.leaderboard") / TRACKS_FILE).read_text(encoding="utf-8"), TRACKS_FILE)
+        )
+        own = Path(board) / TRACKS_FILE if board is not None else None
+        if own is not None and own.is_file():
+            more = _read(own.read_text(encoding="utf-8"), str(own))
+            twice = sorted(found.keys() & more.keys())
+            if twice:
+                raise UserError(
+                    f"track {twice[0]} is packaged already",
+                    where=str(own),
+                    fix="give it another name or version",
+                )
+            found.update(more)
+        return found
+
+    def find(self, name: str) -> Track:
+        """A track by its id.
+
+        Raises:
+            UnknownName: If there is none.
+        """
+        if name not in self:
+            raise UnknownName("track", name, self)
+        return self[name]
+
+    def of(self, result: Result) -> Track:
+        """The newest track that a run belongs to.
+
+        Raises:
+            UserError: Says which setting keeps it out, or which tracks there are.
+        """
+        near = [
+            t for t in self.values() if (t.data, t.scenario) == (result.dataset.name, result.scenario.name)
+        ]
+        reasons = {t.id: t.mismatch(result.dataset.settings, result.scenario.settings) for t in near}
+        fitting = [t for t in near if reasons[t.id] is None]
+        if fitting:
+            return max(fitting, key=lambda t: t.version)
+        where = f"run {result.run.id}"
+        if near:
+            newest = max(near, key=lambda t: t.version)
+            raise UserError(
+                f"is on no track: {reasons[newest.id]}",
+                where=where,
+                fix=f"run it again with the settings of track {newest.id}",
+            )
+        raise UserError(
+            f"there is no track for {result.scenario.name} on {result.dataset.name}",
+            where=where,
+            fix=f"tracks are {', '.join(sorted(self))}",
+        )
+
+
+def _read(text: str, where: str) -> dict[str, Track]:
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"is not TOML: {error}", where=where) from None
+    found = {}
+    for key, fields in document.items():
+        try:
+            track = Track.model_validate({"id": key, **fields} if isinstance(fields, dict) else fields)
+        except ValidationError as error:
+            first = error.errors()[0]
+            spot = ".".join(map(str, (key, *first["loc"])))
+            raise UserError(f"is not a table of tracks: {spot}: {first['msg']}", where=where) from None
+        if not key.endswith(f"-v{track.version}"):
+            raise UserError(f"track {key} does not end with its version, -v{track.version}", where=where)
+        found[key] = track
+    return found

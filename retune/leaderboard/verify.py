@@ -1,0 +1,292 @@
+"""How much of an entry is true: every number recomputed from its scores and from labels of one's own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from retune.data.dataset import Dataset
+from retune.data.source import DataSource
+from retune.errors import RetuneError, UserError
+from retune.items import digests, salted
+from retune.leaderboard.board import Board
+from retune.leaderboard.entry import Entry
+from retune.leaderboard.intake import Submission, read
+from retune.leaderboard.numbers import BOOTSTRAP, Numbers, Run, differences, measure, rounded
+from retune.leaderboard.records import Record, Tier
+from retune.leaderboard.regularities import regularities
+from retune.leaderboard.scores import TOLERANCE, Scores
+from retune.leaderboard.tracks import Track
+from retune.paired import METRICS
+from retune.plugins import registry
+from retune.settings import make
+from retune.shelf import Shelf
+from retune.stream import Scenario, Stream
+
+ENOUGH: Final = 3
+"""Seeds below which a deviation says little."""
+
+Roots = str | Path | Mapping[str, str | Path] | None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What verifying one entry gave.
+
+    Args:
+        name: ``TRACK/ENTRY``.
+        outcome: ``refused``: it is no submission; ``false``: its numbers do not hold; else ``holds``.
+        reason: Why it is refused or false; where it holds but was not recomputed, why not.
+        record: What is known where it holds.
+    """
+
+    name: str
+    outcome: Literal["holds", "false", "refused"]
+    reason: str = ""
+    record: Record | None = None
+
+    @property
+    def tier(self) -> Tier | None:
+        """How far it was checked, where it holds."""
+        return self.record.tier if self.record else None
+
+
+class Wrong(RetuneError):
+    """An entry's numbers do not hold."""
+
+
+class NoData(RetuneError):
+    """The verifier has no copy of the data that an entry needs."""
+
+
+@dataclass(frozen=True)
+class Verifier:
+    """Verifies entries one after another, with data that is read once.
+
+    Args:
+        board: The leaderboard.
+        roots: Folder of a data set's files, or one by name.
+        shelf: Keeps what was read.
+    """
+
+    board: Board
+    roots: Roots = None
+    shelf: Shelf = field(default_factory=Shelf)
+
+    def verify(self, folder: Path) -> Verdict:
+        """Verify one entry as far as there is data; nothing is written.
+
+        Args:
+            folder: ``.../TRACK/ENTRY``.
+        """
+        name = f"{folder.parent.name}/{folder.name}"
+        try:
+            submission = read(folder)
+            track = self.track_of(submission.entry)
+        except UserError as error:
+            return Verdict(name, "refused", str(error))
+        try:
+            _require_arithmetic(submission.entry)
+            try:
+                streams = self.streams(submission.entry, track)
+            except NoData as error:
+                return Verdict(name, "holds", str(error), _record(submission, "self-reported", None))
+            numbers = recompute(submission, streams)
+        except Wrong as error:
+            return Verdict(name, "false", str(error))
+        remarks = suspicions(submission.entry, scores_of(submission, streams[0]), streams[0])
+        return Verdict(name, "holds", "", _record(submission, "recomputed", numbers, remarks))
+
+    def track_of(self, entry: Entry) -> Track:
+        """The track of an entry, whose settings it has.
+
+        Raises:
+            UserError: If it has others, or there is no such track.
+        """
+        track = self.board.tracks.find(entry.track)
+        named = (entry.data.name, entry.scenario.name)
+        if named != (track.data, track.scenario):
+            raise UserError(f"is on {' and '.join(named)}, which is not track {track.id}", where=entry.name)
+        problem = track.mismatch(entry.data.settings, entry.scenario.settings)
+        if problem is None and track.fingerprint not in (None, entry.data.fingerprint):
+            problem = "the data set has another fingerprint than the track's"
+        if problem is None and track.n_test not in (None, entry.data.n_test):
+            problem = f"its test set has {entry.data.n_test:,} images, the track's has {track.n_test:,}"
+        if problem is None and entry.bootstrap != BOOTSTRAP:
+            problem = "its intervals are not made as all entries' are"
+        if problem:
+            raise UserError(problem, where=f"{entry.track}/{entry.name}")
+        return track
+
+    def streams(self, entry: Entry, track: Track) -> list[Stream]:
+        """The stream of each run, cut anew from the verifier's own data.
+
+        Raises:
+            NoData: If there is none.
+            Wrong: If an entry's stream is another.
+        """
+        dataset, scenario = self._dataset(track), self._scenario(track)
+        if list(dataset.labels) != entry.labels:
+            raise Wrong("its labels are not those of the data set")
+        found = []
+        for k, run in enumerate(entry.runs):
+            cut = partial(scenario.stream, dataset, run.seed)
+            stream: Stream = self.shelf.kept("stream", (track.id, run.seed), cut)
+            if stream.first.tolist() != run.first:
+                raise Wrong(f"runs.{k}.first: labels are not learnt in the order that seed {run.seed} gives")
+            if stream.fingerprint != run.stream:
+                raise Wrong(f"runs.{k}.stream: seed {run.seed} gives another stream on the data that is here")
+            if [len(e) for e in stream.experiences] != run.images:
+                raise Wrong(f"runs.{k}.images: experiences are not of the sizes that seed {run.seed} gives")
+            found.append(stream)
+        return found
+
+    def _dataset(self, track: Track) -> Dataset:
+        names = track.data.split(",")
+        takers = [name for name in names if registry("datasets").load(name).needs_root]
+        roots = self.roots
+        if isinstance(roots, Mapping):
+            roots = {name: folder for name, folder in roots.items() if name in names} or None
+        if takers and roots is None:
+            raise NoData(f"not recomputed: give the folder of {' and '.join(takers)} with --root")
+        source = DataSource.make(track.data, roots if takers else None, track.data_settings)
+        return self.shelf.dataset(source)
+
+    def _scenario(self, track: Track) -> Scenario:
+        cls = registry("scenarios").load(track.scenario)
+        made: Scenario = make(cls, track.scenario_settings, owner=f"track {track.id}")
+        return made
+
+
+def recompute(submission: Submission, streams: Sequence[Stream]) -> Numbers:
+    """Every number of an entry from its scores and the labels of rebuilt streams.
+
+    Raises:
+        Wrong: If a published number differs by more than :data:`retune.leaderboard.scores.TOLERANCE`.
+    """
+    entry, stream = submission.entry, streams[0]
+    scores = scores_of(submission, stream)
+    patients = len(np.unique(stream.patients))
+    if patients != entry.data.n_test_patients:
+        raise Wrong(f"its test images are of {entry.data.n_test_patients:,} patients, here of {patients:,}")
+    runs = [Run(run.seed, s.first, one) for run, s, one in zip(entry.runs, streams, scores, strict=True)]
+    numbers = measure(runs, stream.targets, stream.patients, entry.bootstrap)
+    for where, by in differences(entry, numbers):
+        if by > TOLERANCE:
+            told = "one of the two is undefined" if by == float("inf") else f"they differ by {by:.4f}"
+            raise Wrong(f"{where} does not follow from the scores: {told}")
+    return numbers
+
+
+def scores_of(submission: Submission, stream: Stream) -> npt.NDArray[np.float32]:
+    """Scores ``(R, T+1, N, C)`` in the order of the stream's test images.
+
+    Raises:
+        Wrong: If they are of other images.
+    """
+    scores: Scores | None = submission.scores
+    assert scores is not None, "a submission is verified with its scores"
+    names = stream.dataset.image_id[stream.test].tolist()
+    mine = salted(digests(names), submission.entry.salt)
+    place = {row.tobytes(): k for k, row in enumerate(scores.items)}
+    order = [place.get(row.tobytes(), -1) for row in mine]
+    common = sum(k >= 0 for k in order)
+    if common < max(len(order), len(place)):
+        raise Wrong(
+            f"its test set is another: {len(place):,} images, here {len(order):,}, {common:,} of them in common"
+        )
+    return scores.values[:, :, order]
+
+
+def suspicions(entry: Entry, scores: npt.NDArray[np.float32] | None, stream: Stream | None) -> list[str]:
+    """What a reader should know before believing an entry's numbers, a line each.
+
+    Args:
+        entry: The entry.
+        scores: ``(R, T+1, N, C)`` in the order of the stream's test images, where the data is there.
+        stream: Holds the test images' labels.
+    """
+    found = []
+    many = len(entry.runs)
+    if many < ENOUGH:
+        found.append(
+            f"{many} {'seed' if many == 1 else 'seeds'} only; {ENOUGH} or more tell how results vary"
+        )
+    if (
+        max(map(max, (run.first for run in entry.runs))) > 1
+        and len({tuple(r.first) for r in entry.runs}) == 1
+    ):
+        found.append("one label order: every seed learns the labels in the same order")
+    backbone = entry.backbone
+    if backbone.contaminated != "no":
+        may = "was" if backbone.contaminated == "yes" else "may have been"
+        found.append(f"contaminated: {backbone.name} {may} pre-trained on this data")
+    if entry.data.repeated_images:
+        found.append(f"{entry.data.repeated_images:,} test images are training images too")
+    if entry.data.unreadable_images:
+        found.append(f"{entry.data.unreadable_images:,} images could not be read and were left out")
+    if backbone.looked_up:
+        found.append("features were looked up by image id; no picture was looked at")
+    missing = [entry.labels[c] for c, final in enumerate(entry.runs[0].auc_matrix[-1]) if final is None]
+    if missing:
+        found.append(
+            f"labels without an AUC: {', '.join(missing[:5])}" + (" ..." if len(missing) > 5 else "")
+        )
+    unseen = [entry.labels[c] for c, first in enumerate(entry.runs[0].first) if first == 0]
+    if unseen:
+        found.append(
+            f"labels that no experience shows: {', '.join(unseen[:5])}" + (" ..." if len(unseen) > 5 else "")
+        )
+    if scores is not None and stream is not None:
+        per_run = [regularities(one, stream.targets, entry.labels) for one in scores]
+        found += dict.fromkeys(line for lines in per_run for line in lines)
+        same = [
+            (entry.runs[a].seed, entry.runs[b].seed)
+            for a in range(many)
+            for b in range(a + 1, many)
+            if np.array_equal(scores[a], scores[b])
+        ]
+        if same and not entry.strategy.sees_everything:
+            found.append(
+                f"seeds {same[0][0]} and {same[0][1]} have the same scores: the seed decides nothing"
+            )
+    return found
+
+
+def _record(
+    submission: Submission, tier: Tier, numbers: Numbers | None, remarks: Iterable[str] | None = None
+) -> Record:
+    entry = submission.entry
+    return Record(
+        entry=submission.digest,
+        tier=tier,
+        difference=float(f"{max(by for _, by in differences(entry, numbers)):.1e}") if numbers else None,
+        rerun_difference=None,
+        remarks=list(suspicions(entry, None, None) if remarks is None else remarks),
+        replicates=rounded(numbers.replicates.tolist()) if numbers else [],
+    )
+
+
+def _require_arithmetic(entry: Entry) -> None:
+    """See that published numbers follow from each other as far as that can be told without scores."""
+    for k, run in enumerate(entry.runs):
+        matrix = np.array(run.auc_matrix, dtype=np.float64)
+        published: dict[str, Any] = run.values.model_dump()
+        for name, metric in METRICS.items():
+            value = float(metric(matrix, np.array(run.first)))
+            told = np.nan if published[name] is None else published[name]
+            if np.isnan(value) != np.isnan(told) or abs(value - told) > TOLERANCE:
+                raise Wrong(f"runs.{k}.values.{name} does not follow from its auc_matrix")
+    for name, estimate in entry.metrics.model_dump().items():
+        values = [getattr(run.values, name) for run in entry.runs]
+        known = [v for v in values if v is not None]
+        if len(known) != estimate["n"] or (
+            known and abs(float(np.mean(known)) - (estimate["mean"] or 0)) > TOLERANCE
+        ):
+            raise Wrong(f"metrics.{name} is not the mean over its runs")
