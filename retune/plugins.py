@@ -27,8 +27,10 @@ from typing import Any, Final, Literal
 from retune.errors import UnknownName, UserError
 
 Kind = Literal["datasets", "backbones", "scenarios", "strategies"]
+BUILT_IN: Final = "retune"
+"""The origin of what retune itself brings."""
 
-_BUILT_IN: Final[dict[str, tuple[str, str]]] = {
+_ROOMS: Final[dict[str, tuple[str, str]]] = {
     "datasets": ("retune.data.readers", "retune.data.readers.base:Reader"),
     "backbones": ("retune.backbones.models", "retune.backbones.base:Backbone"),
     "scenarios": ("retune.scenarios", "retune.stream:Scenario"),
@@ -48,7 +50,7 @@ class Entry:
 
     Args:
         name: What users type.
-        origin: ``"retune"`` or the distribution that brings it.
+        origin: :data:`BUILT_IN` or the distribution that brings it.
         target: The file of a built-in, or the entry point of a distribution.
     """
 
@@ -71,13 +73,13 @@ class Registry:
     def __init__(self, kind: Kind) -> None:
         self.kind = kind
         self.noun = _SINGULAR[kind]
-        self._package, self._base = _BUILT_IN[kind]
+        self._package, self._base = _ROOMS[kind]
 
     @cached_property
     def entries(self) -> tuple[Entry, ...]:
         """Every name with its origin, sorted; a name may stand twice with two origins."""
         found = [
-            Entry(path.stem.replace("_plus", "+").replace("_", "-"), "retune", path)
+            Entry(path.stem.replace("_plus", "+").replace("_", "-"), BUILT_IN, path)
             for folder in _folders(self._package)
             for path in folder.glob("*.py")
             if not path.stem.startswith("_") and path.stem != "base"

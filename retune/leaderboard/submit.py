@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import shutil
 import tempfile
 from collections import defaultdict
@@ -25,6 +26,7 @@ from retune.leaderboard.entry import ENTRY_FILE, SCHEMA, SCORES_FILE, Entry
 from retune.leaderboard.intake import read
 from retune.leaderboard.numbers import BOOTSTRAP, Numbers, Run, differences, measure, rounded
 from retune.leaderboard.scores import TOLERANCE, Scores, pack, unpack
+from retune.plugins import BUILT_IN, registry
 from retune.report.data import finished
 from retune.result import SCORES_FILE as RUN_SCORES
 from retune.result import Result
@@ -198,7 +200,7 @@ def _entry(
             "name": said.method or _called(strategy.name),
             "version": said.version,
             "authors": list(said.authors),
-            "paper": said.paper,
+            "paper": said.paper or _paper_of(strategy.name, strategy.origin),
             "code": said.code,
             "note": said.note,
         },
@@ -278,6 +280,14 @@ def _run(result: Result, matrix: npt.NDArray[np.float64], values: dict[str, floa
 def _called(name: str) -> str:
     """A strategy's name as a method's: of a file its stem."""
     return Path(name).stem if name.endswith(".py") else name
+
+
+def _paper_of(name: str, origin: str) -> str | None:
+    """Where the paper can be read that a built-in strategy names, if it says."""
+    if origin != BUILT_IN:
+        return None
+    found = re.search(r"arXiv[: ](\d{4}\.\d{4,5})", registry("strategies").load(name).paper)
+    return f"https://arxiv.org/abs/{found[1]}" if found else None
 
 
 def _without_folder(name: str) -> str:

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, Final
 from retune.cores import cores
 from retune.errors import RetuneError
 from retune.files import make_folder, write_whole
+from retune.plugins import BUILT_IN
 from retune.suite.cells import Finished, command
 from retune.suite.expand import Failure
 from retune.suite.grid import Suite
-from retune.suite.plans import BUILT_IN, Job, Plans, first_of_each_stream
+from retune.suite.plans import Job, Plans, first_of_each_stream
 from retune.suite.watch import Watch
 from retune.suite.work import Ended, encode
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from retune.errors import RetuneError, StrategyError, UserError
-from retune.plugins import Kind, is_file, registry
+from retune.plugins import BUILT_IN, Kind, is_file, registry
 from retune.result import RESULT_FILE
 from retune.runner import Plan, plan
 from retune.shelf import Shelf, key_of
@@ -18,8 +18,6 @@ from retune.suite.expand import Expanded, Failure, Skipped
 
 if TYPE_CHECKING:
     from retune.runner import Progress
-
-BUILT_IN = "retune"
 
 
 @dataclass(frozen=True)

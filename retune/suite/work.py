@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Final, Literal, TextIO
 
 from retune.errors import RetuneError, UserError
+from retune.plugins import BUILT_IN
 from retune.runner import Plan, Progress, Run, RunBusy, claim, plan
 from retune.shelf import Shelf
 from retune.suite.cells import THREADS
-from retune.suite.plans import BUILT_IN, Job
+from retune.suite.plans import Job
 
 WAIT: Final = 5.0
 """Seconds to wait for another process that is at work on a run before it is put off."""
