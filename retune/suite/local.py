@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+import signal
+import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -56,13 +59,15 @@ class Slot:
         if self._pool is None or self._origin != job.origin:
             self.close()
             self._pool, self._origin = _process(self.log), job.origin
-        future: Future[Ended] = self._pool.submit(work, job, command)
+        with _undisturbed():
+            future: Future[Ended] = self._pool.submit(work, job, command)
         return future
 
     def close(self) -> None:
         """End the process, whatever it does."""
         if self._pool is not None:
-            self._pool.shutdown(wait=False, kill_workers=True)
+            # What is not waited for here is when Python ends, where Ctrl-C would be told with a traceback.
+            self._pool.shutdown(wait=True, kill_workers=True)
             self._pool = None
 
 
@@ -114,8 +119,22 @@ def run_here(
                 else:
                     watcher.ended(job, how)
     finally:
-        for slot in slots:
-            slot.close()
+        with _undisturbed():
+            for slot in slots:
+                slot.close()
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Ignore Ctrl-C for a moment; a process that is started in it ignores it from its first instruction on."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _fitting(idle: list[Slot], job: Job) -> Slot:
