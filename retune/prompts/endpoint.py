@@ -18,6 +18,8 @@ KEYS: Final = ("RETUNE_LLM_KEY", "OPENAI_API_KEY")
 """Environment variables that may hold an endpoint's key, the first one that is set."""
 LARGEST: Final = 1_000_000
 """Bytes of an answer of an endpoint from which it is not read on."""
+SHOWN: Final = 200
+"""Characters that are told of an answer that is an error."""
 LONGEST_PAUSE: Final = 60.0
 """Seconds that a Retry-After is obeyed for at most."""
 
@@ -95,7 +97,7 @@ class Endpoint:
             raise UserError(f"the key in {name} holds characters that no key has", fix="copy it again")
         form: Any = {"type": "json_object"} if self._structured else None
         try:
-            with _bounded(self.timeout):
+            with _bounded(self.timeout, key if name else ""):
                 answer = InferenceClient(
                     base_url=self.url, api_key=key, timeout=self.timeout
                 ).chat_completion(
@@ -133,25 +135,25 @@ class Endpoint:
             self._structured = False
             return self._asked(messages, seed, max_tokens)
         if status in (408, 425, 429) or status >= 500:
-            raise _Passing(f"answers with {status}", refusal.after)
+            raise _Passing(f"answers with {refusal}", refusal.after)
         if status in (401, 403):
             raise UserError(
-                f"refuses the key ({status})", where=self.url, fix=f"put a valid key into {KEYS[0]}"
+                f"refuses the key ({refusal})", where=self.url, fix=f"put a valid key into {KEYS[0]}"
             )
         if status == 404:
             fix = "check the address, which usually ends in /v1, and --model"
             raise UserError(
-                f"knows no model '{self.model}' or no such address (404)", where=self.url, fix=fix
+                f"knows no model '{self.model}' or no such address ({refusal})", where=self.url, fix=fix
             )
         fix = "try another --max-tokens, or another --model"
-        raise UserError(f"refuses the request ({status}: {refusal})", where=self.url, fix=fix)
+        raise UserError(f"refuses the request ({refusal})", where=self.url, fix=fix)
 
 
 class _Refusal(Exception):
-    """An answer that is an error, with what it says; a Retry-After in seconds where there is one."""
+    """An answer that is an error: its status and what it says; a Retry-After in seconds where there is one."""
 
     def __init__(self, status: int, said: str, after: float | None) -> None:
-        super().__init__(said)
+        super().__init__(f"{status}: {said}" if said else str(status))
         self.status, self.after = status, after
 
 
@@ -168,8 +170,13 @@ class _TooLarge(Exception):
 
 
 @contextmanager
-def _bounded(timeout: float) -> Iterator[None]:
-    """Let the hub's client read no answer beyond a size and a time; its own timeout starts anew with each byte."""
+def _bounded(timeout: float, key: str) -> Iterator[None]:
+    """Let the hub's client read no answer beyond a size and a time; its own timeout starts anew with each byte.
+
+    Args:
+        timeout: Seconds.
+        key: Not to be shown, should an answer repeat it.
+    """
     import huggingface_hub
 
     session: Any = huggingface_hub.get_session()
@@ -195,7 +202,8 @@ def _bounded(timeout: float) -> Iterator[None]:
         if response.status_code >= 400:
             # Told here, because the hub's client trusts the body of an error to be what the hub would send.
             said = next(response.iter_bytes(1000), b"").decode("utf-8", "replace")
-            raise _Refusal(response.status_code, _printable(said)[:200], _seconds(response.headers))
+            told = _printable(said.replace(key, "***") if key else said)[:SHOWN]
+            raise _Refusal(response.status_code, told, _seconds(response.headers))
 
     before = session.event_hooks
     session.event_hooks = {**before, "response": [*before.get("response", []), watch]}

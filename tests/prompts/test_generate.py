@@ -18,9 +18,9 @@ import pytest
 from made_endpoint import BANK, DAY, Answer, Server, asked, chat, good, wanted
 
 from retune.cli.main import main
-from retune.errors import BadSetting, RunConflict, UnknownName, UserError
+from retune.errors import BadSetting, RetuneError, RunConflict, UnknownName, UserError
 from retune.prompts import PromptBank, load
-from retune.prompts.endpoint import LARGEST, Endpoint, EndpointError
+from retune.prompts.endpoint import LARGEST, SHOWN, Endpoint, EndpointError
 from retune.prompts.generate import NoValidPrompts, Request, generate
 
 
@@ -321,6 +321,22 @@ def test_a_refusal_is_not_argued_with(server: Server, tmp_path: Path, status: in
     with pytest.raises(UserError, match=told):
         generate(tmp_path / "a.jsonl", server.model(), edema())
     assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("status", [401, 404, 418, 429, 500, 503])
+def test_what_an_error_says_is_told_but_never_the_key(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    monkeypatch.setenv("RETUNE_LLM_KEY", "sk-secret")
+    body = b'{"error": "quota of sk-secret\x1b[2J\nis used up"} ' + b"x" * 900
+    server.script = lambda n, r: (status, {}, body)
+    with pytest.raises(RetuneError) as caught:
+        generate(tmp_path / "a.jsonl", server.model(), edema())
+    told = str(caught.value)
+    assert f'{status}: {{"error": "quota of *** [2J is used up"}} xxx' in told
+    assert "secret" not in told
+    assert 100 < told.count("x") < SHOWN
+    assert told.isprintable()
 
 
 def test_a_server_without_response_format_is_asked_without(server: Server, tmp_path: Path) -> None:
