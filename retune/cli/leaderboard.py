@@ -10,6 +10,7 @@ import typer
 from retune.cli.options import AsJson, BoardFolder, Root
 
 if TYPE_CHECKING:
+    from retune.leaderboard.site import Built
     from retune.leaderboard.verify import Verdict
 
 BOARD = Path("leaderboard")
@@ -130,3 +131,70 @@ def _differences(verdict: Verdict) -> list[str]:
     if record.rerun_difference is not None:
         lines.append(f"run again, every AUC is the same to {record.rerun_difference:g}")
     return lines
+
+
+@app.command()
+def build(
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the page.")] = Path("site"),
+    board: BoardFolder = BOARD,
+    json: AsJson = False,
+) -> None:
+    """Write the leaderboard as a static page that needs no server and no network."""
+    from rich.text import Text
+
+    from retune.cli.console import bars, console, print_json
+    from retune.leaderboard.site import build as write
+
+    with bars() as progress:
+        built = write(board, out, progress=progress)
+    _complain_of(built)
+    if json:
+        counts = {"entries": built.entries, "tracks": built.tracks}
+        refused = {"refused": list(built.refused), "notes": list(built.notes)}
+        print_json({"folder": str(built.folder), **counts, **refused})
+        return
+    to = console()
+    entries, tracks = (
+        f"{n:,} {one if n == 1 else many}"
+        for n, one, many in ((built.entries, "entry", "entries"), (built.tracks, "track", "tracks"))
+    )
+    left = f"; {len(built.refused):,} left out" if built.refused else ""
+    to.print(f"{entries} on {tracks}{left}")
+    to.print(Text.assemble("Written to ", (str(built.folder / "index.html"), "bold")), soft_wrap=True)
+
+
+@app.command()
+def serve(
+    folder: Annotated[
+        Path | None,
+        typer.Argument(metavar="[DIR]", help="A page that was built.", show_default="built from --board"),
+    ] = None,
+    port: Annotated[int, typer.Option(help="Where to listen, on this machine only; 0 for any.")] = 8000,
+    board: BoardFolder = BOARD,
+) -> None:
+    """Show the leaderboard on this machine; Ctrl-C ends it."""
+    from tempfile import TemporaryDirectory
+
+    from retune.cli.console import bars
+    from retune.leaderboard.serve import serving
+    from retune.leaderboard.site import build as write
+
+    with TemporaryDirectory(prefix="retune-site-") as temporary:
+        if folder is None:
+            folder = Path(temporary) / "site"
+            with bars() as progress:
+                _complain_of(write(board, folder, progress=progress))
+        with serving(folder, port) as (address, until_interrupted):
+            typer.echo(f"{address}  Ctrl-C ends it.")
+            try:
+                until_interrupted()
+            except KeyboardInterrupt:
+                typer.echo("")
+
+
+def _complain_of(built: Built) -> None:
+    """Name on standard error what the page leaves out."""
+    for line in built.refused:
+        typer.echo(f"left out: {line}", err=True)
+    for line in built.notes:
+        typer.echo(f"not read: {line}", err=True)

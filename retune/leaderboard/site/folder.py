@@ -1,0 +1,91 @@
+"""Where a site stands: written beside its place, then put there whole, and no other folder is ever replaced."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from retune.errors import UserError
+from retune.files import make_folder, storing
+
+MARKER: Final = ".retune-site"
+"""Names every file of a site: what it names may be replaced, and a folder that holds anything else is left alone."""
+ANOTHER: Final = "give another folder with --out"
+
+
+@contextmanager
+def replacing(out: Path) -> Iterator[Path]:
+    """Give an empty folder; what is written to it takes the place of an older site once all is done.
+
+    Args:
+        out: The site's place.
+
+    Raises:
+        UserError: If something else than a site stands there.
+    """
+    require_free(out)
+    make_folder(out.parent)
+    with storing(out):
+        half = Path(tempfile.mkdtemp(dir=out.parent, prefix=".partial-"))
+    try:
+        site = half / "site"
+        site.mkdir()
+        yield site
+        files = sorted(_names(site))
+        (site / MARKER).write_text("\n".join([*files, MARKER]) + "\n", encoding="utf-8")
+        require_free(out)
+        with storing(out):
+            if out.exists():
+                out.rename(half / "before")
+            site.rename(out)
+    finally:
+        shutil.rmtree(half, ignore_errors=True)
+
+
+def require_free(out: Path) -> None:
+    """See that a site may be written to a place: there is nothing, an empty folder, or a site and no more.
+
+    Raises:
+        UserError: Says what stands there.
+    """
+    if out.is_symlink():
+        raise UserError("is a link", where=str(out), fix=ANOTHER)
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise UserError("is no folder", where=str(out), fix=ANOTHER)
+    here = set(_names(out))
+    more = sorted(here - _known(out))
+    if more:
+        what = f"holds {more[0]}, which is no part of a site built before"
+        raise UserError(what, where=str(out), fix=ANOTHER)
+
+
+def require_site(folder: Path) -> None:
+    """See that a folder is a site.
+
+    Raises:
+        UserError: If it is not.
+    """
+    if not (folder / MARKER).is_file():
+        raise UserError(
+            "is no site of a leaderboard",
+            where=str(folder),
+            fix="build one with: retune leaderboard build --out DIR",
+        )
+
+
+def _known(out: Path) -> set[str]:
+    marker = out / MARKER
+    return set(marker.read_text(encoding="utf-8").splitlines()) if marker.is_file() else set()
+
+
+def _names(folder: Path) -> Iterator[str]:
+    """Every file below a folder; an empty folder counts, for somebody made it."""
+    for path in folder.rglob("*"):
+        if path.is_symlink() or not path.is_dir() or not any(path.iterdir()):
+            yield path.relative_to(folder).as_posix()

@@ -1,0 +1,102 @@
+"""The AUC matrix of an entry, ready to be shown as a table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Final
+
+from retune.data.findings import codes
+from retune.leaderboard.entry import Entry, Run
+
+STEPS: Final = 10
+"""Colours, from an AUC of .5 to one of 1."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One AUC.
+
+    Args:
+        value: None where undefined.
+        style: Classes of its look.
+    """
+
+    value: float | None
+    style: str
+
+
+@dataclass(frozen=True)
+class Column:
+    """A label.
+
+    Args:
+        label: Its name.
+        code: In short.
+        first: The first experience that shows it; 0 if none does.
+        cells: From before training to after the last experience.
+        lost: How far it ends below its best since it was learnt; None where that says nothing.
+    """
+
+    label: str
+    code: str
+    first: int
+    cells: list[Cell]
+    lost: float | None
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """Labels across in the order in which they are learnt, moments down.
+
+    Args:
+        title: Which seeds it is of.
+        moments: Names of the rows.
+        columns: The labels.
+    """
+
+    title: str
+    moments: list[str]
+    columns: list[Column]
+
+
+def matrices(entry: Entry) -> list[Matrix]:
+    """The mean over seeds where all learn labels in one order, else one for each seed."""
+    runs = entry.runs
+    if len({tuple(run.first) for run in runs}) == 1:
+        many = len(runs)
+        return [_matrix(entry, runs, f"mean of {many} seeds" if many > 1 else f"seed {runs[0].seed}")]
+    return [_matrix(entry, [run], f"seed {run.seed}") for run in runs]
+
+
+def _matrix(entry: Entry, runs: list[Run], title: str) -> Matrix:
+    first, steps = runs[0].first, entry.scenario.steps
+    short = codes(entry.labels)
+    columns = []
+    for c in sorted(range(len(first)), key=lambda c: (first[c] or steps + 1, c)):
+        values = [_mean([run.auc_matrix[i][c] for run in runs]) for i in range(steps + 1)]
+        cells = [Cell(value, _style(value, first[c], i)) for i, value in enumerate(values)]
+        lost = _mean([_lost(run, c, steps) for run in runs])
+        columns.append(Column(entry.labels[c], short[c], first[c], cells, lost))
+    return Matrix(title, ["zero-shot", *(f"after {i}" for i in range(1, steps + 1))], columns)
+
+
+def _style(value: float | None, first: int, moment: int) -> str:
+    """Its colour; pale until the label is learnt, with a line above where that happens."""
+    learnt = 0 < first <= moment
+    step = "none" if value is None else max(0, min(STEPS - 1, int((value - 0.5) * 2 * STEPS)))
+    return f"h{step}{'' if learnt else ' pale'}{' learnt' if first == moment > 0 else ''}"
+
+
+def _lost(run: Run, label: int, steps: int) -> float | None:
+    """Forgetting of one label, as the metric has it."""
+    first = run.first[label]
+    earlier = [run.auc_matrix[i][label] for i in range(first, steps)] if first else []
+    known = [value for value in earlier if value is not None]
+    final = run.auc_matrix[steps][label]
+    return max(known) - final if known and final is not None else None
+
+
+def _mean(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return fmean(known) if known else None
