@@ -9,11 +9,19 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-MARKUP: Final = re.compile(r"[<>`]|(?:javascript|vbscript|data)\s*:", re.IGNORECASE)
+MARKUP: Final = re.compile(r"[<>`]|(?:javascript|vbscript)\s*:|data:\S", re.IGNORECASE)
+UNSEEN: Final = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+)
+"""Letters and marks that show nothing, though Unicode does not count them among blanks and controls."""
+MARKS: Final = 3
+"""Accents on one letter; more are written over the lines above and below."""
 DEPTH: Final = 5
 """How deep the value of a setting may be nested."""
 ITEMS: Final = 500
 """How many values a setting may hold, at any depth."""
+LONGEST: Final = 300
+"""Letters of a line."""
 LARGEST: Final = 1e15
 """More than anything can cost or count."""
 
@@ -25,7 +33,6 @@ class Part(BaseModel):
         extra="forbid",
         strict=True,
         frozen=True,
-        populate_by_name=True,
         allow_inf_nan=False,
         protected_namespaces=(),
     )
@@ -37,9 +44,12 @@ def plain_text(text: str) -> str:
     Raises:
         ValueError: If it holds markup, a script's address, or a character that cannot be seen or turns text around.
     """
-    odd = next((c for c in text if unicodedata.category(c)[0] in "CZ" and c != " "), None)
-    if odd is not None:
-        raise ValueError(f"holds the unprintable character U+{ord(odd):04X}")
+    kinds = "".join(unicodedata.category(c)[0] for c in text)
+    for c, kind in zip(text, kinds, strict=True):
+        if (kind in "CZ" and c != " ") or UNSEEN.match(c):
+            raise ValueError(f"holds the unprintable character U+{ord(c):04X}")
+    if kinds.startswith("M") or "M" * (MARKS + 1) in kinds:
+        raise ValueError("holds accents that are not on a letter of its own")
     found = MARKUP.search(text)
     if found:
         raise ValueError(f"holds '{found[0]}', and text in an entry may hold no markup and no script")
@@ -59,6 +69,7 @@ def web_address(text: str) -> str:
     if not re.fullmatch(r"[!-~]+", text) or re.search(r"[\"'<>\\^`{|}]", text):
         raise ValueError("is no web address: it holds a character that none may hold")
     parts = urlsplit(text)
+    _ = parts.port
     if parts.scheme not in ("http", "https"):
         raise ValueError(f"is no web address: only http and https links are taken, not '{parts.scheme}:'")
     if not re.fullmatch(r"(?:[A-Za-z0-9-]+\.)+[A-Za-z][A-Za-z0-9-]*", parts.hostname or ""):
@@ -112,12 +123,18 @@ def _settings(value: Any) -> Any:
     return json_value(value)
 
 
+def printable(text: str, length: int = 200) -> str:
+    """Text of a stranger's as any terminal may show it: ASCII, on one line, not long."""
+    plain = re.sub(r"[^ -~]", "?", text)
+    return plain if len(plain) <= length else plain[:length] + "..."
+
+
 def slug(name: str) -> str:
     """A name as a part of a folder's: small letters, digits and dashes; ``der++`` is ``der-plus-plus``."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower().replace("+", "-plus ")).strip("-")
 
 
-Line = Annotated[str, Field(min_length=1, max_length=300), AfterValidator(plain_text)]
+Line = Annotated[str, Field(min_length=1, max_length=LONGEST), AfterValidator(plain_text)]
 """A line of text."""
 Name = Annotated[
     str, Field(max_length=60, pattern=r"^[A-Za-z0-9][A-Za-z0-9 .,:+()/_-]*$"), AfterValidator(plain_text)

@@ -7,11 +7,13 @@ import re
 from typing import Any, Final
 
 from retune.errors import UserError
+from retune.leaderboard.fields import printable
 
 DEPTH: Final = 16
 DIGITS: Final = 40
 """Characters that a number may have."""
-_STRING: Final = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_STRING: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)', re.DOTALL)
+"""Text, to the end where it is not closed; possessive, so that nothing is read twice."""
 
 
 def parse(content: bytes, where: str, *, most: int) -> Any:
@@ -57,11 +59,11 @@ def _depth(content: bytes) -> int:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the key {twice[:60]!r} stands twice")
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise ValueError(f"the key '{printable(name, 60)}' stands twice")
+        found[name] = value
     return found
 
 
@@ -76,7 +78,9 @@ def _whole(text: str) -> int:
 
 
 def _finite(text: str) -> float:
-    value = float(text) if len(text) <= DIGITS else float("inf")
+    if len(text) > DIGITS:
+        raise ValueError(f"a number has {len(text):,} digits")
+    value = float(text)
     if value - value != 0:
-        raise ValueError(f"the number {text[:DIGITS]} is not finite")
+        raise ValueError(f"the number {text} is not finite")
     return value
