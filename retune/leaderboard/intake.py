@@ -14,6 +14,8 @@ from pydantic import ValidationError
 
 from retune.errors import UserError
 from retune.leaderboard.entry import ENTRY_FILE, SCORES_FILE, Entry
+from retune.leaderboard.fields import printable
+from retune.leaderboard.plain_files import plain_content
 from retune.leaderboard.scores import Scores, unpack
 from retune.leaderboard.strict_json import parse
 
@@ -46,8 +48,15 @@ def read(folder: Path, *, scores: bool = True) -> Submission:
     Raises:
         UserError: One line with the first thing that is wrong.
     """
-    _require_plain(folder)
-    where = f"{folder.parent.name}/{folder.name}"
+    where = printable(f"{folder.parent.name}/{folder.name}")
+    try:
+        return _read(folder, where, scores)
+    except OSError as error:
+        raise UserError(f"cannot be read ({error.strerror})", where=where) from None
+
+
+def _read(folder: Path, where: str, scores: bool) -> Submission:
+    _require_plain(folder, where)
     content = _content(folder / ENTRY_FILE, f"{where}/{ENTRY_FILE}")
     entry = entry_of(content, f"{where}/{ENTRY_FILE}")
     if (entry.track, entry.name) != (folder.parent.name, folder.name):
@@ -85,22 +94,15 @@ def entry_of(content: bytes, where: str) -> Entry:
 
 def _first(error: ValidationError) -> str:
     found: Any = error.errors(include_url=False, include_input=False)[0]
-    spot = _seen(".".join(map(str, found["loc"])))
+    spot = printable(".".join(map(str, found["loc"])))
     if found["type"] == "extra_forbidden":
         return f"holds the field '{spot}', which no entry has"
     reason = str(found["msg"]).removeprefix("Value error, ")
-    return _seen(f"{spot}: {reason}" if spot else reason)
+    return printable(f"{spot}: {reason}" if spot else reason)
 
 
-def _seen(text: str, length: int = 200) -> str:
-    """Text of a stranger's as a terminal may show it."""
-    plain = re.sub(r"[^ -~]", "?", text)
-    return plain if len(plain) <= length else plain[:length] + "..."
-
-
-def _require_plain(folder: Path) -> None:
+def _require_plain(folder: Path, where: str) -> None:
     """See that a folder holds the two files and nothing else, and that neither it nor they are links."""
-    where = _seen(f"{folder.parent.name}/{folder.name}")
     for place in (folder.parent, folder):
         mode = os.lstat(place).st_mode if os.path.lexists(place) else None
         if mode is None:
@@ -114,7 +116,7 @@ def _require_plain(folder: Path) -> None:
     names = sorted(entry.name for entry in os.scandir(folder))
     more = [name for name in names if name not in MOST]
     if more:
-        raise UserError(f"holds '{_seen(more[0], 60)}', which is no part of a submission", where=where)
+        raise UserError(f"holds '{printable(more[0], 60)}', which is no part of a submission", where=where)
     for name in MOST:
         if name not in names:
             raise UserError(f"has no {name}", where=where)
@@ -123,16 +125,7 @@ def _require_plain(folder: Path) -> None:
 
 
 def _content(file: Path, where: str) -> bytes:
-    """A file's bytes, without following a link that has taken its place since it was looked at."""
-    most = MOST[file.name]
-    try:
-        handle = os.open(file, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
-    except OSError as error:
-        raise UserError(f"cannot be read ({error.strerror})", where=where) from None
-    with os.fdopen(handle, "rb") as opened:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise UserError("is not a file but a link, a folder or a device", where=where)
-        content = opened.read(most + 1)
-    if len(content) > most:
-        raise UserError(f"is larger than {most:,} bytes", where=where)
+    content = plain_content(file, where, most=MOST[file.name])
+    if content is None:
+        raise UserError("is gone", where=where)
     return content

@@ -10,7 +10,8 @@ from pydantic import ConfigDict, Field, ValidationError
 
 from retune.errors import UserError
 from retune.files import make_folder, write_whole
-from retune.leaderboard.fields import Line, Part, Seconds, Sha256, Share
+from retune.leaderboard.fields import Line, Part, Seconds, Sha256, Share, printable
+from retune.leaderboard.plain_files import plain_content
 from retune.leaderboard.strict_json import parse
 
 SCHEMA: Final = "retune.verified/1"
@@ -45,7 +46,14 @@ class Record(Part):
     replicates: Annotated[list[Share], Field(max_length=10_000)]
 
     def write(self, file: Path) -> None:
-        """Write it whole."""
+        """Write it whole.
+
+        Raises:
+            UserError: If its folder is a link: submissions come with what else their sender put beside them.
+        """
+        for folder in (file.parent.parent, file.parent):
+            if folder.is_symlink():
+                raise UserError("is a link; records are written into plain folders", where=str(folder))
         make_folder(file.parent)
         text = json.dumps(self.model_dump(by_alias=True), ensure_ascii=False, allow_nan=False)
         write_whole(file, (text + "\n").encode())
@@ -61,18 +69,17 @@ class Record(Part):
         Raises:
             UserError: If it is no record.
         """
-        try:
-            content = file.read_bytes()
-        except FileNotFoundError:
+        content = plain_content(file, str(file), most=MOST)
+        if content is None:
             return None
-        except OSError as error:
-            raise UserError(f"cannot be read ({error.strerror})", where=str(file)) from None
         try:
             found = cls.model_validate(parse(content, str(file), most=MOST))
         except ValidationError as error:
             first = error.errors()[0]
             raise UserError(
-                f"is not what verifying writes: {'.'.join(map(str, first['loc']))}: {first['msg']}",
+                printable(
+                    f"is not what verifying writes: {'.'.join(map(str, first['loc']))}: {first['msg']}"
+                ),
                 where=str(file),
                 fix="remove it, and verify again",
             ) from None
