@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from collections.abc import Mapping
 from importlib.resources import files
@@ -11,7 +12,7 @@ from typing import Annotated, Any, Final
 from pydantic import Field, ValidationError
 
 from retune.errors import UnknownName, UserError
-from retune.leaderboard.fields import Count, Line, Part, Settings, Sha256
+from retune.leaderboard.fields import Count, Line, Part, Settings, Sha256, Slug, printable
 from retune.result import Result
 
 TRACKS_FILE: Final = "tracks.toml"
@@ -33,7 +34,7 @@ class Track(Part):
         version: Of the protocol.
     """
 
-    id: Line
+    id: Slug
     title: Line
     version: Annotated[int, Field(ge=1)]
     data: Line
@@ -42,6 +43,13 @@ class Track(Part):
     scenario_settings: Settings = Field(default_factory=dict)
     fingerprint: Sha256 | None = None
     n_test: Count | None = None
+
+    @property
+    def needs_files(self) -> list[str]:
+        """Those of its data sets whose files a reader must have."""
+        from retune.plugins import registry
+
+        return [name for name in self.data.split(",") if registry("datasets").load(name).needs_root]
 
     def settings(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """All settings of its data set and its scenario.
@@ -68,9 +76,14 @@ class Track(Part):
         """
         wanted = dict(zip(("data", "scenario"), self.settings(), strict=True))
         for group, given in (("data", data), ("scenario", scenario)):
-            for key in dict.fromkeys([*wanted[group], *given]):
-                if given.get(key) != wanted[group].get(key):
-                    return f"{group}.{key} is {given.get(key)!r}, the track's is {wanted[group].get(key)!r}"
+            for key in given:
+                if key not in wanted[group]:
+                    return f"the track has no setting {group}.{printable(key, 60)}"
+            for key, value in wanted[group].items():
+                # As JSON: to Python, True is 1 and 1 is 1.0.
+                here, there = (json.dumps(one, sort_keys=True) for one in (given.get(key), value))
+                if here != there:
+                    return f"{group}.{key} is {printable(here, 100)}, the track's is {printable(there, 100)}"
         return None
 
 
@@ -87,12 +100,10 @@ class Tracks(dict[str, Track]):
         Raises:
             UserError: If the file is at fault.
         """
-        found = cls(
-            _read((files("retune.leaderboard") / TRACKS_FILE).read_text(encoding="utf-8"), TRACKS_FILE)
-        )
+        found = cls(_read((files("retune.leaderboard") / TRACKS_FILE).read_bytes(), TRACKS_FILE))
         own = Path(board) / TRACKS_FILE if board is not None else None
         if own is not None and own.is_file():
-            more = _read(own.read_text(encoding="utf-8"), str(own))
+            more = _read(own.read_bytes(), str(own))
             twice = sorted(found.keys() & more.keys())
             if twice:
                 raise UserError(
@@ -141,15 +152,15 @@ class Tracks(dict[str, Track]):
         )
 
 
-def _read(text: str, where: str) -> dict[str, Track]:
+def _read(content: bytes, where: str) -> dict[str, Track]:
     try:
-        document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        document = tomllib.loads(content.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
         raise UserError(f"is not TOML: {error}", where=where) from None
     found = {}
     for key, fields in document.items():
         try:
-            track = Track.model_validate({"id": key, **fields} if isinstance(fields, dict) else fields)
+            track = Track.model_validate({**fields, "id": key} if isinstance(fields, dict) else fields)
         except ValidationError as error:
             first = error.errors()[0]
             spot = ".".join(map(str, (key, *first["loc"])))
