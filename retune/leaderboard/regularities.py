@@ -8,10 +8,14 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-FEW: Final = 5
+FEW: Final = 10
 """Images of a class below which a perfect AUC may be luck."""
 BITS: Final = 8
 """Last bits of a score in which an answer could be hidden."""
+LEVELS: Final = 64
+"""Values that the bits above must tell apart: of a coarse score the last bits are the score itself."""
+BLOCK: Final = 16
+"""Images of nearly the same score that are compared with each other."""
 LIKE: Final = 0.5
 """Correlation of such a bit with the answers that chance does not give."""
 KNOWN: Final = 200
@@ -49,21 +53,37 @@ def regularities(
 
 
 def _in_last_bits(moment: npt.NDArray[np.float32], truth: npt.NDArray[np.bool_]) -> bool:
-    """Whether one of the last bits says which images have the finding."""
-    bits = (_steps(moment)[:, None] >> np.arange(BITS, dtype=np.uint32)) & 1
-    centred = bits - bits.mean(axis=0)
-    answer = truth - truth.mean()
-    spread = np.sqrt((centred**2).sum(axis=0) * (answer**2).sum())
-    like = np.abs(answer @ centred) / np.maximum(spread, 1e-12)
-    # A coarse score is all last bits: then a bit is no hiding place but the score itself.
-    return bool((like > LIKE).any()) and len(np.unique(moment)) > 2**BITS
+    """Whether one of the last bits says which of several images with nearly the same score have the finding.
+
+    Only among such images: a score that is cut off at its highest value has one last bit for many images with the
+    finding, and hides nothing.
+    """
+    steps = _steps(moment)
+    whole = len(steps) // BLOCK * BLOCK
+    for bit in range(BITS):
+        above = steps >> (bit + 1)
+        if len(np.unique(above)) < LEVELS:
+            break
+        order = np.argsort(above, kind="stable")[:whole]
+        bits, answers = (
+            one[order].reshape(-1, BLOCK) - one[order].reshape(-1, BLOCK).mean(axis=1, keepdims=True)
+            for one in ((steps >> bit) & 1, truth.astype(np.int64))
+        )
+        mixed = bits.any(axis=1) & answers.any(axis=1)
+        if mixed.sum() * BLOCK < KNOWN:
+            continue
+        bits, answers = bits[mixed], answers[mixed]
+        if abs((bits * answers).sum()) > LIKE * np.sqrt((bits**2).sum() * (answers**2).sum()):
+            return True
+    return False
 
 
-def _steps(moment: npt.NDArray[np.float32]) -> npt.NDArray[np.uint32]:
+def _steps(moment: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
     """Scores as they are written: whole steps of sixteen bits."""
-    low, high = float(moment.min()), float(moment.max())
+    wide = moment.astype(np.float64)
+    low, high = wide.min(), wide.max()
     width = high - low if high > low else 1.0
-    found: npt.NDArray[np.uint32] = np.rint((moment - low) / width * (2**16 - 1)).astype(np.uint32)
+    found: npt.NDArray[np.int64] = np.rint((wide - low) / width * (2**16 - 1)).astype(np.int64)
     return found
 
 
