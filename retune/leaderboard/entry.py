@@ -30,6 +30,8 @@ SCORES_FILE: Final = "scores.safetensors"
 MOST_RUNS: Final = 50
 MOST_STEPS: Final = 100
 MOST_LABELS: Final = 200
+LONGEST_NAME: Final = 100
+"""Letters of a folder's name."""
 
 
 class Method(Part):
@@ -243,6 +245,10 @@ class Entry(Part):
     def _fits(self) -> Self:
         """See that lists are as long as they say of each other."""
         labels, steps = len(self.data.labels), self.scenario.steps
+        if len(self.name) > LONGEST_NAME:
+            raise ValueError(
+                f"the method's name and version make a folder's name of {len(self.name)} letters"
+            )
         if len(set(self.data.labels)) != labels:
             raise ValueError("a label stands twice")
         for key in ("seed", "id"):
@@ -251,6 +257,10 @@ class Entry(Part):
         for k, run in enumerate(self.runs):
             if len(run.first) != labels or max(run.first) > steps or len(run.images) != steps:
                 raise ValueError(f"runs.{k} does not have {labels} labels and {steps} experiences")
+            if (run.settings is not None) != self.strategy.searched:
+                raise ValueError(
+                    f"runs.{k}.settings: runs have their own where a search chose them, else none has"
+                )
             if len(run.auc_matrix) != steps + 1 or any(len(row) != labels for row in run.auc_matrix):
                 raise ValueError(f"runs.{k}.auc_matrix is not {steps + 1} rows of {labels} labels")
         return self

@@ -293,6 +293,8 @@ def _paper_of(name: str, origin: str) -> str | None:
 def _without_folder(name: str) -> str:
     """A backbone's name without the folders of who ran it."""
     scheme, colon, rest = name.partition(":")
+    if scheme == "pair":
+        return "pair:" + "+".join(map(_without_folder, rest.split("+")))
     return f"{scheme}:{Path(rest).name}" if colon and scheme in ("local-dir", "features") else name
 
 
