@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import filecmp
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -10,7 +11,9 @@ from typing import TYPE_CHECKING, Final
 from retune.errors import UserError
 from retune.leaderboard.board import Board
 from retune.leaderboard.entry import ENTRY_FILE, SCORES_FILE
+from retune.leaderboard.fields import printable
 from retune.leaderboard.rerun import LONG, rerun
+from retune.leaderboard.tracks import TRACKS_FILE
 from retune.leaderboard.verify import Roots, Verdict, Verifier
 
 if TYPE_CHECKING:
@@ -40,13 +43,16 @@ def check(
         again: Run every method again that is installed here.
         time_limit: Seconds that a method run again may take for an experience.
         against: A leaderboard whose entries must stand here unchanged.
-        record: Keep what was found beside the submissions.
+        record: Keep what was found of the entries that stand there, and forget what was found before.
         progress: Told what is done.
 
     Raises:
         UserError: If there is no leaderboard or no such entry.
     """
     place = Board(Path(board))
+    base = Board(Path(against)) if against is not None else None
+    if base is not None:
+        _require_tracks(base, place)
     folders = [_named(place, one) for one in entries] or list(place.folders())
     verifier = Verifier(place, roots)
     verdicts = []
@@ -54,17 +60,17 @@ def check(
         if progress:
             progress(HELD, k, len(folders))
         verdict = verifier.verify(folder)
-        if against is not None and verdict.outcome == "holds":
-            verdict = _beside(Board(Path(against)), folder) or verdict
+        if base is not None and verdict.outcome == "holds":
+            verdict = _beside(base, folder) or verdict
         if again:
             verdict = rerun(verifier, folder, verdict, time_limit=time_limit, progress=progress)
-        if record and verdict.record is not None:
-            verdict.record.write(place.record(folder.parent.name, folder.name))
+        if record and _stands(place, folder):
+            _keep(verdict, place.record(folder.parent.name, folder.name))
         verdicts.append(verdict)
     if progress:
         progress(HELD, len(folders), len(folders))
-    if against is not None and not entries:
-        verdicts += _missing(Board(Path(against)), folders)
+    if base is not None and not entries:
+        verdicts += _missing(base, folders)
     return verdicts
 
 
@@ -76,13 +82,41 @@ def _named(board: Board, name: str | Path) -> Path:
         raise UserError(
             "no such entry", where=str(name), fix=f"give its folder, or TRACK/ENTRY of {board.submissions}"
         )
-    # Only names count, and `.` has none.
-    return found if found.name and found.parent.name else found.resolve()
+    # Only names count, and `.` and `..` are none.
+    return Path(os.path.abspath(found))
+
+
+def _stands(board: Board, folder: Path) -> bool:
+    """Whether a folder is an entry's of this leaderboard, and not one that lies elsewhere."""
+    return board.submissions.is_dir() and os.path.samefile(folder.parent.parent, board.submissions)
+
+
+def _keep(verdict: Verdict, file: Path) -> None:
+    """Write down what was found, or remove what says that the entry once held."""
+    if verdict.record is not None:
+        verdict.record.write(file)
+    elif not file.parent.is_symlink():
+        file.unlink(missing_ok=True)
+
+
+def _require_tracks(base: Board, board: Board) -> None:
+    """See that no track has changed its meaning.
+
+    Raises:
+        UserError: If one has.
+    """
+    for name, track in base.tracks.items():
+        if board.tracks.get(name) != track:
+            raise UserError(
+                f"track {name} is changed or gone",
+                where=str(board.root / TRACKS_FILE),
+                fix="a track never changes; give a new one the next version",
+            )
 
 
 def _beside(base: Board, folder: Path) -> Verdict | None:
     """Refuse an entry that takes the place of another one."""
-    name = f"{folder.parent.name}/{folder.name}"
+    name = printable(f"{folder.parent.name}/{folder.name}")
     standing = base.folder(folder.parent.name, folder.name)
     if not standing.is_dir():
         return None
@@ -97,9 +131,5 @@ def _missing(base: Board, folders: Iterable[Path]) -> list[Verdict]:
     """Entries of the base that are not here any more."""
     here = {(folder.parent.name, folder.name) for folder in folders}
     gone = [f for f in base.folders() if (f.parent.name, f.name) not in here]
-    return [
-        Verdict(
-            f"{f.parent.name}/{f.name}", "refused", f"{f.parent.name}/{f.name}: an entry that stood is gone"
-        )
-        for f in gone
-    ]
+    names = [printable(f"{folder.parent.name}/{folder.name}") for folder in gone]
+    return [Verdict(name, "refused", f"{name}: an entry that stood is gone") for name in names]

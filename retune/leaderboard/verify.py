@@ -17,6 +17,7 @@ from retune.errors import RetuneError, UserError
 from retune.items import digests, salted
 from retune.leaderboard.board import Board
 from retune.leaderboard.entry import Entry
+from retune.leaderboard.fields import LONGEST, printable
 from retune.leaderboard.intake import Submission, read
 from retune.leaderboard.numbers import BOOTSTRAP, Numbers, Run, differences, measure, rounded
 from retune.leaderboard.records import Record, Tier
@@ -77,7 +78,7 @@ class Verifier:
 
     board: Board
     roots: Roots = None
-    shelf: Shelf = field(default_factory=Shelf)
+    shelf: Shelf = field(default_factory=partial(Shelf, backbones=False))
 
     def verify(self, folder: Path) -> Verdict:
         """Verify one entry as far as there is data; nothing is written.
@@ -85,12 +86,12 @@ class Verifier:
         Args:
             folder: ``.../TRACK/ENTRY``.
         """
-        name = f"{folder.parent.name}/{folder.name}"
+        name = printable(f"{folder.parent.name}/{folder.name}")
         try:
             submission = read(folder)
             track = self.track_of(submission.entry)
         except UserError as error:
-            return Verdict(name, "refused", str(error))
+            return Verdict(name, "refused", printable(str(error), 600))
         try:
             _require_arithmetic(submission.entry)
             try:
@@ -132,8 +133,12 @@ class Verifier:
             Wrong: If an entry's stream is another.
         """
         dataset, scenario = self._dataset(track), self._scenario(track)
+        if entry.data.unreadable_images and track.needs_files:
+            raise NoData("not recomputed: it left out images that could not be read, and does not say which")
         if list(dataset.labels) != entry.labels:
             raise Wrong("its labels are not those of the data set")
+        if dataset.fingerprint != entry.data.fingerprint:
+            raise Wrong("data.fingerprint: the data set that is here is another")
         found = []
         for k, run in enumerate(entry.runs):
             cut = partial(scenario.stream, dataset, run.seed)
@@ -145,18 +150,40 @@ class Verifier:
             if [len(e) for e in stream.experiences] != run.images:
                 raise Wrong(f"runs.{k}.images: experiences are not of the sizes that seed {run.seed} gives")
             found.append(stream)
+        here = {
+            "n_train": len(found[0].joint()),
+            "n_test_patients": len(np.unique(found[0].patients)),
+            "synthetic": dataset.synthetic,
+        }
+        for key, value in here.items():
+            if getattr(entry.data, key) != value:
+                raise Wrong(f"data.{key} is {getattr(entry.data, key)}, on the data that is here {value}")
         return found
 
-    def _dataset(self, track: Track) -> Dataset:
-        names = track.data.split(",")
-        takers = [name for name in names if registry("datasets").load(name).needs_root]
+    def roots_of(self, track: Track) -> Roots:
+        """Where the files of a track's data are.
+
+        Raises:
+            NoData: If it needs files and nobody says where they are.
+        """
         roots = self.roots
         if isinstance(roots, Mapping):
-            roots = {name: folder for name, folder in roots.items() if name in names} or None
-        if takers and roots is None:
-            raise NoData(f"not recomputed: give the folder of {' and '.join(takers)} with --root")
-        source = DataSource.make(track.data, roots if takers else None, track.data_settings)
-        return self.shelf.dataset(source)
+            roots = {n: folder for n, folder in roots.items() if n in track.data.split(",")} or None
+        elif not track.needs_files:
+            roots = None
+        if track.needs_files and roots is None:
+            raise NoData(f"not recomputed: give the folder of {' and '.join(track.needs_files)} with --root")
+        return roots
+
+    def _dataset(self, track: Track) -> Dataset:
+        roots = self.roots_of(track)
+        try:
+            return self.shelf.dataset(DataSource.make(track.data, roots, track.data_settings))
+        except UserError as error:
+            if roots is not None:
+                raise
+            # What is fetched where it is not there yet.
+            raise NoData(f"not recomputed: {error}") from None
 
     def _scenario(self, track: Track) -> Scenario:
         cls = registry("scenarios").load(track.scenario)
@@ -172,9 +199,6 @@ def recompute(submission: Submission, streams: Sequence[Stream]) -> Numbers:
     """
     entry, stream = submission.entry, streams[0]
     scores = scores_of(submission, stream)
-    patients = len(np.unique(stream.patients))
-    if patients != entry.data.n_test_patients:
-        raise Wrong(f"its test images are of {entry.data.n_test_patients:,} patients, here of {patients:,}")
     runs = [Run(run.seed, s.first, one) for run, s, one in zip(entry.runs, streams, scores, strict=True)]
     numbers = measure(runs, stream.targets, stream.patients, entry.bootstrap)
     for where, by in differences(entry, numbers):
@@ -218,10 +242,8 @@ def suspicions(entry: Entry, scores: npt.NDArray[np.float32] | None, stream: Str
         found.append(
             f"{many} {'seed' if many == 1 else 'seeds'} only; {ENOUGH} or more tell how results vary"
         )
-    if (
-        max(map(max, (run.first for run in entry.runs))) > 1
-        and len({tuple(r.first) for r in entry.runs}) == 1
-    ):
+    orders = {tuple(run.first) for run in entry.runs}
+    if many > 1 and len(orders) == 1 and max(orders.pop()) > 1:
         found.append("one label order: every seed learns the labels in the same order")
     backbone = entry.backbone
     if backbone.contaminated != "no":
@@ -263,12 +285,13 @@ def _record(
     submission: Submission, tier: Tier, numbers: Numbers | None, remarks: Iterable[str] | None = None
 ) -> Record:
     entry = submission.entry
+    found = suspicions(entry, None, None) if remarks is None else remarks
     return Record(
         entry=submission.digest,
         tier=tier,
         difference=float(f"{max(by for _, by in differences(entry, numbers)):.1e}") if numbers else None,
         rerun_difference=None,
-        remarks=list(suspicions(entry, None, None) if remarks is None else remarks),
+        remarks=[line if len(line) <= LONGEST else line[: LONGEST - 3].rstrip() + "..." for line in found],
         replicates=rounded(numbers.replicates.tolist()) if numbers else [],
     )
 
@@ -281,12 +304,12 @@ def _require_arithmetic(entry: Entry) -> None:
         for name, metric in METRICS.items():
             value = float(metric(matrix, np.array(run.first)))
             told = np.nan if published[name] is None else published[name]
-            if np.isnan(value) != np.isnan(told) or abs(value - told) > TOLERANCE:
+            if np.isnan(value) != np.isnan(told) or abs(np.nan_to_num(value - told)) > TOLERANCE:
                 raise Wrong(f"runs.{k}.values.{name} does not follow from its auc_matrix")
     for name, estimate in entry.metrics.model_dump().items():
         values = [getattr(run.values, name) for run in entry.runs]
         known = [v for v in values if v is not None]
-        if len(known) != estimate["n"] or (
-            known and abs(float(np.mean(known)) - (estimate["mean"] or 0)) > TOLERANCE
-        ):
+        mean, told = float(np.mean(known)) if known else None, estimate["mean"]
+        far = (mean is None) != (told is None) or abs((mean or 0) - (told or 0)) > TOLERANCE
+        if far or len(known) != estimate["n"]:
             raise Wrong(f"metrics.{name} is not the mean over its runs")
