@@ -24,11 +24,21 @@ from retune.spec import Spec, origin_of
 if TYPE_CHECKING:
     from retune.leaderboard.tracks import Track
     from retune.leaderboard.verify import Verifier
+    from retune.result import Result
     from retune.runner import Progress
+    from retune.shelf import Shelf
 
 TOLERANCE: Final = 5e-3
 """By how much an AUC of a repeated run may differ. On the machine it was made on a run repeats to the last bit; on
 another one the last bits of products differ, and learning carries them on."""
+REPEATABLE: Final = (
+    "trainable_parameters",
+    "total_parameters",
+    "stored_images",
+    "stored_features",
+    "stored_bytes",
+)
+"""Costs that are the same on every machine."""
 LONG: Final = 3600.0
 """Seconds that a method may take for an experience: the settings of an entry are a stranger's."""
 
@@ -64,14 +74,18 @@ def rerun(
 
     if verdict.tier != "recomputed" or verdict.record is None:
         return verdict
-    entry = read(folder, scores=False).entry
+    submission = read(folder, scores=False)
+    if submission.digest != verdict.record.entry:
+        return Verdict(verdict.name, "refused", f"{verdict.name}: changed while it was verified")
+    entry = submission.entry
     track = verifier.track_of(entry)
     largest = 0.0
     try:
         for k, run in enumerate(entry.runs):
             if progress:
                 progress(f"{entry.name} again", k, len(entry.runs))
-            largest = max(largest, _repeated(spec_of(entry, run, track, verifier, time_limit), entry, run))
+            spec = spec_of(entry, run, track, verifier, time_limit)
+            largest = max(largest, _repeated(spec, entry, run, verifier.shelf))
     except CannotRepeat as error:
         return replace(verdict, reason=f"not run again: {error}")
     except Wrong as error:
@@ -99,9 +113,7 @@ def spec_of(entry: Entry, run: Run, track: Track, verifier: Verifier, time_limit
         scenario=track.scenario,
         strategy=_address(entry),
         data=track.data,
-        root=verifier.roots
-        if any(registry("datasets").load(n).needs_root for n in track.data.split(","))
-        else None,
+        root=verifier.roots_of(track),
         backbone=entry.backbone.name,
         prompts=entry.prompts.name,
         seed=run.seed,
@@ -131,10 +143,10 @@ def _address(entry: Entry) -> str:
     return f"{origin}/{name}"
 
 
-def _repeated(spec: Spec, entry: Entry, run: Run) -> float:
+def _repeated(spec: Spec, entry: Entry, run: Run, shelf: Shelf) -> float:
     """By how much the AUC of a label at a moment differs at most when a run is repeated."""
     with tempfile.TemporaryDirectory(prefix="retune-rerun-") as folder, _threads(run.threads):
-        ready = prepare(spec, Path(folder) / "run")
+        ready = prepare(spec, Path(folder) / "run", shelf=shelf)
         parts = ready.plan.parts
         here = {
             "backbone": (parts.backbone.fingerprint, entry.backbone.fingerprint),
@@ -144,7 +156,9 @@ def _repeated(spec: Spec, entry: Entry, run: Run) -> float:
         for what, (mine, theirs) in here.items():
             if mine != theirs:
                 raise CannotRepeat(f"the {what} here is another ({mine[:12]}, the entry's is {theirs[:12]})")
-        matrix = ready.execute().array("auc_matrix")
+        result = ready.execute()
+    _require_facts(entry, run, result)
+    matrix = result.array("auc_matrix")
     published = np.array(run.auc_matrix, dtype=np.float64)
     if matrix.shape != published.shape or (np.isnan(matrix) != np.isnan(published)).any():
         raise Wrong(f"run again with seed {run.seed}, other labels have an AUC")
@@ -154,6 +168,27 @@ def _repeated(spec: Spec, entry: Entry, run: Run) -> float:
             f"run again with seed {run.seed}, an AUC differs by {difference:.4f} (allowed: {TOLERANCE})"
         )
     return difference
+
+
+def _require_facts(entry: Entry, run: Run, result: Result) -> None:
+    """See that what an entry says of its method beside numbers is what running it says.
+
+    Raises:
+        Wrong: Names the first thing that is not.
+    """
+    facts = {
+        "strategy": (entry.strategy, result.strategy, ("sees_everything", "keeps_samples")),
+        "backbone": (entry.backbone, result.backbone, ("contaminated", "synthetic", "looked_up", "dim")),
+        "data": (entry.data, result.dataset, ("repeated_images",)),
+        "cost": (run.cost, result.cost, REPEATABLE),
+    }
+    for part, (told, found, names) in facts.items():
+        for name in names:
+            mine, theirs = getattr(found, name), getattr(told, name)
+            if mine != theirs:
+                raise Wrong(
+                    f"run again with seed {run.seed}, {part}.{name} is {mine}, the entry says {theirs}"
+                )
 
 
 @contextmanager
