@@ -31,9 +31,10 @@ def plain_content(file: Path, where: str, *, most: int) -> bytes | None:
         reason = "it is a link" if file.is_symlink() else error.strerror
         raise UserError(f"cannot be read ({reason})", where=where) from None
     with open(handle, "rb") as opened:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
+        told = os.fstat(handle)
+        if not stat.S_ISREG(told.st_mode):
             raise UserError("is not a file but a folder, a pipe or a device", where=where)
-        content = opened.read(most + 1)
-    if len(content) > most:
-        raise UserError(f"is larger than {most:,} bytes", where=where)
-    return content
+        if told.st_size > most:
+            raise UserError(f"is larger than {most:,} bytes", where=where)
+        # No more than it had then: it may grow, and as much is set aside at once as is asked for.
+        return opened.read(told.st_size)

@@ -1,0 +1,53 @@
+"""A small board with a track of its own, and runs on it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from made_boards import TRACKS, runs_of
+
+from retune.cli.main import main
+from retune.leaderboard.submit import Said, submit
+
+Verify = Callable[..., tuple[int, list[dict[str, Any]], str]]
+
+
+@pytest.fixture(scope="session")
+def small_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three seeds of a method on the small track."""
+    return runs_of(tmp_path_factory.mktemp("runs"), "linear-probe")
+
+
+@pytest.fixture(scope="session")
+def more_runs(tmp_path_factory: pytest.TempPathFactory, small_runs: Path) -> Path:
+    """Two seeds of two other methods, one of which is a bound that no seed changes."""
+    folder = tmp_path_factory.mktemp("more")
+    runs_of(folder, "ridge", seeds=2)
+    return runs_of(folder, "joint", seeds=2)
+
+
+@pytest.fixture(scope="session")
+def small_board(tmp_path_factory: pytest.TempPathFactory, small_runs: Path) -> Path:
+    """A board with two entries of the same runs; copy it before you change it."""
+    board = tmp_path_factory.mktemp("board")
+    (board / "tracks.toml").write_text(TRACKS)
+    for name in ("valid", "hostile"):
+        submit([small_runs], Said(name, authors=["A. Author"], note="a note"), board=board)
+    return board
+
+
+@pytest.fixture
+def verify(capsys: pytest.CaptureFixture[str]) -> Verify:
+    """``retune leaderboard verify --json``: its exit code, its document, and what it wrote on standard error."""
+
+    def run(board: Path, *words: str) -> tuple[int, list[dict[str, Any]], str]:
+        capsys.readouterr()
+        code = main(["leaderboard", "verify", "--board", str(board), "--json", *words])
+        told = capsys.readouterr()
+        return code, json.loads(told.out) if told.out else [], told.err
+
+    return run
