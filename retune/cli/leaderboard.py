@@ -111,7 +111,7 @@ def _print(found: list[Verdict]) -> None:
     ]
     counts += [
         f"{n:,} {words}"
-        for outcome, words in (("false", "that do not hold"), ("refused", "refused"))
+        for outcome, words in (("false", "not true"), ("refused", "refused"))
         if (n := sum(v.outcome == outcome for v in found))
     ]
     out.print(
