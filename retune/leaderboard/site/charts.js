@@ -18,7 +18,7 @@
     const found = [];
     for (const row of table.tBodies[0].rows) {
       const final = row.cells[column.get("final_auc")].dataset;
-      if (row.hidden || final.v === "") continue;
+      if (row.classList.contains("out") || final.v === "") continue;
       const link = row.cells[column.get("method")].querySelector("a");
       found.push({
         name: link.textContent,
@@ -62,7 +62,7 @@
     const x = {
       field: "cost", type: "quantitative", title: box.dataset.title,
       scale: { type: "symlog", constant: least, domain: [0, end], nice: false },
-      axis: { values, format: seconds ? "~g" : "~s" },
+      axis: { values, labelExpr: seconds ? "'' + datum.value" : "format(datum.value, '~s')" },
     };
     const y = { field: "auc", type: "quantitative", title: "final AUC", scale: { zero: false, nice: true } };
     const kinds = ["Pareto front", "other", "upper bound"];
@@ -100,7 +100,6 @@
       layer: layers,
       config: {
         font: "system-ui, sans-serif",
-        aria: false,
         axis: { labelColor: ink, titleColor: ink, gridColor: faint, domainColor: faint, tickColor: faint, labelFontSize: 12, titleFontSize: 12, titleFontWeight: 400 },
         legend: { labelColor: ink, labelFontSize: 12, orient: "bottom", direction: "horizontal" },
         view: { stroke: null },
@@ -140,6 +139,8 @@
     made.view.addEventListener("click", (event, item) => {
       if (item && item.datum && item.datum.href) location.href = item.datum.href;
     });
+    // What it shows is said in a sentence, not by a hundred marks.
+    box.querySelector("svg").setAttribute("aria-hidden", "true");
     const named = best.map((one) => `${one.name} ${one.version}`).join(", ") || "empty";
     box.setAttribute("role", "img");
     box.setAttribute("aria-label", `Final AUC against ${unit} of ${entries.length} entries. Pareto front, by rising cost: ${named}. The table holds the numbers.`);

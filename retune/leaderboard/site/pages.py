@@ -109,7 +109,10 @@ def _environment() -> Environment:
         size=text.size,
         plain=lambda value: text.shown(text.plain(value)),
     )
-    pages.finalize = lambda value: text.shown(value) if type(value) is str else value
+    # Most text is printable, and looking at each character of a thousand pages takes seconds.
+    pages.finalize = lambda value: (
+        text.shown(value) if type(value) is str and not value.isprintable() else value
+    )
     pages.globals.update(tiers=TIERS, tier_meanings=TIER_MEANINGS, metrics=METRICS)
     return pages
 

@@ -11,7 +11,11 @@
   const fields = [...form.elements].filter((field) => field.name);
   const initial = heads.find((head) => head.hasAttribute("aria-sort"));
   const start = initial ? { key: initial.dataset.key, way: initial.getAttribute("aria-sort") } : { key: "", way: "" };
+  status.tabIndex = -1;
+  const more = form.querySelector(".more");
+  const many = 100;
   let sorted = { ...start };
+  let all = false;
 
   for (const head of heads) {
     const button = document.createElement("button");
@@ -42,21 +46,27 @@
       if (x === "" || y === "") return (x === "") - (y === "");
       return (sign * (text ? x.localeCompare(y, "en") : x - y)) || place.get(a) - place.get(b);
     };
-    body.append(...[...rows].sort(compare));
+    rows.sort(compare);
+    body.append(...rows);
   }
 
   function filter() {
     const wanted = fields.filter((field) => field.value !== "");
-    let shown = 0;
+    let found = 0;
     for (const row of rows) {
-      row.hidden = !wanted.every((field) =>
+      const fits = wanted.every((field) =>
         field.name === "q"
           ? row.textContent.toLowerCase().includes(field.value.trim().toLowerCase())
           : row.dataset[field.name] === field.value,
       );
-      shown += !row.hidden;
+      found += fits;
+      row.classList.toggle("out", !fits);
+      row.classList.toggle("late", fits && found > many && !all);
     }
-    status.textContent = `${shown} of ${rows.length} ${rows.length === 1 ? "entry" : "entries"} shown`;
+    const shown = all ? found : Math.min(found, many);
+    const which = shown < found ? `the first ${shown} of ${found} that fit, of` : `${found} of`;
+    status.textContent = `Showing ${which} ${rows.length} ${rows.length === 1 ? "entry" : "entries"}.`;
+    more.hidden = shown === found;
   }
 
   function show() {
@@ -91,10 +101,12 @@
   }
 
   form.addEventListener("submit", (event) => event.preventDefault());
-  form.addEventListener("input", () => {
-    show();
-    keep();
-  });
+  for (const kind of ["input", "change"]) {
+    form.addEventListener(kind, () => {
+      show();
+      keep();
+    });
+  }
   form.addEventListener("reset", () => {
     // Fields are reset after this event.
     setTimeout(() => {
@@ -103,6 +115,11 @@
       show();
       keep();
     });
+  });
+  more.addEventListener("click", () => {
+    all = true;
+    filter();
+    status.focus(); // The button is gone.
   });
   addEventListener("hashchange", restore);
   if (location.hash.length > 1) restore();
