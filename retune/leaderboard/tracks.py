@@ -67,24 +67,27 @@ class Track(Part):
         )
         return source.settings, values_of(scenario)
 
-    def mismatch(self, data: Mapping[str, Any], scenario: Mapping[str, Any]) -> str | None:
-        """The first setting that is not the track's, in words.
+    def mismatch(self, data: Mapping[str, Any], scenario: Mapping[str, Any]) -> list[str]:
+        """Every setting that is not the track's, in words.
 
         Args:
             data: Settings of the data set.
             scenario: Settings of the scenario.
         """
+        found = []
         wanted = dict(zip(("data", "scenario"), self.settings(), strict=True))
         for group, given in (("data", data), ("scenario", scenario)):
             for key in given:
                 if key not in wanted[group]:
-                    return f"the track has no setting {group}.{printable(key, 60)}"
+                    found.append(f"the track has no setting {group}.{printable(key, 60)}")
             for key, value in wanted[group].items():
                 # As JSON: to Python, True is 1 and 1 is 1.0.
                 here, there = (json.dumps(one, sort_keys=True) for one in (given.get(key), value))
                 if here != there:
-                    return f"{group}.{key} is {printable(here, 100)}, the track's is {printable(there, 100)}"
-        return None
+                    found.append(
+                        f"{group}.{key} is {printable(here, 100)}, the track's is {printable(there, 100)}"
+                    )
+        return found
 
 
 class Tracks(dict[str, Track]):
@@ -134,16 +137,15 @@ class Tracks(dict[str, Track]):
             t for t in self.values() if (t.data, t.scenario) == (result.dataset.name, result.scenario.name)
         ]
         reasons = {t.id: t.mismatch(result.dataset.settings, result.scenario.settings) for t in near}
-        fitting = [t for t in near if reasons[t.id] is None]
-        if fitting:
-            return max(fitting, key=lambda t: t.version)
         where = f"run {result.run.id}"
         if near:
-            newest = max(near, key=lambda t: t.version)
+            nearest = min(near, key=lambda t: (len(reasons[t.id]), -t.version))
+            if not reasons[nearest.id]:
+                return nearest
             raise UserError(
-                f"is on no track: {reasons[newest.id]}",
+                f"is on no track: {reasons[nearest.id][0]}",
                 where=where,
-                fix=f"run it again with the settings of track {newest.id}",
+                fix=f"run it again with the settings of track {nearest.id}",
             )
         raise UserError(
             f"there is no track for {result.scenario.name} on {result.dataset.name}",

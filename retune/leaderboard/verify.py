@@ -114,7 +114,7 @@ class Verifier:
         named = (entry.data.name, entry.scenario.name)
         if named != (track.data, track.scenario):
             raise UserError(f"is on {' and '.join(named)}, which is not track {track.id}", where=entry.name)
-        problem = track.mismatch(entry.data.settings, entry.scenario.settings)
+        problem = next(iter(track.mismatch(entry.data.settings, entry.scenario.settings)), None)
         if problem is None and track.fingerprint not in (None, entry.data.fingerprint):
             problem = "the data set has another fingerprint than the track's"
         if problem is None and track.n_test not in (None, entry.data.n_test):
