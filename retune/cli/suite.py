@@ -95,7 +95,8 @@ def suite(
     from retune.cli.console import bars, console, print_json
     from retune.data.source import parse_roots
     from retune.settings import parse_assignments
-    from retune.suite.execute import document, execute, write_suite
+    from retune.suite.document import document, write_suite
+    from retune.suite.execute import execute
     from retune.suite.expand import expand
     from retune.suite.grid import read_suite
     from retune.suite.plans import plan_suite

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from retune.cores import cores
 from retune.errors import RetuneError
-from retune.files import make_folder, write_whole
+from retune.files import make_folder
 from retune.plugins import BUILT_IN
 from retune.suite.cells import Finished, command
 from retune.suite.expand import Failure
-from retune.suite.grid import Suite
 from retune.suite.plans import Job, Plans, first_of_each_stream
 from retune.suite.watch import Watch
 from retune.suite.work import Ended, encode
@@ -24,9 +22,7 @@ if TYPE_CHECKING:
 
     from retune.runner import Progress
 
-SUITE_FILE: Final = "suite.json"
 LOG_FILE: Final = "log.txt"
-SCHEMA: Final = "retune.suite-plan/1"
 
 
 @dataclass
@@ -145,44 +141,3 @@ def _spoil(book: _Book, jobs: Sequence[Job], failed: dict[str, str]) -> list[Job
         if job.stream in reasons:
             book.ended(job, Ended("failed", reasons[job.stream]))
     return [job for job in jobs if job.stream not in reasons]
-
-
-def document(suite: Suite, plans: Plans, out: Path, report: Report | None = None) -> dict[str, Any]:
-    """The expanded suite as JSON: every run with its folder and its state.
-
-    Args:
-        suite: What the user wrote.
-        plans: What it came to.
-        out: Folder of the suite.
-        report: How it ended, where it has.
-    """
-    failed = {id(failure.cell): failure.reason for failure in (report.failures if report else plans.failures)}
-    rows: list[dict[str, Any]] = []
-    for job in plans.jobs:
-        reason = failed.pop(id(job.cell), None)
-        state = "done" if job.done else "left" if reason is None else "failed"
-        row = {"id": job.id, "folder": job.folder.relative_to(out).as_posix(), "state": state}
-        rows.append({**_cell(job.finished), **row, "reason": reason})
-    for failure in report.failures if report else plans.failures:
-        if id(failure.cell) in failed:
-            blank = {"id": None, "folder": None, "state": "failed", "reason": failure.reason}
-            rows.append({**_cell(failure.cell.finished(Path())), **blank})
-    return {
-        "schema": SCHEMA,
-        "suite": suite.model_dump(mode="json", by_alias=True),
-        "runs": rows,
-        "skipped": [{"what": s.what, "reason": s.reason} for s in plans.skipped],
-        "printed": dict(report.printed) if report else {},
-    }
-
-
-def _cell(cell: Finished) -> dict[str, Any]:
-    names = ("strategy", "scenario", "data", "backbone", "order", "seed")
-    return {name: getattr(cell, name) for name in names}
-
-
-def write_suite(suite: Suite, plans: Plans, out: Path, report: Report | None = None) -> None:
-    """Write ``suite.json`` whole; see :func:`document`."""
-    make_folder(out)
-    text = json.dumps(document(suite, plans, out, report), indent=1, ensure_ascii=False)
-    write_whole(out / SUITE_FILE, (text + "\n").encode())

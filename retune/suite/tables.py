@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from retune.runner import Progress
     from retune.suite.cells import Finished
 
+TABLE_FILE: Final = "table.json"
 NO_RUNS: Final = "No run is finished."
 PARTS: Final = ("mean", "sd", "n", "low", "high")
 
@@ -65,7 +66,7 @@ def write_tables(
     document = json.dumps(summary.model_dump(by_alias=True), indent=1, ensure_ascii=False, allow_nan=False)
     make_folder(out)
     for name, text in (
-        ("table.json", document + "\n"),
+        (TABLE_FILE, document + "\n"),
         ("table.csv", comma_separated(summary)),
         ("table.md", markdown(summary)),
         ("table.tex", latex(summary)),
