@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -12,6 +12,8 @@ from retune.files import make_folder, write_whole
 
 if TYPE_CHECKING:
     from retune.report.groups import Runs
+    from retune.report.numbers import Spans
+    from retune.result import Result
     from retune.runner import Progress
 
 PAGE_FILE: Final = "report.html"
@@ -51,13 +53,24 @@ def write_report(
         )
     from retune.report.data import collect
     from retune.report.groups import Runs, sections
+    from retune.report.intervals import spans
     from retune.report.page import render
+    from retune.report.suites import Suites
     from retune.report.svg import png
     from retune.report.views import draw
 
     tell = progress or (lambda stage, done, total: None)
-    results, notes = collect(paths, tell)
-    runs = Runs(sections(results), tuple(notes))
+    found = collect(paths, tell)
+    suites, measured = Suites(found.folders), 0
+
+    def intervals(same: Sequence[Result]) -> Spans | None:
+        nonlocal measured
+        measured += len(same)
+        tell("comparing runs", measured, len(found.results))
+        return spans(same, suites, found.folders) if len(same) > 1 else None
+
+    names = {run: cell.strategy for run, cell in suites.cells.items()}
+    runs = Runs(sections(found.results, names, intervals), (*found.notes, *suites.notes))
     views = draw(runs, tell)
     page = render(runs, views).encode()
     folder = Path(out)

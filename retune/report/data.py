@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -21,27 +22,39 @@ MATRICES: Final = ("auc_matrix", "auc_low", "auc_high")
 METRICS: Final = ("final_auc", "average_auc", "forgetting")
 
 
-def collect(paths: Iterable[str | Path], progress: Progress) -> tuple[list[Result], list[str]]:
+@dataclass(frozen=True)
+class Collected:
+    """Every run once.
+
+    Args:
+        results: By run id.
+        folders: Of each run, by its id.
+        notes: What must be said of copies and of unfinished runs.
+    """
+
+    results: list[Result]
+    folders: dict[str, Path]
+    notes: list[str]
+
+
+def collect(paths: Iterable[str | Path], progress: Progress) -> Collected:
     """Read every run; the order of folders does not matter.
 
     Args:
         paths: Folders of runs, folders that hold runs at any depth, or ``result.json`` files.
         progress: Told what is done.
 
-    Returns:
-        Results by run id, and what must be said of copies and of unfinished runs.
-
     Raises:
         UserError: If there is no run or a result is broken.
     """
     folders = [Path(path) for path in paths]
     found = finished(folders, progress)
-    distinct, notes = _distinct([result for result, _ in found])
+    distinct, notes = _distinct(found)
     begun = {file.parent.resolve() for folder in folders for file in folder.rglob(RUN_FILE)}
     unfinished = len(begun - {folder for _, folder in found})
     if unfinished:
         notes.append(f"{unfinished} unfinished {'run' if unfinished == 1 else 'runs'} left out.")
-    return distinct, notes
+    return Collected([result for result, _ in distinct], {r.run.id: folder for r, folder in distinct}, notes)
 
 
 def finished(paths: Iterable[str | Path], progress: Progress) -> list[tuple[Result, Path]]:
@@ -103,19 +116,20 @@ def _checked(result: Result, file: Path) -> Result:
     return result
 
 
-def _distinct(found: list[Result]) -> tuple[list[Result], list[str]]:
+def _distinct(found: list[tuple[Result, Path]]) -> tuple[list[tuple[Result, Path]], list[str]]:
     """One of every run; of copies that differ, the earliest."""
-    copies: dict[str, list[Result]] = defaultdict(list)
-    for result in found:
-        copies[result.run.id].append(result)
+    copies: dict[str, list[tuple[Result, Path]]] = defaultdict(list)
+    for result, folder in found:
+        copies[result.run.id].append((result, folder))
     notes = []
     more = len(found) - len(copies)
     if more:
         notes.append(f"{more} {'copy of a run' if more == 1 else 'copies of runs'} left out.")
     for key, same in sorted(copies.items()):
-        same.sort(key=lambda r: (r.run.created, r.to_json()))
-        if any(r.auc_matrix != same[0].auc_matrix for r in same):
+        same.sort(key=lambda one: (one[0].run.created, one[0].to_json()))
+        first, _ = same[0]
+        if any(other.auc_matrix != first.auc_matrix for other, _ in same):
             notes.append(
-                f"Run {key} was found twice, with different numbers; that of {same[0].run.created} stands."
+                f"Run {key} was found twice, with different numbers; that of {first.run.created} stands."
             )
     return [copies[key][0] for key in sorted(copies)], notes

@@ -6,18 +6,21 @@ One table: the same data set and backbone. One mean: the same stream but for the
 from __future__ import annotations
 
 import json
-from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from retune.errors import UserError
-from retune.report.numbers import Entry
+from retune.report.numbers import Entry, Spans
 from retune.report.text import plain
 from retune.result import Result
 
 Key = TypeVar("Key", bound=Hashable)
+Intervals = Callable[[Sequence[Result]], Spans | None]
+"""Of the runs of one method on one stream, the intervals of their means."""
+UNNAMED: Final[Mapping[str, str]] = {}
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,7 @@ class Method:
         settings: All of them.
         circumstances: What else tells two methods of one name apart, most telling first.
         upper_bound: Whether it sees what no continual method may.
-        label: Its name, with the settings that tell it from others of this name.
+        label: What its suite calls it; else its name, with the settings that tell it from others of this name.
         short: The same for narrow places: of settings that are words, the word alone.
         number: Its number in every table and figure of a section, from 1.
     """
@@ -121,8 +124,17 @@ class Runs:
         return [run for section in self.sections for run in section.results]
 
 
-def sections(results: Iterable[Result]) -> tuple[Section, ...]:
+def sections(
+    results: Iterable[Result],
+    names: Mapping[str, str] = UNNAMED,
+    intervals: Intervals = lambda runs: None,
+) -> tuple[Section, ...]:
     """Put runs apart wherever they differ in more than method, scenario and seed.
+
+    Args:
+        results: The runs.
+        names: What a suite calls their methods, by run id.
+        intervals: Of the means over seeds.
 
     Raises:
         UserError: If two runs have everything in common, the seed too, and are not the same run.
@@ -132,7 +144,9 @@ def sections(results: Iterable[Result]) -> tuple[Section, ...]:
         [f"{data} with {backbone}" for data, _, backbone, *_ in groups],
         [f"data {d[:8]}, backbone {b[:8]}, {precision}" for _, d, _, b, precision in groups],
     )
-    return tuple(_section(title, found) for title, found in zip(titles, groups.values(), strict=True))
+    return tuple(
+        _section(title, found, names, intervals) for title, found in zip(titles, groups.values(), strict=True)
+    )
 
 
 def _section_key(result: Result) -> tuple[str, str, str, str, str]:
@@ -140,8 +154,8 @@ def _section_key(result: Result) -> tuple[str, str, str, str, str]:
     return data.name, data.fingerprint, backbone.name, backbone.fingerprint, backbone.precision
 
 
-def _section(title: str, results: list[Result]) -> Section:
-    methods = _methods(results)
+def _section(title: str, results: list[Result], names: Mapping[str, str], intervals: Intervals) -> Section:
+    methods = _methods(results, names)
     pairs = _grouped(
         results, lambda r: (r.scenario.name, _text([r.scenario.settings, r.labels, len(r.auc_matrix)]))
     )
@@ -151,13 +165,13 @@ def _section(title: str, results: list[Result]) -> Section:
         [_telling(family, [f for (n, _), f in found if n == name]) for (name, _), family in found],
     )
     streams = [
-        StreamGroup(title, _entries(family, methods))
+        StreamGroup(title, _entries(family, methods, intervals))
         for title, (_, family) in zip(titles, found, strict=True)
     ]
     return Section(title, tuple(methods.values()), tuple(streams))
 
 
-def _entries(runs: list[Result], methods: dict[str, Method]) -> tuple[Entry, ...]:
+def _entries(runs: list[Result], methods: dict[str, Method], intervals: Intervals) -> tuple[Entry, ...]:
     groups = _grouped(runs, lambda r: methods[Method.of(r).key].number)
     by_number = {m.number: m for m in methods.values()}
     entries = []
@@ -170,7 +184,7 @@ def _entries(runs: list[Result], methods: dict[str, Method]) -> tuple[Entry, ...
                     where=f"{by_number[number].name}, {one.scenario.name}, seed {one.run.seed}",
                     fix="report one of them",
                 )
-        entries.append(Entry(by_number[number], tuple(same)))
+        entries.append(Entry(by_number[number], tuple(same), intervals(same)))
     return tuple(entries)
 
 
@@ -213,7 +227,7 @@ def _telling(family: list[Result], families: list[list[Result]]) -> str:
     return ", ".join(f"{key}={plain(value)}" for key, value in differing.items())
 
 
-def _methods(results: Iterable[Result]) -> dict[str, Method]:
+def _methods(results: Sequence[Result], names: Mapping[str, str]) -> dict[str, Method]:
     """Methods by key: by name and what tells them apart, upper bounds last, numbered."""
     found = {method.key: method for method in map(Method.of, results)}
     labelled = []
@@ -226,8 +240,23 @@ def _methods(results: Iterable[Result]) -> dict[str, Method]:
         ]
         label = ", ".join([method.name, *(f"{key}={plain(value)}" for key, value in detail.items())])
         labelled.append(replace(method, label=label, short=", ".join([method.name, *words])))
+    called = _called(results, names)
+    taken = Counter(called.get(method.key, method.label) for method in labelled)
+    # A name that two methods go by tells nothing.
+    called = {key: name for key, name in called.items() if taken[name] == 1}
+    labelled = [
+        replace(m, label=called[m.key], short=called[m.key]) if m.key in called else m for m in labelled
+    ]
     labelled.sort(key=lambda m: (m.upper_bound, m.label, m.key))
     return {m.key: replace(m, number=k + 1) for k, m in enumerate(labelled)}
+
+
+def _called(results: Iterable[Result], names: Mapping[str, str]) -> dict[str, str]:
+    """What suites call a method, by its key, where all of its runs have the same name there."""
+    found = defaultdict(set)
+    for result in results:
+        found[Method.of(result).key].add(names.get(result.run.id))
+    return {key: name for key, (name, *more) in found.items() if name is not None and not more}
 
 
 def _differing(

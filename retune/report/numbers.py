@@ -1,9 +1,9 @@
-"""Means over seeds of what results hold; nothing is computed from scores again."""
+"""Means over seeds of what results hold, and the intervals of such means."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from retune.report.groups import Method
 
 Floats = NDArray[np.float64]
+Spans = Mapping[str, tuple[float, float]]
+"""Both ends of an interval, by metric."""
 
 
 @dataclass(frozen=True)
@@ -26,8 +28,8 @@ class Cell:
         mean: Over the seeds that define it; NaN where none does.
         sd: Sample standard deviation; NaN below two seeds.
         n: Seeds that define it.
-        low: Lower end of the patient-bootstrap interval, the mean over seeds.
-        high: Upper end, likewise.
+        low: Lower end of the patient-bootstrap interval.
+        high: Upper end.
     """
 
     mean: float
@@ -38,7 +40,7 @@ class Cell:
 
 
 def over_seeds(values: Sequence[Interval]) -> Cell:
-    """Mean, spread and mean interval of one metric."""
+    """Mean and spread of one metric; its interval is that of one run, of several the ends are averaged."""
     rows = np.array([[v.value, v.low, v.high] for v in values], dtype=np.float64)
     mean, sd = mean_and_sd(rows)
     return Cell(
@@ -68,14 +70,30 @@ def mean_seen(result: Result) -> Floats:
 
 @dataclass(frozen=True)
 class Entry:
-    """One method on one stream: a run for every seed."""
+    """One method on one stream.
+
+    Args:
+        method: Which.
+        runs: One for every seed.
+        spans: The intervals of the means over seeds, where they are known.
+    """
 
     method: Method
     runs: tuple[Result, ...]
+    spans: Spans | None = None
+
+    @property
+    def averaged(self) -> bool:
+        """Whether intervals are no more than the seeds' own, their ends averaged."""
+        return self.spans is None and len(self.runs) > 1
 
     def metric(self, name: str) -> Cell:
         """A metric over seeds."""
-        return over_seeds([run.metrics[name] for run in self.runs])
+        cell = over_seeds([run.metrics[name] for run in self.runs])
+        if self.spans is None:
+            return cell
+        low, high = self.spans[name]
+        return replace(cell, low=low, high=high)
 
     def curve(self) -> tuple[Floats, Floats]:
         """Mean AUC over the labels seen so far, and its standard deviation over seeds: (T,) each."""

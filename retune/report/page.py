@@ -92,6 +92,7 @@ def _section(section: Section, view: View) -> dict[str, Any]:
         "prompts": sorted({r.prompts.name for r in results}),
         "devices": sorted({r.backbone.device for r in results}),
         "several_seeds": any(len(e.runs) > 1 for s in section.streams for e in s.entries),
+        "averaged": any(e.averaged for s in section.streams for e in s.entries),
         "keeps": {n: max(map(kept, row.values()), key=KEPT.index) for n, row in table.items()},
         "open": sum(len(s.entries) for s in section.streams) <= OPEN,
         "codes": labels,
@@ -123,7 +124,8 @@ def _seeds(entry: Entry) -> str:
     if not entry.one_order:
         return f"seed {entry.runs[0].run.seed} alone, for labels come in another order with every seed"
     many = len(entry.runs)
-    return f"mean of {many} seeds" if many > 1 else f"seed {entry.runs[0].run.seed}"
+    mean = f"mean of {many} seeds, and so are the ends of a label's interval"
+    return mean if many > 1 else f"seed {entry.runs[0].run.seed}"
 
 
 def _keeps(entry: Entry) -> str:

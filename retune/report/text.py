@@ -30,6 +30,8 @@ def decimals(value: float | None) -> str:
 
 def plain(value: Any) -> str:
     """A setting as it is typed."""
+    if value is None:
+        return "none"
     return value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
 
 

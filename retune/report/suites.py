@@ -1,0 +1,77 @@
+"""The suites that runs lie in: what their tables call a run, and what stands there of a method."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from retune.errors import UserError
+from retune.result import Result
+from retune.suite.cells import Finished
+from retune.suite.document import SUITE_FILE, read_names
+from retune.suite.summary import Row, Summary
+from retune.suite.tables import TABLE_FILE
+
+ABOVE: Final = 4
+"""So far above a run's folder its suite is looked for."""
+
+
+class Suites:
+    """The suites of some runs.
+
+    Args:
+        folders: Of each run, by its id.
+
+    Attributes:
+        cells: What a suite calls a run, by the run's id; a run in no suite is not among them.
+        notes: What could not be read.
+    """
+
+    def __init__(self, folders: Mapping[str, Path]) -> None:
+        self.cells: dict[str, Finished] = {}
+        self.notes: list[str] = []
+        self._homes: dict[str, Path] = {}
+        self._tables: dict[Path, Summary | None] = {}
+        found: dict[Path, dict[str, Finished]] = {}
+        for run, folder in folders.items():
+            home = next((p for p in folder.parents[:ABOVE] if (p / SUITE_FILE).is_file()), None)
+            if home is None:
+                continue
+            if home not in found:
+                found[home] = self._read(home)
+            if run in found[home]:
+                self.cells[run], self._homes[run] = found[home][run], home
+
+    def row(self, runs: Sequence[Result]) -> Row | None:
+        """What a suite's table says of one method on one stream; None where it is not of these very runs."""
+        homes = {self._homes.get(result.run.id) for result in runs}
+        home = homes.pop()
+        if homes or home is None:
+            return None
+        cells = [self.cells[result.run.id] for result in runs]
+        table = self._table(home)
+        asked = {(c.scenario, c.data, c.backbone, c.order, c.strategy) for c in cells}
+        rows = [
+            row
+            for setting in (table.settings if table else ())
+            for row in setting.rows
+            if (setting.scenario, setting.data, setting.backbone, setting.order, row.strategy) in asked
+            and row.seeds == sorted(result.run.seed for result in runs)
+        ]
+        return rows[0] if len(rows) == len(asked) == 1 else None
+
+    def _read(self, home: Path) -> dict[str, Finished]:
+        try:
+            return read_names(home)
+        except UserError as error:
+            self.notes.append(f"{error}; its methods are told apart by their settings.")
+            return {}
+
+    def _table(self, home: Path) -> Summary | None:
+        if home not in self._tables:
+            try:
+                self._tables[home] = Summary.read(home / TABLE_FILE)
+            except UserError:  # A suite that was interrupted has none.
+                self._tables[home] = None
+        return self._tables[home]
