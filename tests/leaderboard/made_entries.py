@@ -105,7 +105,9 @@ def add(board: Path, made: dict[str, Any], tier: Tier | None = "recomputed", **k
                 "difference": None if tier == "self-reported" else 5e-8,
                 "rerun_difference": 0.0 if tier == "re-run" else None,
                 "remarks": [],
-                "replicates": [] if tier == "self-reported" else replicates(entry.metrics.final_auc.mean),
+                "replicates": []
+                if tier == "self-reported"
+                else replicates(entry.metrics.final_auc.mean, own=sum(entry.name.encode())),
                 **known,
             },
         )
@@ -231,6 +233,9 @@ def _estimate(values: list[float | None]) -> dict[str, Any]:
     known = [v for v in values if v is not None]
     mean = round(float(np.mean(known)), 7) if known else None
     return {
-        "mean": mean, "sd": round(float(np.std(known, ddof=1)), 7) if len(known) > 1 else None, "n": len(known),
-        "low": None if mean is None else max(-1.0, mean - 0.015), "high": None if mean is None else min(1.0, mean + 0.015),
-    }  # fmt: skip
+        "mean": mean,
+        "sd": round(float(np.std(known, ddof=1)), 7) if len(known) > 1 else None,
+        "n": len(known),
+        "low": None if mean is None else max(-1.0, mean - 0.015),
+        "high": None if mean is None else min(1.0, mean + 0.015),
+    }

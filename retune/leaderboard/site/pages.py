@@ -119,11 +119,11 @@ def _environment() -> Environment:
 
 def _choices(entries: list[Shown]) -> dict[str, list[str]]:
     """What a filter offers: what there is, and only where there is more than one."""
-    found = {
+    found: dict[str, list[str]] = {
         "scenario": sorted({s.track.scenario for s in entries}),
         "data": sorted({s.track.data for s in entries}),
         "backbone": sorted({s.entry.backbone.name for s in entries}),
-        "tier": [tier for tier in TIERS if any(s.tier == tier for s in entries)],
+        "tier": [str(tier) for tier in TIERS if any(s.tier == tier for s in entries)],
         "stores": [c for c in ("no", "yes") if any(("no", "yes")[s.stores] == c for s in entries)],
         "contaminated": [
             c for c in ("no", "possibly", "yes") if any(s.entry.backbone.contaminated == c for s in entries)
