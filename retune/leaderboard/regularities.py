@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-FEW: Final = 10
+FEW: Final = 20
 """Images of a class below which a perfect AUC may be luck."""
 BITS: Final = 8
 """Last bits of a score in which an answer could be hidden."""
@@ -39,10 +39,10 @@ def regularities(
         truth = targets[known, c] == 1
         if min(truth.sum(), (~truth).sum()) < FEW:
             continue
-        for moment in scores[:, known, c]:
-            if moment[truth].min() > moment[~truth].max():
+        for moment in scores[:, :, c]:
+            if moment[known][truth].min() > moment[known][~truth].max():
                 perfect.add(c)
-            elif len(truth) >= KNOWN and _in_last_bits(moment, truth):
+            elif len(truth) >= KNOWN and _in_last_bits(_steps(moment)[known], truth):
                 hidden.add(c)
     if perfect:
         yield f"scores contain the labels, or an AUC of 1 that no method reaches: {_names(labels, perfect)}"
@@ -52,13 +52,12 @@ def regularities(
         yield f"scores are constant: {_names(labels, np.flatnonzero(constant.any(axis=0)).tolist())}"
 
 
-def _in_last_bits(moment: npt.NDArray[np.float32], truth: npt.NDArray[np.bool_]) -> bool:
+def _in_last_bits(steps: npt.NDArray[np.int64], truth: npt.NDArray[np.bool_]) -> bool:
     """Whether one of the last bits says which of several images with nearly the same score have the finding.
 
     Only among such images: a score that is cut off at its highest value has one last bit for many images with the
     finding, and hides nothing.
     """
-    steps = _steps(moment)
     whole = len(steps) // BLOCK * BLOCK
     for bit in range(BITS):
         above = steps >> (bit + 1)
