@@ -15,7 +15,7 @@ def show(
     name: Annotated[str, typer.Argument(help="A name from 'retune list', or a Python file.")],
     dim: Annotated[int, typer.Option(min=1, help="Joint dimension that parameter counts are for.")] = 128,
     paper: Annotated[
-        bool, typer.Option("--paper", help="A strategy's published figures beside ours.")
+        bool, typer.Option("--paper", help="A strategy's published parameter counts beside ours.")
     ] = False,
     json: AsJson = False,
 ) -> None:

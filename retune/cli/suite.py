@@ -89,7 +89,14 @@ def suite(
     dry_run: DryRun = False,
     json: AsJson = False,
 ) -> None:
-    """Run strategies x scenarios x data sets x backbones x seeds; the same command again continues or shows it."""
+    """Run strategies x scenarios x data sets x backbones x seeds; the same command again continues or shows it.
+
+    Keys of FILE: strategies (names, or tables of strategy, name, set, search),
+    scenarios, data (names, or tables of data, name, root, uncertain, blank,
+    set), root, backbones, prompts, seeds (how many, or which), orders, steps,
+    uncertain, blank, set, strategy.NAME (settings of one), search.NAME (values
+    to choose from), replicates, device, precision, time_limit, skip_bad_images.
+    """
     from rich.console import Console
 
     from retune.cli.console import bars, console, print_json

@@ -108,6 +108,7 @@ class _Expansion:
                             for row in strategies[backbone]:
                                 cell = self._cell(row, scenario, data, backbone, order, seed)
                                 cells.setdefault(repr(cell), cell)
+        _require_told_apart(cells.values())
         for cell in cells.values():
             reason = self._broken(cell)
             if reason is None:
@@ -320,3 +321,14 @@ class _Expansion:
             for name in given:
                 if name not in called:
                     raise UnknownName("strategy", name, called, where=f"key {table}")
+
+
+def _require_told_apart(cells: Iterable[Cell]) -> None:
+    """See that no two runs would stand in the same place of a table."""
+    found: dict[str, Cell] = {}
+    for cell in cells:
+        if found.setdefault(cell.name, cell) != cell:
+            raise BadSetting(
+                f"two different runs are called '{cell.name}'",
+                fix='give one of the two a name of its own, in a TOML file: { strategy = ..., name = "...", ... }',
+            )

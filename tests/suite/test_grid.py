@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from retune.cli.main import main
 from retune.errors import UserError
 from retune.plugins import registry
 from retune.shelf import Shelf
 from retune.suite.expand import Expanded, expand
-from retune.suite.grid import read_suite
+from retune.suite.grid import DataRow, StrategyRow, Suite, read_suite
 
 
 def expanded(**options: Any) -> Expanded:
@@ -162,3 +164,32 @@ def test_mistakes_are_told_in_one_line_before_anything_runs(text: str, words: st
 def test_a_file_that_is_not_there() -> None:
     with pytest.raises(UserError, match=r"nowhere\.toml: cannot be read"):
         read_suite("nowhere.toml")
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        {"strategies": ["ridge", {"strategy": "ridge", "set": {"penalty": 1.0}}]},
+        {"strategies": ["all", {"strategy": "ridge", "set": {"penalty": 1.0}}]},
+        {"data": ["phantom", {"data": "phantom", "set": {"images": 300}}], "strategies": ["ridge"]},
+    ],
+)
+def test_two_runs_of_one_name_are_refused_before_anything_runs(rows: dict[str, Any]) -> None:
+    with pytest.raises(
+        UserError, match=r"two different runs are called 'ridge on phantom.*; give one of the"
+    ):
+        expanded(**rows)
+
+
+def test_the_same_twice_is_run_once() -> None:
+    once = expanded(strategies=["ridge"]).cells
+    assert expanded(strategies=["ridge", {"strategy": "ridge"}]).cells == once
+
+
+def test_help_names_every_key_of_a_file(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["suite", "--help"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    told = text[text.index("Keys of FILE:") :].split("skip_bad_images")[0] + "skip_bad_images"
+    words = set(re.findall(r"\w+", told))
+    for part in (Suite, StrategyRow, DataRow):
+        assert {field.alias or name for name, field in part.model_fields.items()} <= words
