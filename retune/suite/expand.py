@@ -4,23 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
-from retune.data.source import DataSource
-from retune.errors import BadSetting, StrategyError, UnknownName, UserError
-from retune.plugins import Kind, registry
-from retune.settings import make, settings_of
+from retune.errors import StrategyError, UserError
+from retune.plugins import registry
+from retune.settings import make
 from retune.shelf import Shelf
 from retune.spec import DEFAULTS, Spec, find_strategy, require_capabilities
 from retune.suite.cells import Cell
 from retune.suite.grid import ALL, DataRow, Root, StrategyRow, Suite
+from retune.suite.known import data_names, require_known, require_told_apart
 from retune.suite.lookup import Lookup, display, names_of, stem
-
-GROUPS: Final[dict[str, Kind]] = {
-    "strategy": "strategies",
-    "scenario": "scenarios",
-    "data": "datasets",
-}
 
 
 @dataclass(frozen=True)
@@ -92,11 +86,11 @@ class _Expansion:
             self.names.look("strategies", row.strategy, lambda name: find_strategy(name)[0])
         for scenario in suite.scenarios:
             self.names.look("scenarios", scenario, registry("scenarios").load)
-        for name in self._data_names():
+        for name in data_names(suite):
             self.names.look("datasets", name, registry("datasets").load)
         for name in suite.backbones:
             self.names.look("backbones", name, lambda name: self._backbone(name).capabilities)
-        self._require_known()
+        require_known(suite, self.names)
         strategies = {name: list(self._strategies(name)) for name in suite.backbones}
         self._require_carried(explicit, strategies)
         cells: dict[str, Cell] = {}
@@ -108,7 +102,7 @@ class _Expansion:
                             for row in strategies[backbone]:
                                 cell = self._cell(row, scenario, data, backbone, order, seed)
                                 cells.setdefault(repr(cell), cell)
-        _require_told_apart(cells.values())
+        require_told_apart(cells.values())
         for cell in cells.values():
             reason = self._broken(cell)
             if reason is None:
@@ -119,10 +113,6 @@ class _Expansion:
 
     def _backbone(self, name: str) -> Any:
         return self.shelf.backbone(name, device=self.suite.device, precision=self.suite.precision)
-
-    def _data_names(self) -> Iterator[str]:
-        for row in self.suite.data or ():
-            yield from names_of(row.data)
 
     def _broken(self, cell: Cell) -> str | None:
         spec = cell.spec
@@ -251,84 +241,3 @@ class _Expansion:
             time_limit=suite.time_limit,
         )
         return Cell(display(row), stem(scenario), data.name or data.data, backbone, order, spec)
-
-    def _all_data(self) -> list[str]:
-        """Names of the data sets, those included that published streams bring with them."""
-        if self.suite.data is not None:
-            return list(dict.fromkeys(self._data_names()))
-        classes = [self.names.find("scenarios", scenario) for scenario in self.suite.scenarios]
-        return list(
-            dict.fromkeys(n for c in classes for n in names_of((c.data if c else "") or DEFAULTS["data"]))
-        )
-
-    def _require_known(self) -> None:
-        """See that every setting, order, folder and table is for something that is there."""
-        suite, datasets = self.suite, self._all_data()
-        for setting, given, where in (
-            ("order", bool(suite.orders), "key orders"),
-            ("steps", suite.steps is not None, "--steps"),
-        ):
-            if given and not any(self.names.has("scenarios", name, setting) for name in suite.scenarios):
-                raise BadSetting(
-                    f"no scenario here has the setting {setting}", where=where, fix="leave it out"
-                )
-        for policy in ("uncertain", "blank"):
-            if getattr(suite, policy) and not any(
-                self.names.has("datasets", name, policy) for name in datasets
-            ):
-                raise BadSetting(
-                    f"no data set here has {policy} labels", where=f"--{policy}", fix="leave it out"
-                )
-        classes = [self.names.find("datasets", name) for name in datasets]
-        if isinstance(suite.root, str) and not any(cls is None or cls.takes_root for cls in classes):
-            raise BadSetting(
-                f"{', '.join(datasets)} has no files", where="--root", fix="name a data set with --data"
-            )
-        for name in suite.root if isinstance(suite.root, dict) else ():
-            if name not in datasets:
-                raise UnknownName("data set", name, datasets, where="key root")
-        for row in suite.data or ():
-            if not any(("datasets", name) in self.names.broken for name in names_of(row.data)):
-                DataSource.make(row.data, None, row.settings)
-        self._require_settings(datasets)
-
-    def _require_settings(self, datasets: list[str]) -> None:
-        suite = self.suite
-        rows = [row for row in suite.strategies if row.strategy != ALL]
-        names = [row.strategy for row in rows]
-        if len(rows) < len(suite.strategies):
-            names += [entry.name for entry in registry("strategies").entries if entry.origin == "retune"]
-        owners: dict[Kind, list[str]] = {
-            "strategies": names,
-            "scenarios": suite.scenarios,
-            "datasets": datasets,
-        }
-        for key in suite.settings:
-            group, dot, setting = key.partition(".")
-            if dot and group not in GROUPS:
-                raise BadSetting(
-                    f"'{key}' starts with none of {', '.join(g + '.' for g in GROUPS)}", where="set"
-                )
-            kind, setting = (GROUPS[group], setting) if dot else ("strategies", key)
-            if kind == "datasets" and setting.partition(".")[0] in datasets:
-                continue
-            if not any(self.names.has(kind, owner, setting) for owner in owners[kind]):
-                classes = [self.names.find(kind, owner) for owner in owners[kind]]
-                known = {s.name for cls in classes if cls is not None for s in settings_of(cls)}
-                raise UnknownName("setting", setting, known, where=f"set, for the {kind}")
-        called = {*names, *(display(row) for row in rows)}
-        for table, given in (("strategy", suite.strategy), ("search", suite.search)):
-            for name in given:
-                if name not in called:
-                    raise UnknownName("strategy", name, called, where=f"key {table}")
-
-
-def _require_told_apart(cells: Iterable[Cell]) -> None:
-    """See that no two runs would stand in the same place of a table."""
-    found: dict[str, Cell] = {}
-    for cell in cells:
-        if found.setdefault(cell.name, cell) != cell:
-            raise BadSetting(
-                f"two different runs are called '{cell.name}'",
-                fix='give one of the two a name of its own, in a TOML file: { strategy = ..., name = "...", ... }',
-            )
