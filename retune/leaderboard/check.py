@@ -51,6 +51,8 @@ def check(
     """
     place = Board(Path(board))
     base = Board(Path(against)) if against is not None else None
+    # Before any entry: a fault here is no entry's.
+    _ = place.tracks
     if base is not None:
         _require_tracks(base, place)
     folders = [_named(place, one) for one in entries] or list(place.folders())
