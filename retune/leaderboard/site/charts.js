@@ -29,16 +29,17 @@
         auc: Number(final.v),
         low: number(final.low),
         high: number(final.high),
-        kind: row.classList.contains("bound") ? "upper bound" : "other",
+        kind: row.classList.contains("bound") ? "upper bound" : row.dataset.tier === "self-reported" ? "self-reported" : "other",
       });
     }
     return found;
   }
 
-  // Continual methods for which none is both cheaper and better.
+  // Continual methods for which none is both cheaper and better; what nobody has checked puts nothing checked behind it.
   function front(entries) {
     const found = [];
-    const continual = entries.filter((one) => one.kind === "other");
+    const checked = entries.filter((one) => one.kind === "other");
+    const continual = checked.length ? checked : entries.filter((one) => one.kind !== "upper bound");
     for (const one of continual.sort((a, b) => a.cost - b.cost || b.auc - a.auc)) {
       if (!found.length || one.auc > found[found.length - 1].auc) found.push(one);
     }
@@ -65,7 +66,7 @@
       axis: { values, labelExpr: seconds ? "'' + datum.value" : "format(datum.value, '~s')" },
     };
     const y = { field: "auc", type: "quantitative", title: "final AUC", scale: { zero: false, nice: true } };
-    const kinds = ["Pareto front", "other", "upper bound"];
+    const kinds = ["Pareto front", "other", "self-reported", "upper bound"];
     const line = best.map((one) => ({ cost: one.cost, auc: one.auc }));
     if (line.length) line.push({ cost: end, auc: line[line.length - 1].auc });
     const layers = [
@@ -75,11 +76,11 @@
         encoding: { x, y },
       },
       {
-        mark: { type: "point", filled: true, size: 70, opacity: 0.85, cursor: "pointer" },
+        mark: { type: "point", filled: true, size: entries.length > 200 ? 25 : 70, opacity: 0.85, cursor: "pointer" },
         encoding: {
           x, y,
-          color: { field: "kind", type: "nominal", title: null, scale: { domain: kinds, range: [colour("front"), colour("other"), colour("bound")] } },
-          shape: { field: "kind", type: "nominal", title: null, scale: { domain: kinds, range: ["diamond", "circle", "triangle-up"] } },
+          color: { field: "kind", type: "nominal", title: null, scale: { domain: kinds, range: ["front", "other", "claim", "bound"].map(colour) } },
+          shape: { field: "kind", type: "nominal", title: null, scale: { domain: kinds, range: ["diamond", "circle", "square", "triangle-up"] } },
         },
       },
     ];
@@ -122,6 +123,7 @@
     const entries = points(box.dataset.x);
     const best = front(entries);
     for (const one of best) one.kind = "Pareto front";
+    entries.sort((a, b) => (a.kind === "Pareto front") - (b.kind === "Pareto front")); // The last is drawn on top.
     const old = box.view;
     const made = await vegaEmbed(box, specification(box, entries, best), {
       mode: "vega-lite",
