@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from retune.errors import UserError
+from retune.files import storing
 from retune.leaderboard.board import Board
 from retune.leaderboard.entry import ENTRY_FILE, SCORES_FILE
 from retune.leaderboard.fields import printable
@@ -98,7 +99,8 @@ def _keep(verdict: Verdict, file: Path) -> None:
     if verdict.record is not None:
         verdict.record.write(file)
     elif not file.parent.is_symlink():
-        file.unlink(missing_ok=True)
+        with storing(file):
+            file.unlink(missing_ok=True)
 
 
 def _require_tracks(base: Board, board: Board) -> None:

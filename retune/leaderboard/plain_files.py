@@ -30,10 +30,11 @@ def plain_content(file: Path, where: str, *, most: int) -> bytes | None:
     except OSError as error:
         reason = "it is a link" if file.is_symlink() else error.strerror
         raise UserError(f"cannot be read ({reason})", where=where) from None
+    told = os.fstat(handle)
+    if not stat.S_ISREG(told.st_mode):
+        os.close(handle)
+        raise UserError("is not a file but a folder, a pipe or a device", where=where)
     with open(handle, "rb") as opened:
-        told = os.fstat(handle)
-        if not stat.S_ISREG(told.st_mode):
-            raise UserError("is not a file but a folder, a pipe or a device", where=where)
         if told.st_size > most:
             raise UserError(f"is larger than {most:,} bytes", where=where)
         # No more than it had then: it may grow, and as much is set aside at once as is asked for.

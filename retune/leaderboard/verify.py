@@ -250,9 +250,9 @@ def suspicions(entry: Entry, scores: npt.NDArray[np.float32] | None, stream: Str
         may = "was" if backbone.contaminated == "yes" else "may have been"
         found.append(f"contaminated: {backbone.name} {may} pre-trained on this data")
     if entry.data.repeated_images:
-        found.append(f"{entry.data.repeated_images:,} test images are training images too")
+        found.append(f"of the test images, {entry.data.repeated_images:,} are training images too")
     if entry.data.unreadable_images:
-        found.append(f"{entry.data.unreadable_images:,} images could not be read and were left out")
+        found.append(f"images that could not be read and were left out: {entry.data.unreadable_images:,}")
     if backbone.looked_up:
         found.append("features were looked up by image id; no picture was looked at")
     missing = [entry.labels[c] for c, final in enumerate(entry.runs[0].auc_matrix[-1]) if final is None]

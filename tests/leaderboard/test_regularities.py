@@ -120,3 +120,5 @@ def test_constant_scores_are_told() -> None:
     scores = rng.normal(size=targets.shape)
     scores[:, 1], scores[:, 3] = 0.25, 0.0
     assert found(scores, targets) == ["scores are constant: B, D"]
+    learnt = np.stack([np.zeros_like(scores), rng.normal(size=scores.shape)]).astype(np.float32)
+    assert list(regularities(learnt, targets, LABELS)) == []

@@ -1,0 +1,150 @@
+"""What verifying keeps, what it does not, and entries that must stand as they stood."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from made_boards import ENTRY, copied, put
+
+from retune.cli.main import main
+from retune.errors import UserError
+from retune.leaderboard.board import Board
+from retune.leaderboard.check import check
+from retune.leaderboard.records import Record
+
+VALID = "small-v1/valid-1"
+
+
+@pytest.fixture
+def board(small_board: Path, tmp_path: Path) -> Path:
+    board = copied(small_board, tmp_path / "board")
+    shutil.rmtree(board / "submissions" / "small-v1" / "hostile-1")
+    return board
+
+
+@pytest.fixture
+def folder(board: Path) -> Path:
+    return board / "submissions" / "small-v1" / "valid-1"
+
+
+def test_a_record_is_bound_to_the_bytes(folder: Path, board: Path, verify) -> None:
+    verify(board, "--no-record")
+    assert not (board / "verified").exists()
+    verify(board)
+    file = Board(board).record("small-v1", "valid-1")
+    digest = json.loads(file.read_text())["entry"]
+    assert Record.read(file, digest) is not None
+    (folder / ENTRY).write_bytes((folder / ENTRY).read_bytes() + b"\n")
+    (changed,) = check(board)
+    assert changed.record is not None
+    assert changed.record.entry != digest
+    assert Record.read(file, changed.record.entry) is None
+
+
+@pytest.mark.parametrize("path", ["metrics.final_auc.mean", "method.extra"])
+def test_what_does_not_hold_any_more_loses_its_record(path: str, folder: Path, board: Path, verify) -> None:
+    verify(board)
+    file = Board(board).record("small-v1", "valid-1")
+    forged = json.loads(file.read_text())
+    put(folder, path, 0.99)
+    verify(board, "--no-record")
+    assert json.loads(file.read_text()) == forged
+    verify(board)
+    assert not file.exists()
+
+
+def test_records_are_not_written_through_links(
+    board: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    for at in (board / "verified", board / "verified" / "small-v1"):
+        at.parent.mkdir(exist_ok=True)
+        at.symlink_to(tmp_path / "elsewhere")
+        assert main(["leaderboard", "verify", "--board", str(board)]) == 2
+        assert "is a link; records are written into plain folders" in capsys.readouterr().err
+        assert not any((tmp_path / "elsewhere").iterdir())
+        at.unlink()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda file: os.mkfifo(file), "is not a file but"),
+        (lambda file: file.symlink_to("/dev/zero"), "it is a link"),
+        (lambda file: file.mkdir(), "is not a file but"),
+        (lambda file: file.write_text("{"), "is not JSON"),
+        (lambda file: file.write_text("[]"), "is not what verifying writes"),
+        (lambda file: file.write_text('{"tier": "re-run\u202e"}'), "is not what verifying writes"),
+        (lambda file: file.write_bytes(b" " * (2**20 + 1)), "is larger than"),
+    ],
+)
+def test_a_record_that_is_none_is_told_in_a_line(
+    make: Callable[[Path], object], message: str, tmp_path: Path
+) -> None:
+    make(tmp_path / "record.json")
+    with pytest.raises(UserError) as told:
+        Record.read(tmp_path / "record.json", "0" * 64)
+    assert message in str(told.value)
+    assert str(told.value).isprintable()
+
+
+def test_an_entry_that_lies_elsewhere_is_verified_and_not_recorded(
+    folder: Path, board: Path, tmp_path: Path, verify
+) -> None:
+    elsewhere = tmp_path / "elsewhere" / "small-v1" / "valid-1"
+    shutil.copytree(folder, elsewhere)
+    code, (told,), _ = verify(board, str(elsewhere))
+    assert (code, told["tier"]) == (0, "recomputed")
+    assert not (board / "verified").exists()
+
+
+def test_entries_are_named_in_every_way(
+    folder: Path, board: Path, verify, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for words, here in (
+        (VALID, "."),
+        (str(folder), "."),
+        (".", str(folder)),
+        ("valid-1", str(folder.parent)),
+    ):
+        with monkeypatch.context() as patch:
+            patch.chdir(here if here != "." else board)
+            code, (told,), _ = verify(board, words, "--no-record")
+        assert (code, told["entry"]) == (0, VALID)
+    assert main(["leaderboard", "verify", "--board", str(board), "small-v1/none-1"]) == 2
+    assert main(["leaderboard", "verify", "--board", str(board / "verified")]) == 2
+
+
+def test_entries_that_stand_must_stand_unchanged(
+    small_board: Path, board: Path, folder: Path, verify
+) -> None:
+    against = ["--against", str(small_board)]
+    code, told, _ = verify(board, *against)
+    assert (code, [one["outcome"] for one in told]) == (2, ["holds", "refused"])
+    assert told[1]["reason"] == "small-v1/hostile-1: an entry that stood is gone"
+    # A new one beside it is welcome.
+    shutil.copytree(small_board / "submissions" / "small-v1" / "hostile-1", folder.parent / "hostile-1")
+    shutil.copytree(folder, folder.parent / "new-1")
+    put(folder.parent / "new-1", "method.name", "new")
+    assert verify(board, *against)[0] == 0
+    put(folder, "method.note", "better")
+    code, told, _ = verify(board, *against)
+    assert (code, [one["outcome"] for one in told]) == (2, ["holds", "holds", "refused"])
+    assert "takes the place of an entry that stands; give it a new version" in told[2]["reason"]
+    assert not Board(board).record("small-v1", "valid-1").exists()
+
+
+def test_a_folder_in_a_record_s_place_is_told_in_a_line(
+    folder: Path, board: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Board(board).record("small-v1", "valid-1").mkdir(parents=True)
+    for _ in range(2):
+        assert main(["leaderboard", "verify", "--board", str(board)]) == 2
+        assert "valid-1.json: cannot write here" in capsys.readouterr().err
+        put(folder, "method.note", "other bytes")
+        put(folder, "metrics.final_auc.mean", 0.99)
