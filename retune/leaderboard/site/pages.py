@@ -172,7 +172,8 @@ def _entry(shown: Shown, track: TrackShown) -> dict[str, Any]:
         "matrices": matrices(entry),
         "packages": sorted(packages.items()),
         "seed_settings": settings,
-        "commands": [*run_commands(entry, shown.track), submit_command(entry)],
+        "runs": run_commands(entry, shown.track),
+        "submit": submit_command(entry),
         "verify": verify_command(entry, shown.track),
         "needs": needs(entry),
     }
