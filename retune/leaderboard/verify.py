@@ -16,6 +16,7 @@ from retune.data.source import DataSource
 from retune.errors import RetuneError, UserError
 from retune.items import digests, salted
 from retune.leaderboard.board import Board
+from retune.leaderboard.contaminated import understated
 from retune.leaderboard.entry import Entry
 from retune.leaderboard.fields import LONGEST, printable
 from retune.leaderboard.intake import Submission, read
@@ -94,6 +95,9 @@ class Verifier:
             return Verdict(name, "refused", printable(str(error), 600))
         try:
             _require_arithmetic(submission.entry)
+            quiet = understated(submission.entry, track)
+            if quiet:
+                raise Wrong(quiet)
             try:
                 streams = self.streams(submission.entry, track)
             except NoData as error:

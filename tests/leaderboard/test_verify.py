@@ -288,6 +288,31 @@ def test_numbers_that_disagree_are_found_without_data(
     assert verdict.reason.startswith(reason)
 
 
+@pytest.mark.parametrize(
+    ("backbone", "said", "found"),
+    [
+        ("rad-dino-cxr-bert", "no", "yes"),
+        ("rad-dino-cxr-bert", "possibly", "yes"),
+        ("rad-dino-cxr-bert", "yes", None),
+        ("xray-siglip", "no", "possibly"),
+        ("xray-siglip", "yes", None),
+        ("biomedclip", "no", None),
+        ("local-dir:mine", "no", None),
+    ],
+)
+def test_nobody_keeps_quiet_about_what_a_card_says(
+    backbone: str, said: str, found: str | None, folder: Path, verifier: Verifier
+) -> None:
+    verdict = verifier.verify(
+        _on_files(folder, lambda e: e["backbone"].update(name=backbone, contaminated=said))
+    )
+    if found is None:
+        assert verdict.outcome == "holds"
+    else:
+        assert verdict.outcome == "false"
+        assert verdict.reason == f"backbone.contaminated is {said}, the card of {backbone} says {found}"
+
+
 def test_long_names_make_no_remark_too_long(folder: Path, verifier: Verifier) -> None:
     def change(document: dict[str, Any]) -> None:
         document["data"]["labels"] = [f"{k} " + "x" * 290 for k in range(14)]
