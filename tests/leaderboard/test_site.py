@@ -37,7 +37,7 @@ from leaderboard.made_entries import (
 )
 
 from retune.cli.main import main
-from retune.errors import MissingPackage, UserError
+from retune.errors import MissingPackage, StorageError, UserError
 from retune.leaderboard.board import Board
 from retune.leaderboard.entry import Entry
 from retune.leaderboard.serve import serving
@@ -266,9 +266,10 @@ def test_what_has_no_replicates_or_no_number_is_in_no_group() -> None:
 
 # Strangers
 
+# A shell reads some of these: where quoting fails, they may leave a file and no worse.
 HOSTILE = (
     '" onmouseover="alert(1)', "' autofocus onfocus='alert(1)", "{{ 7 * 7 }}", "{% raw %}", "&lt;script&gt;alert(1)",
-    "--help", "$(touch pwned)", "; rm -rf ~ #", "\\u003cscript", "https://example.org/%22%3E", "]]", "Ünïcödé ﷽",
+    "--help", "$(touch pwned)", "; touch pwned #", "\\u003cscript", "https://example.org/%22%3E", "]]", "Ünïcödé ﷽",
 )  # fmt: skip
 
 
@@ -489,6 +490,25 @@ def test_an_older_site_stands_where_building_fails(tmp_path: Path) -> None:
         build(board, out)
     assert content(out) == before
     assert not list(tmp_path.glob(".partial-*"))
+
+
+def test_an_older_site_goes_back_where_its_place_cannot_be_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    board = empty(tmp_path / "board")
+    out, _ = built(board, tmp_path / "site")
+    before = content(out)
+    rename = Path.rename
+
+    def fails(self: Path, target: Path) -> Path:
+        if self.parent.name.startswith(".partial-") and self.name == "site":
+            raise OSError(28, "no space left")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", fails)
+    with pytest.raises(StorageError):
+        build(board, out)
+    assert content(out) == before
 
 
 # The command that repeats an entry

@@ -39,11 +39,21 @@ def replacing(out: Path) -> Iterator[Path]:
         (site / MARKER).write_text("\n".join([*files, MARKER]) + "\n", encoding="utf-8")
         require_free(out)
         with storing(out):
-            if out.exists():
-                out.rename(half / "before")
-            site.rename(out)
+            _swap(site, out, half / "before")
     finally:
         shutil.rmtree(half, ignore_errors=True)
+
+
+def _swap(site: Path, out: Path, before: Path) -> None:
+    """Put a site in its place; the older one goes back there if that fails."""
+    if out.exists():
+        out.rename(before)
+    try:
+        site.rename(out)
+    except OSError:
+        if before.exists():
+            before.rename(out)
+        raise
 
 
 def require_free(out: Path) -> None:

@@ -71,6 +71,10 @@
 
   function show() {
     sort();
+    narrow();
+  }
+
+  function narrow() {
     filter();
     document.dispatchEvent(new Event("shown"));
   }
@@ -103,7 +107,7 @@
   form.addEventListener("submit", (event) => event.preventDefault());
   for (const kind of ["input", "change"]) {
     form.addEventListener(kind, () => {
-      show();
+      narrow();
       keep();
     });
   }
