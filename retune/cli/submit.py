@@ -33,7 +33,8 @@ def submit(
 
     from retune.cli.console import bars, console, print_json
     from retune.cli.tables import number
-    from retune.leaderboard.submit import Said, submit
+    from retune.leaderboard.assemble import Said
+    from retune.leaderboard.submit import submit
 
     said = Said(method, version, author or (), paper, code, note)
     with bars() as progress:

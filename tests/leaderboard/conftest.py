@@ -11,7 +11,8 @@ import pytest
 from made_boards import TRACKS, runs_of
 
 from retune.cli.main import main
-from retune.leaderboard.submit import Said, submit
+from retune.leaderboard.assemble import Said
+from retune.leaderboard.submit import submit
 
 Verify = Callable[..., tuple[int, list[dict[str, Any]], str]]
 

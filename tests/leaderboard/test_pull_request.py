@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from retune.leaderboard.submit import Said, submit
+from retune.leaderboard.assemble import Said
+from retune.leaderboard.submit import submit
 
 SCRIPT = Path(__file__).parents[2] / ".github" / "scripts" / "verify-submission"
 ENTRY = "leaderboard/submissions/small-v1"

@@ -101,8 +101,9 @@ def test_order_is_that_of_all_sixteen_bytes(belongs: Entry) -> None:
     items[:, 15] = np.arange(N) + 200  # differ in the last byte only, some above 127
     items[N // 2 :, 7] = 1
     unpack(pack(Scores(items, given.values)), belongs, "here")
-    with pytest.raises(UserError, match="not distinct and ascending"):
-        unpack(pack(Scores(items[::-1].copy(), given.values)), belongs, "here")
+    for wrong in ([*range(N)][::-1], [1, 0, *range(2, N)], [0, 0, *range(2, N)]):
+        with pytest.raises(UserError, match="not distinct and ascending"):
+            unpack(pack(Scores(items[wrong], given.values)), belongs, "here")
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,8 @@ from sklearn.metrics import roc_auc_score
 from retune.cli.main import main
 from retune.data.source import DataSource
 from retune.errors import UserError
-from retune.leaderboard.submit import Said, submit
+from retune.leaderboard.assemble import Said
+from retune.leaderboard.submit import submit
 from retune.runner import prepare
 from retune.scaffold import new_strategy
 from retune.spec import Spec

@@ -14,9 +14,10 @@ from made_boards import TRACKS, copied, edit, entry, put, runs_of
 from safetensors.numpy import load_file, save_file
 
 from retune.cli.main import main
+from retune.leaderboard.assemble import Said
 from retune.leaderboard.board import Board
 from retune.leaderboard.entry import Entry
-from retune.leaderboard.submit import Said, submit
+from retune.leaderboard.submit import submit
 from retune.leaderboard.verify import Verifier, suspicions
 
 VALID = "small-v1/valid-1"

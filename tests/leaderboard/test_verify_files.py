@@ -89,15 +89,15 @@ def test_features_of_the_submitter_s_are_not_run_again(hospital: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [("P1,", "P2,"), (",1,", ",0,"), ("images/0000.png", "images/9999.png")])
-def test_with_other_files_it_does_not_hold(
+def test_with_other_files_it_is_not_recomputed(
     change: tuple[str, str], hospital: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "table.csv").write_text((hospital / "data" / "table.csv").read_text().replace(*change, 1))
     words = ["--root", str(tmp_path), "--no-record"]
-    assert main(["leaderboard", "verify", "--board", str(hospital / "board"), *words]) == 1
-    assert "data.fingerprint: the data set that is here is another" in " ".join(
-        capsys.readouterr().out.split()
-    )
+    assert main(["leaderboard", "verify", "--board", str(hospital / "board"), *words]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert told.startswith("self-reported")
+    assert "the copy of the data that is here has another fingerprint than the entry's" in told
 
 
 def test_a_wrong_folder_is_the_verifier_s_mistake(
