@@ -117,7 +117,7 @@ def test_show_a_paper_s_figures_beside_ours(capsys: pytest.CaptureFixture[str], 
     code, out, err = call(capsys, "show", "strategy", name, "--paper")
     assert (code, err) == (0, "")
     assert "differs" not in out
-    assert len(re.findall(r" equal\b", out)) == len(figures)
+    assert len(re.findall(r"\d( %)? +equal\b", out)) == len(figures)
     assert all(f"{f['ours']:,.0f}" in out for f in figures if f["unit"] == "parameters")
     assert "published_figures" not in json.loads(call(capsys, "show", "strategy", name, "--json")[1])
 
