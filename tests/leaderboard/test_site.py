@@ -562,6 +562,21 @@ def test_the_command_gives_the_settings_of_the_entry(monkeypatch: pytest.MonkeyP
     assert folder == Path(f"runs/{CLASS}/a-1/seed-0")
 
 
+def test_a_setting_that_is_none_is_read_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    from retune.plugins import registry
+    from retune.settings import make, values_of
+
+    entry = Entry.model_validate(document(name="a"))
+    assert entry.strategy.settings["penalty"] is None
+    spec, _ = spec_of(run_commands(entry, packaged()[CLASS])[0], monkeypatch)
+    given = {
+        key.removeprefix("strategy."): v for key, v in spec.settings.items() if key.startswith("strategy.")
+    }
+    assert (
+        values_of(make(registry("strategies").load("ridge"), given, owner="test")) == entry.strategy.settings
+    )
+
+
 def test_seeds_and_searched_settings_each_have_their_command(monkeypatch: pytest.MonkeyPatch) -> None:
     odd = Entry.model_validate(document(name="a", seeds=(3, 1)))
     commands = run_commands(odd, packaged()[CLASS])
@@ -635,6 +650,7 @@ def test_a_site_is_served_with_its_types_and_nothing_else_is(tmp_path: Path) -> 
     (out / "link.html").symlink_to(tmp_path / "secret.html")
     (out / "away").symlink_to(tmp_path)
     (out / "notes.txt").write_text("mine")
+    (out / ".hidden.html").write_text("secret")
     with server(out) as port:
         status, headers, body = ask(port, "/")
         assert (status, body) == (200, (out / "index.html").read_bytes())
@@ -644,6 +660,7 @@ def test_a_site_is_served_with_its_types_and_nothing_else_is(tmp_path: Path) -> 
         assert ask(port, f"/tracks/{CLASS}.html?x=1")[0] == 200
         assert ask(port, "/", method="HEAD")[2] == b""
         for path in ("/assets/", "/assets", "/entries", "/.retune-site", "/nothing.html", "/../secret.html", "/link.html",
+                     "/.hidden.html",
                      "/%2e%2e/secret.html", "/..%2fsecret.html", "/away/secret.html", "//secret.html", "/notes.txt",
                      "/assets/..%2f..%2fsecret.html", "/%00", f"/{out}/index.html", "/index.html/"):  # fmt: skip
             status, _, body = ask(port, path)
