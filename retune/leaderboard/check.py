@@ -5,6 +5,7 @@ from __future__ import annotations
 import filecmp
 import os
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -13,6 +14,7 @@ from retune.files import storing
 from retune.leaderboard.board import Board
 from retune.leaderboard.entry import ENTRY_FILE, SCORES_FILE
 from retune.leaderboard.fields import printable
+from retune.leaderboard.records import TIERS, Record
 from retune.leaderboard.rerun import LONG, rerun
 from retune.leaderboard.tracks import TRACKS_FILE
 from retune.leaderboard.verify import Roots, Verdict, Verifier
@@ -95,9 +97,13 @@ def _stands(board: Board, folder: Path) -> bool:
 
 
 def _keep(verdict: Verdict, file: Path) -> None:
-    """Write down what was found, or remove what says that the entry once held."""
+    """Write down what was found unless more was found before, or remove what says that the entry once held."""
+    earlier: Record | None = None
     if verdict.record is not None:
-        verdict.record.write(file)
+        with suppress(UserError):
+            earlier = Record.read(file, verdict.record.entry)
+        if earlier is None or TIERS.index(earlier.tier) <= TIERS.index(verdict.record.tier):
+            verdict.record.write(file)
     elif not file.parent.is_symlink():
         with storing(file):
             file.unlink(missing_ok=True)

@@ -46,6 +46,22 @@ def test_a_record_is_bound_to_the_bytes(folder: Path, board: Path, verify) -> No
     assert Record.read(file, changed.record.entry) is None
 
 
+def test_what_was_found_once_of_these_bytes_is_not_forgotten(folder: Path, board: Path, verify) -> None:
+    """Who verifies with less than others had takes nothing back; other bytes begin anew."""
+    file = Board(board).record("small-v1", "valid-1")
+    tiers = []
+    for words in (["--rerun"], []):
+        verify(board, *words)
+        tiers.append(json.loads(file.read_text())["tier"])
+    (folder / ENTRY).write_bytes((folder / ENTRY).read_bytes() + b"\n")
+    verify(board)
+    tiers.append(json.loads(file.read_text())["tier"])
+    assert tiers == ["re-run", "re-run", "recomputed"]
+    file.write_text("{}")
+    verify(board)
+    assert json.loads(file.read_text())["tier"] == "recomputed"
+
+
 @pytest.mark.parametrize("path", ["metrics.final_auc.mean", "method.extra"])
 def test_what_does_not_hold_any_more_loses_its_record(path: str, folder: Path, board: Path, verify) -> None:
     verify(board)
