@@ -22,7 +22,7 @@ app = typer.Typer(help="The leaderboard: verify entries, build its page, show it
 def verify(
     entries: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[ENTRY...]", help="Folders of entries, or TRACK/ENTRY.", show_default="all"),
+        typer.Argument(metavar="ENTRY...", help="Folders of entries, or TRACK/ENTRY.", show_default="all"),
     ] = None,
     root: Root = None,
     again: Annotated[
@@ -30,7 +30,11 @@ def verify(
     ] = False,
     time_limit: Annotated[
         float,
-        typer.Option(metavar="SECONDS", help="The longest a method run again may take for one experience."),
+        typer.Option(
+            metavar="SECONDS",
+            help="The longest a method run again may take for one experience.",
+            show_default="3600",
+        ),
     ] = 3600.0,
     against: Annotated[
         Path | None,
