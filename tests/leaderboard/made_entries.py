@@ -23,6 +23,11 @@ LABELS: Final = ("No Finding", "Cardiomegaly", "Edema", "Consolidation", "Pneumo
                  "Pneumothorax", "Pleural Effusion", "Fracture", "Support Devices")  # fmt: skip
 STEPS: Final = 5
 SHA: Final = "ab" * 32
+# A shell reads some of these: where quoting fails, they may leave a file and no worse.
+HOSTILE: Final = (
+    '" onmouseover="alert(1)', "' autofocus onfocus='alert(1)", "{{ 7 * 7 }}", "{% raw %}", "&lt;script&gt;alert(1)",
+    "--help", "$(touch pwned)", "; touch pwned #", "\\u003cscript", "https://example.org/%22%3E", "]]", "Ünïcödé ﷽",
+)  # fmt: skip
 
 
 @cache

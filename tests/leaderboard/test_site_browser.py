@@ -77,7 +77,7 @@ def test_rows_are_sorted_by_final_auc_and_by_whatever_head_is_pressed(page: Brow
     assert page.run(SHOWN)[-1] == "joint"
     sort_by(page, "final_auc")
     sort_by(page, "final_auc")
-    assert page.run(SHOWN)[0] == "replayed"
+    assert page.run(SHOWN)[0].startswith("A very long name")
     assert page.run(SHOWN)[-2:] == ["undefined", "joint"], "whichever way"
     sort_by(page, "method")
     assert page.run(SHOWN)[1:4] == ["best", "cheap", "claimed"]
