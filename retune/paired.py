@@ -134,8 +134,15 @@ class Comparison:
         )
 
 
-def _resampled_auroc(targets: NDArray[Any], scores: NDArray[Any], weights: NDArray[Any]) -> Floats:
-    """AUROC ``(B, T+1, C)`` of every resample; scores that did not change since are measured once."""
+def distinct(scores: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.intp], NDArray[np.intp]]:
+    """The columns of scores that differ: a label's scores that did not change since are measured once.
+
+    Args:
+        scores: ``(T+1, N, C)``.
+
+    Returns:
+        ``(N, K)`` the columns, ``(K,)`` the label of each, ``(T+1, C)`` where each moment's and label's is among them.
+    """
     moments, _, labels = scores.shape
     columns = np.ascontiguousarray(scores.transpose(2, 0, 1))  # (C, T+1, N)
     found: dict[tuple[int, bytes], int] = {}
@@ -147,5 +154,10 @@ def _resampled_auroc(targets: NDArray[Any], scores: NDArray[Any], weights: NDArr
     )
     _, one_of_each = np.unique(place, return_index=True)
     moment, label = np.unravel_index(one_of_each, place.shape)
-    auroc = bootstrap_auroc(targets[:, label], columns[label, moment].T, weights)
-    return auroc[:, place]
+    return columns[label, moment].T, label, place
+
+
+def _resampled_auroc(targets: NDArray[Any], scores: NDArray[Any], weights: NDArray[Any]) -> Floats:
+    """AUROC ``(B, T+1, C)`` of every resample."""
+    columns, label, place = distinct(scores)
+    return bootstrap_auroc(targets[:, label], columns, weights)[:, place]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from retune.errors import UserError
 from retune.files import storing
+from retune.heap import keep_freed_memory
 from retune.leaderboard.board import Board
 from retune.leaderboard.entry import ENTRY_FILE, SCORES_FILE
 from retune.leaderboard.fields import printable
@@ -60,6 +61,8 @@ def check(
         _require_tracks(base, place)
     folders = [_named(place, one) for one in entries] or list(place.folders())
     verifier = Verifier(place, roots)
+    # Every resample asks for the same few large arrays.
+    keep_freed_memory()
     verdicts = []
     for k, folder in enumerate(folders):
         if progress:

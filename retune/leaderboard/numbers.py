@@ -19,7 +19,7 @@ from retune.metrics import (
     patient_weights,
 )
 from retune.metrics.continual import nan_mean
-from retune.paired import METRICS, Comparison, Sample
+from retune.paired import METRICS, Comparison, Sample, distinct
 
 Floats = npt.NDArray[np.float64]
 VALUES: Final = (*METRICS, "final_ap", "average_ap", "calibration_error")
@@ -74,10 +74,12 @@ def measure(
     weights = patient_weights(patients, bootstrap.replicates, bootstrap.seed)
     matrices, values, samples = [], [], {}
     for run in runs:
-        matrix = np.stack([auroc(targets, moment) for moment in run.scores])
+        columns, label, place = distinct(run.scores)
+        matrix = np.asarray(auroc(targets[:, label], columns))[place]
+        precision = np.asarray(average_precision(targets[:, label], columns))[place]
         sample = Sample.of(matrix, run.first, targets, run.scores, weights)
         matrices.append(matrix)
-        values.append({**sample.values, **_beside_auc(run, targets)})
+        values.append({**sample.values, **_beside_auc(run, precision, targets)})
         samples[run.seed] = sample
     compared = Comparison({"": samples}, bootstrap.level)
     metrics = {name: compared.estimate("", name).model_dump() for name in METRICS}
@@ -109,8 +111,7 @@ def rounded(value: Any) -> Any:
     return value
 
 
-def _beside_auc(run: Run, targets: npt.NDArray[np.float32]) -> dict[str, float]:
-    precision = np.stack([average_precision(targets, moment) for moment in run.scores])
+def _beside_auc(run: Run, precision: Floats, targets: npt.NDArray[np.float32]) -> dict[str, float]:
     probabilities = 0.5 * (1 + np.tanh(run.scores[-1].astype(np.float64) / 2))
     return {
         "final_ap": float(final_auc(precision)),

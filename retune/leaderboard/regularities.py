@@ -40,7 +40,8 @@ def regularities(
         truth = targets[known, c] == 1
         if min(truth.sum(), (~truth).sum()) < FEW:
             continue
-        for moment in scores[:, :, c]:
+        # Moments at which a label's scores did not change are looked at once.
+        for moment in {one.tobytes(): one for one in scores[:, :, c]}.values():
             if moment[known][truth].min() > moment[known][~truth].max():
                 perfect.add(c)
             elif len(truth) >= KNOWN and _in_last_bits(_steps(moment)[known], truth):
@@ -60,20 +61,22 @@ def _in_last_bits(steps: npt.NDArray[np.int64], truth: npt.NDArray[np.bool_]) ->
     finding, and hides nothing.
     """
     whole = len(steps) // BLOCK * BLOCK
+    rising = np.sort(steps)
     for bit in range(BITS):
         above = steps >> (bit + 1)
-        if len(np.unique(above)) < LEVELS:
+        if np.count_nonzero(np.diff(rising >> (bit + 1))) + 1 < LEVELS:
             break
         order = np.argsort(above, kind="stable")[:whole]
-        bits, answers = (
-            one[order].reshape(-1, BLOCK) - one[order].reshape(-1, BLOCK).mean(axis=1, keepdims=True)
-            for one in ((steps >> bit) & 1, truth.astype(np.int64))
-        )
-        mixed = bits.any(axis=1) & answers.any(axis=1)
+        bits = ((steps[order] >> bit) & 1).reshape(-1, BLOCK)
+        answers = truth[order].reshape(-1, BLOCK)
+        ones, positive = bits.sum(axis=1), answers.sum(axis=1)
+        mixed = (ones % BLOCK > 0) & (positive % BLOCK > 0)
         if mixed.sum() * BLOCK < KNOWN:
             continue
-        bits, answers = bits[mixed], answers[mixed]
-        if abs((bits * answers).sum()) > LIKE * np.sqrt((bits**2).sum() * (answers**2).sum()):
+        # Sums over each block of what is left when its mean is taken away.
+        together = ((bits * answers).sum(axis=1) - ones * positive / BLOCK)[mixed].sum()
+        apart = [(n - n**2 / BLOCK)[mixed].sum() for n in (ones, positive)]
+        if abs(together) > LIKE * np.sqrt(apart[0] * apart[1]):
             return True
     return False
 
