@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from made_boards import TRACKS, runs_of
+from leaderboard.made_entries import small
+from made_boards import TRACKS, copied, runs_of
 
 from retune.cli.main import main
 from retune.leaderboard.assemble import Said
+from retune.leaderboard.site import build
 from retune.leaderboard.submit import submit
 
 Verify = Callable[..., tuple[int, list[dict[str, Any]], str]]
@@ -39,6 +42,28 @@ def small_board(tmp_path_factory: pytest.TempPathFactory, small_runs: Path) -> P
     for name in ("valid", "hostile"):
         submit([small_runs], Said(name, authors=["A. Author"], note="a note"), board=board)
     return board
+
+
+@pytest.fixture
+def board(small_board: Path, tmp_path: Path) -> Path:
+    """A board with one entry, to be changed."""
+    board = copied(small_board, tmp_path / "board")
+    shutil.rmtree(board / "submissions" / "small-v1" / "hostile-1")
+    return board
+
+
+@pytest.fixture
+def folder(board: Path) -> Path:
+    """The entry."""
+    return board / "submissions" / "small-v1" / "valid-1"
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of some made-up entries; copy it before you change it."""
+    folder = tmp_path_factory.mktemp("site")
+    build(small(folder / "board"), folder / "site")
+    return folder / "site"
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from made_boards import ENTRY, copied, put
+from made_boards import ENTRY, put
 
 from retune.cli.main import main
 from retune.errors import UserError
@@ -18,18 +18,6 @@ from retune.leaderboard.check import check
 from retune.leaderboard.records import Record
 
 VALID = "small-v1/valid-1"
-
-
-@pytest.fixture
-def board(small_board: Path, tmp_path: Path) -> Path:
-    board = copied(small_board, tmp_path / "board")
-    shutil.rmtree(board / "submissions" / "small-v1" / "hostile-1")
-    return board
-
-
-@pytest.fixture
-def folder(board: Path) -> Path:
-    return board / "submissions" / "small-v1" / "valid-1"
 
 
 def test_a_record_is_bound_to_the_bytes(folder: Path, board: Path, verify) -> None:

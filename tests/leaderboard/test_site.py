@@ -17,23 +17,14 @@ from leaderboard.made_entries import (
     empty,
     packaged,
     replicates,
-    small,
     spoil,
 )
 from leaderboard.site_pages import built, parsed, rows
 
 from retune.leaderboard.entry import Entry
-from retune.leaderboard.site import build
 from retune.leaderboard.site.matrix import matrices
 from retune.leaderboard.site.ties import tie_groups
 from retune.metrics import forgetting
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("site")
-    build(small(folder / "board"), folder / "site")
-    return folder / "site"
 
 
 def test_every_track_and_every_entry_has_its_page(site: Path) -> None:

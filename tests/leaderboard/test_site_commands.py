@@ -16,22 +16,13 @@ from leaderboard.made_entries import (
     NIH,
     document,
     packaged,
-    small,
 )
 from leaderboard.site_pages import parsed
 
 from retune.cli.main import main
 from retune.errors import UserError
 from retune.leaderboard.entry import Entry
-from retune.leaderboard.site import build
 from retune.leaderboard.site.command import run_commands, submit_command
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("site")
-    build(small(folder / "board"), folder / "site")
-    return folder / "site"
 
 
 def spec_of(command: str, monkeypatch: pytest.MonkeyPatch) -> Any:

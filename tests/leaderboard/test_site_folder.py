@@ -23,13 +23,6 @@ from retune.errors import MissingPackage, StorageError, UserError
 from retune.leaderboard.site import build
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("site")
-    build(small(folder / "board"), folder / "site")
-    return folder / "site"
-
-
 def test_an_empty_leaderboard_has_a_page(tmp_path: Path) -> None:
     out, found = built(empty(tmp_path / "board"), tmp_path / "site")
     assert found.entries == 0

@@ -23,14 +23,6 @@ from leaderboard.site_pages import built
 
 from retune.cli.main import main
 from retune.leaderboard.serve import serving
-from retune.leaderboard.site import build
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("site")
-    build(small(folder / "board"), folder / "site")
-    return folder / "site"
 
 
 @contextmanager

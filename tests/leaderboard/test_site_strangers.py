@@ -14,7 +14,6 @@ from leaderboard.made_entries import (
     add,
     document,
     empty,
-    small,
     spoil,
 )
 from leaderboard.site_pages import built, parsed, rows
@@ -22,14 +21,6 @@ from leaderboard.site_pages import built, parsed, rows
 from retune.cli.main import main
 from retune.leaderboard.board import Board
 from retune.leaderboard.entry import Entry
-from retune.leaderboard.site import build
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("site")
-    build(small(folder / "board"), folder / "site")
-    return folder / "site"
 
 
 def test_text_that_looks_hostile_shows_as_it_is_written(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from made_boards import TRACKS, copied, edit, entry, put, runs_of
+from made_boards import TRACKS, edit, entry, put, runs_of
 from safetensors.numpy import load_file, save_file
 
 from retune.cli.main import main
@@ -22,18 +22,6 @@ from retune.leaderboard.verify import Verifier, suspicions
 
 VALID = "small-v1/valid-1"
 ORDER = "one label order: every seed learns the labels in the same order"
-
-
-@pytest.fixture
-def board(small_board: Path, tmp_path: Path) -> Path:
-    board = copied(small_board, tmp_path / "board")
-    shutil.rmtree(board / "submissions" / "small-v1" / "hostile-1")
-    return board
-
-
-@pytest.fixture
-def folder(board: Path) -> Path:
-    return board / "submissions" / "small-v1" / "valid-1"
 
 
 @pytest.fixture(scope="module")
