@@ -35,6 +35,7 @@ def submit(
     from retune.cli.tables import number
     from retune.leaderboard.assemble import Said
     from retune.leaderboard.submit import submit
+    from retune.leaderboard.verify import ENOUGH, few_seeds
 
     said = Said(method, version, author or (), paper, code, note)
     with bars() as progress:
@@ -55,6 +56,8 @@ def submit(
             Text.assemble((one.entry.name, "bold"), f" on {one.entry.track}: {told}{stood}"), soft_wrap=True
         )
         out.print(Text(f"  {one.folder}", "dim"), soft_wrap=True)
+        if many < ENOUGH:
+            out.print(Text(f"  {few_seeds(many)}", "yellow"), soft_wrap=True)
     out.print()
     out.print(
         "It holds scores of the test images under salted digests of their names; no image, label or patient."

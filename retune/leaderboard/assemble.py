@@ -121,7 +121,7 @@ def _entry(
             "name": said.method or _called(strategy.name),
             "version": said.version,
             "authors": list(said.authors),
-            "paper": said.paper or _paper_of(strategy.name, strategy.origin),
+            "paper": said.paper or (None if said.method else _paper_of(strategy.name, strategy.origin)),
             "code": said.code,
             "note": said.note,
         },

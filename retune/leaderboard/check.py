@@ -6,6 +6,7 @@ import filecmp
 import os
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -87,9 +88,10 @@ def _named(board: Board, name: str | Path) -> Path:
     path = Path(name)
     found = path if path.is_dir() else board.submissions / path
     if not found.is_dir():
-        raise UserError(
-            "no such entry", where=str(name), fix=f"give its folder, or TRACK/ENTRY of {board.submissions}"
-        )
+        known = [f"{folder.parent.name}/{folder.name}" for folder in board.folders()]
+        close = get_close_matches(str(name), known, n=2, cutoff=0.8)
+        fix = f"did you mean {' or '.join(close)}?" if close else "give its folder, or TRACK/ENTRY"
+        raise UserError(f"no such entry in {board.submissions}", where=str(name), fix=fix)
     # Only names count, and `.` and `..` are none.
     return Path(os.path.abspath(found))
 

@@ -16,7 +16,7 @@ from retune.leaderboard.assemble import Said, assemble
 from retune.leaderboard.board import DEFAULT, Board
 from retune.leaderboard.entry import ENTRY_FILE, SCORES_FILE, Entry
 from retune.leaderboard.intake import read
-from retune.report.data import finished
+from retune.report.data import finished, unfinished
 from retune.result import Result
 
 if TYPE_CHECKING:
@@ -60,7 +60,14 @@ def submit(
     """
     tell = progress or (lambda stage, done, total: None)
     said, place = said or Said(), Board(Path(board))
-    found = finished(runs, tell)
+    paths = list(runs)
+    found, left = finished(paths, tell), unfinished(paths)
+    if left:
+        raise UserError(
+            f"{len(left)} {'run' if len(left) == 1 else 'runs'} here not finished: no seed is left out by accident",
+            where=str(left[0]),
+            fix="finish with the command that began it, or name the folders of the runs that count",
+        )
     groups: dict[tuple[str, str], list[tuple[Result, Path]]] = defaultdict(list)
     for result, folder in found:
         groups[place.tracks.of(result).id, _method_of(result)].append((result, folder))

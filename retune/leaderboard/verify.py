@@ -94,7 +94,7 @@ class Verifier:
         except UserError as error:
             return Verdict(name, "refused", printable(str(error), 600))
         try:
-            _require_arithmetic(submission.entry)
+            require_arithmetic(submission.entry)
             quiet = understated(submission.entry, track)
             if quiet:
                 raise Wrong(quiet)
@@ -247,9 +247,7 @@ def suspicions(entry: Entry, scores: npt.NDArray[np.float32] | None, stream: Str
     found = []
     many = len(entry.runs)
     if many < ENOUGH:
-        found.append(
-            f"{many} {'seed' if many == 1 else 'seeds'} only; {ENOUGH} or more tell how results vary"
-        )
+        found.append(few_seeds(many))
     orders = {tuple(run.first) for run in entry.runs}
     if many > 1 and len(orders) == 1 and max(orders.pop()) > 1:
         found.append("one label order: every seed learns the labels in the same order")
@@ -289,6 +287,11 @@ def suspicions(entry: Entry, scores: npt.NDArray[np.float32] | None, stream: Str
     return found
 
 
+def few_seeds(many: int) -> str:
+    """What is to be said of fewer than :data:`ENOUGH` seeds."""
+    return f"{many} {'seed' if many == 1 else 'seeds'} only; {ENOUGH} or more tell how results vary"
+
+
 def _record(
     submission: Submission, tier: Tier, numbers: Numbers | None, remarks: Iterable[str] | None = None
 ) -> Record:
@@ -304,8 +307,12 @@ def _record(
     )
 
 
-def _require_arithmetic(entry: Entry) -> None:
-    """See that published numbers follow from each other as far as that can be told without scores."""
+def require_arithmetic(entry: Entry) -> None:
+    """See that published numbers follow from each other as far as that can be told without scores.
+
+    Raises:
+        Wrong: Names the first that does not.
+    """
     for k, run in enumerate(entry.runs):
         matrix = np.array(run.auc_matrix, dtype=np.float64)
         published: dict[str, Any] = run.values.model_dump()

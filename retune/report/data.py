@@ -50,11 +50,20 @@ def collect(paths: Iterable[str | Path], progress: Progress) -> Collected:
     folders = [Path(path) for path in paths]
     found = finished(folders, progress)
     distinct, notes = _distinct(found)
-    begun = {file.parent.resolve() for folder in folders for file in folder.rglob(RUN_FILE)}
-    unfinished = len(begun - {folder for _, folder in found})
-    if unfinished:
-        notes.append(f"{unfinished} unfinished {'run' if unfinished == 1 else 'runs'} left out.")
+    left = len(unfinished(folders))
+    if left:
+        notes.append(f"{left} unfinished {'run' if left == 1 else 'runs'} left out.")
     return Collected([result for result, _ in distinct], {r.run.id: folder for r, folder in distinct}, notes)
+
+
+def unfinished(paths: Iterable[str | Path]) -> list[Path]:
+    """Folders of runs that were begun and have no result, sorted.
+
+    Args:
+        paths: Folders of runs, or folders that hold runs at any depth.
+    """
+    begun = {file.parent.resolve() for path in paths for file in Path(path).rglob(RUN_FILE)}
+    return sorted(folder for folder in begun if not (folder / RESULT_FILE).exists())
 
 
 def finished(paths: Iterable[str | Path], progress: Progress) -> list[tuple[Result, Path]]:

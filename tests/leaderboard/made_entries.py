@@ -15,6 +15,7 @@ from retune.leaderboard.entry import ENTRY_FILE, SCHEMA, SCORES_FILE, Entry
 from retune.leaderboard.numbers import BOOTSTRAP, rounded
 from retune.leaderboard.records import Record, Tier
 from retune.leaderboard.tracks import Tracks
+from retune.paired import METRICS
 
 CLASS: Final = "phantom-class-incremental-v1"
 DATA: Final = "phantom-data-incremental-v1"
@@ -209,22 +210,21 @@ def _run(
     first = np.repeat(np.arange(1, STEPS + 1), 2)
     if not one_order:
         first = np.random.default_rng(seed).permutation(first)
-    matrix = np.clip((auc or 0.5) + rng.normal(0, 0.08, (STEPS + 1, labels)), 0, 1)
-    if auc is not None:
-        matrix[-1] = np.clip(auc + (matrix[-1] - matrix[-1].mean()), 0, 1)
+    final = None if auc is None else auc + 0.002 * (seed % 3 - 1)
+    matrix = np.clip((final or 0.5) + rng.normal(0, 0.08, (STEPS + 1, labels)), 0, 1)
+    if final is None:
+        matrix[:] = np.nan
+    else:
+        spread = rng.uniform(-1, 1, labels) * min(0.1, 1 - final)
+        matrix[-1] = final + spread - spread.mean()
+        matrix = np.clip(matrix, 0, 1)
+    values = {name: float(metric(matrix, first)) for name, metric in METRICS.items()}
+    values |= {"final_ap": 0.5, "average_ap": 0.6, "calibration_error": 0.04}
     cells: list[list[float | None]] = rounded(matrix.tolist())
-    if auc is None:
-        cells = [[None] * labels for _ in cells]
-    final = None if auc is None else round(auc + 0.002 * (seed % 3 - 1), 7)
-    values = {
-        "final_auc": final, "average_auc": None if final is None else round(final + 0.03, 7),
-        "forgetting": None if final is None else 0.01, "backward_transfer": None, "forward_transfer": 0.0,
-        "final_ap": 0.5, "average_ap": 0.6, "calibration_error": 0.04,
-    }  # fmt: skip
     return {
         "seed": seed, "id": f"{seed:012x}", "stream": SHA, "device": "cpu", "threads": 1,
         "versions": {"torch": "2.9.0", "retune": "0.1.0"}, "settings": None, "first": first.tolist(),
-        "images": [481] * STEPS, "auc_matrix": cells, "values": values,
+        "images": [481] * STEPS, "auc_matrix": cells, "values": rounded(values),
         "cost": {
             "trainable_parameters": trained, "total_parameters": 3_257_091, "search_seconds": 0.0,
             "fit_seconds": fit, "score_seconds": 0.1, "encode_seconds": 0.2, "images_encoded": 4000,

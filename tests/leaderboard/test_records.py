@@ -152,3 +152,10 @@ def test_a_folder_in_a_record_s_place_is_told_in_a_line(
         assert "valid-1.json: cannot write here" in capsys.readouterr().err
         put(folder, "method.note", "other bytes")
         put(folder, "metrics.final_auc.mean", 0.99)
+
+
+def test_a_name_mistyped_is_answered_with_the_one_meant(
+    board: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["leaderboard", "verify", "small-v1/vaild-1", "--board", str(board)]) == 2
+    assert "did you mean small-v1/valid-1?" in capsys.readouterr().err

@@ -121,6 +121,19 @@ def test_pages_ask_for_nothing_from_elsewhere_and_every_link_leads_somewhere(sit
                     assert (file.parent / address.partition("#")[0]).resolve().is_file(), f"{file}: {address}"
 
 
+def test_numbers_that_do_not_follow_from_each_other_are_not_published(tmp_path: Path) -> None:
+    """Without data it can be told, and nobody needs to have verified it."""
+    board = empty(tmp_path / "board")
+    made = document(name="doctored")
+    made["metrics"]["final_auc"]["mean"] += 0.07
+    add(board, made, None)
+    add(board, document(name="honest"), None)
+    out, found = built(board, tmp_path / "site")
+    assert found.entries == 1
+    assert "doctored-1: does not hold: metrics.final_auc is not the mean over its runs" in found.refused[0]
+    assert not (out / f"entries/{CLASS}/doctored-1.html").exists()
+
+
 def test_a_refused_entry_is_named_and_stops_no_other(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -391,3 +391,25 @@ def test_a_run_of_a_file_is_called_by_its_name(board: Path, tmp_path: Path) -> N
     assert one.entry.method.name == "my-own"
     assert str(tmp_path).encode() not in (one.folder / ENTRY).read_bytes()
     assert one.entry.strategy.origin.startswith("file sha256:")
+
+
+def test_no_seed_is_left_out_by_accident(
+    small_runs: Path, board: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = Path(shutil.copytree(small_runs, tmp_path / "runs"))
+    (runs / "linear-probe-dataset-1" / "result.json").unlink()
+    assert say(board, runs) == 2
+    told = capsys.readouterr().err
+    assert "linear-probe-dataset-1: 1 run here not finished: no seed is left out by accident" in told
+    assert not (board / "submissions").exists()
+    # One by one they are meant.
+    assert say(board, runs / "linear-probe-dataset-0", "--method", "alone") == 0
+    assert "1 seed only; 3 or more tell how results vary" in capsys.readouterr().out
+    assert say(board, small_runs, "--method", "together") == 0
+    assert "seeds only" not in capsys.readouterr().out
+
+
+def test_another_method_s_paper_is_not_claimed(more_runs: Path, board: Path) -> None:
+    ridge = more_runs / "ridge-dataset-0"
+    papers = [submit([ridge], said, board=board)[0].entry.method.paper for said in (None, Said("mine"))]
+    assert papers == ["https://arxiv.org/abs/2205.14922", None]

@@ -37,7 +37,7 @@ def run_commands(entry: Entry, track: Track) -> list[str]:
 def submit_command(entry: Entry) -> str:
     """The command that makes the entry from these runs."""
     method = entry.method
-    options = [("method", method.name), ("version", method.version)]
+    options = [("board", "again"), ("method", method.name), ("version", method.version)]
     options += [("author", author) for author in method.authors]
     options += [(key, value) for key in ("paper", "code", "note") if (value := getattr(method, key))]
     return _lines(["retune", "submit", f"runs/{entry.track}/{entry.name}"], options)
@@ -55,7 +55,8 @@ def needs(entry: Entry) -> list[str]:
     found = []
     if _is_file(entry):
         found.append(
-            f"The strategy is a file of the submitter's ({entry.strategy.origin}): put it here first."
+            f"The strategy is a file of the submitter's ({entry.strategy.origin}): put it here first, as "
+            f"{_address(entry)}. Nobody else can run it again by its name."
         )
     elif entry.strategy.origin != "retune":
         found.append(f"The strategy comes from {entry.strategy.origin}: install it first.")
@@ -112,7 +113,7 @@ def _is_file(entry: Entry) -> bool:
 def _address(entry: Entry) -> str:
     name, origin = entry.strategy.name, entry.strategy.origin
     if _is_file(entry):
-        return f"./{PurePosixPath(name).name}"
+        return f"./{PurePosixPath(name).name.removesuffix('.py')}.py"
     return name if origin == "retune" or ":" in name else f"{origin}/{name}"
 
 

@@ -169,11 +169,13 @@ def _entry(shown: Shown, track: TrackShown) -> dict[str, Any]:
         "t": track,
         "entry": entry,
         "rank": track.rank(shown),
+        "compared": track.compared,
         "matrices": matrices(entry),
         "packages": sorted(packages.items()),
         "seed_settings": settings,
         "runs": run_commands(entry, shown.track),
         "submit": submit_command(entry),
         "verify": verify_command(entry, shown.track),
+        "repeatable": not entry.strategy.origin.startswith("file "),
         "needs": needs(entry),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from retune.leaderboard.intake import read
 from retune.leaderboard.records import Record, Tier
 from retune.leaderboard.site.ties import tie_groups
 from retune.leaderboard.tracks import Track
-from retune.leaderboard.verify import Verifier, suspicions
+from retune.leaderboard.verify import Verifier, Wrong, require_arithmetic, suspicions
 from retune.plugins import registry
 from retune.report import text
 
@@ -58,6 +59,11 @@ class Shown:
     def final(self) -> Estimate:
         """What entries are sorted by."""
         return self.entry.metrics.final_auc
+
+    @property
+    def error(self) -> float:
+        """Standard error of that over seeds; 0 where one seed tells nothing of it."""
+        return (self.final.sd or 0.0) / math.sqrt(max(self.final.n, 1))
 
     @property
     def stores(self) -> bool:
@@ -115,11 +121,17 @@ class TrackShown:
         return list(self.groups.values()).count(1) - 1
 
     def rank(self, shown: Shown) -> str:
-        """Group of an entry: ``1=`` where several are tied, nothing where it is not compared."""
+        """Rank of an entry: ``3=`` where two are better and it is tied with others, nothing where it is not compared."""
         group = self.groups[shown.entry.name]
         if group is None:
             return ""
-        return f"{group}=" if list(self.groups.values()).count(group) > 1 else str(group)
+        known = [g for g in self.groups.values() if g is not None]
+        return f"{1 + sum(g < group for g in known)}{'=' if known.count(group) > 1 else ''}"
+
+    @property
+    def compared(self) -> int:
+        """How many entries are ranked."""
+        return sum(group is not None for group in self.groups.values())
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,7 +184,9 @@ def collect(board: Board, progress: Progress) -> Site:
         entries = sorted(by_track[track.id], key=_order)
         ranked = [s for s in entries if not s.bound]
         groups = tie_groups(
-            [s.final.mean for s in ranked], [s.record.replicates if s.record else [] for s in ranked]
+            [s.final.mean for s in ranked],
+            [s.record.replicates if s.record else [] for s in ranked],
+            [s.error for s in ranked],
         )
         found = dict.fromkeys((s.entry.name for s in entries), None) | {
             s.entry.name: group for s, group in zip(ranked, groups, strict=True)
@@ -193,8 +207,12 @@ def _shown(
         notes.append(str(error))
         record = None
     if record is None:
-        # What was verified fits its track; of the others it is seen here, as far as can be told without data.
+        # What was verified fits its track and itself; of the others it is seen here, as far as can be without data.
         verifier.track_of(entry)
+        try:
+            require_arithmetic(entry)
+        except Wrong as error:
+            raise UserError(f"does not hold: {error}", where=f"{entry.track}/{entry.name}") from None
     return Shown(
         entry,
         track,
