@@ -65,6 +65,11 @@ class Strategy(Part):
     keeps_samples: bool
     searched: bool
 
+    @property
+    def is_file(self) -> bool:
+        """Whether it is a file of the submitter's, which nobody can look up by its name."""
+        return self.origin.startswith("file ")
+
 
 class Backbone(Part):
     """The frozen model."""

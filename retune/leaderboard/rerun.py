@@ -132,7 +132,7 @@ def spec_of(entry: Entry, run: Run, track: Track, verifier: Verifier, time_limit
 def _address(entry: Entry) -> str:
     """The name under which the very strategy can be run here."""
     name, origin = entry.strategy.name, entry.strategy.origin
-    if origin.startswith("file "):
+    if entry.strategy.is_file:
         raise CannotRepeat("its strategy is a file of the submitter's; publish it as a distribution")
     if avalanche.is_bridged(name):
         if origin_of(name) != origin:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
@@ -12,6 +11,7 @@ from retune.errors import UserError
 from retune.leaderboard.entry import Entry, Run
 from retune.leaderboard.tracks import Track
 from retune.plugins import registry
+from retune.report.text import plain
 
 
 def run_commands(entry: Entry, track: Track) -> list[str]:
@@ -53,7 +53,7 @@ def verify_command(entry: Entry, track: Track) -> str:
 def needs(entry: Entry) -> list[str]:
     """What a reader must have before the commands work, a line each."""
     found = []
-    if _is_file(entry):
+    if entry.strategy.is_file:
         found.append(
             f"The strategy is a file of the submitter's ({entry.strategy.origin}): put it here first, as "
             f"{_address(entry)}. Nobody else can run it again by its name."
@@ -96,23 +96,12 @@ def _lines(words: list[str], options: list[tuple[str, str]]) -> str:
 
 
 def _set(whose: str, settings: Mapping[str, Any]) -> list[tuple[str, str]]:
-    return [("set", f"{whose}.{key}={_text(value)}") for key, value in settings.items()]
-
-
-def _text(value: Any) -> str:
-    """A value as the command line reads it."""
-    if value is None:
-        return "none"
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def _is_file(entry: Entry) -> bool:
-    return entry.strategy.origin.startswith("file ")
+    return [("set", f"{whose}.{key}={plain(value)}") for key, value in settings.items()]
 
 
 def _address(entry: Entry) -> str:
     name, origin = entry.strategy.name, entry.strategy.origin
-    if _is_file(entry):
+    if entry.strategy.is_file:
         return f"./{PurePosixPath(name).name.removesuffix('.py')}.py"
     return name if origin == "retune" or ":" in name else f"{origin}/{name}"
 

@@ -176,6 +176,6 @@ def _entry(shown: Shown, track: TrackShown) -> dict[str, Any]:
         "runs": run_commands(entry, shown.track),
         "submit": submit_command(entry),
         "verify": verify_command(entry, shown.track),
-        "repeatable": not entry.strategy.origin.startswith("file "),
+        "repeatable": not entry.strategy.is_file,
         "needs": needs(entry),
     }
