@@ -20,7 +20,7 @@ from retune.data.dataset import Dataset, IntArray
 from retune.errors import RunConflict, StrategyError, UserError
 from retune.files import make_folder, write_whole
 from retune.result import RESULT_FILE, Result
-from retune.search import spelt
+from retune.run_line import run_words
 from retune.settings import values_of
 from retune.shelf import Shelf, key_of
 from retune.spec import DEFAULTS, Parts, Spec, resolve, run_id
@@ -313,25 +313,18 @@ def _require_usable(dataset: Dataset) -> None:
 
 
 def _command(plan: Plan) -> str:
-    spec, parts = plan.spec, plan.parts
-    words = ["retune", "run", "--scenario", spec.scenario or parts.scenario.name, "--strategy", spec.strategy]
-    if parts.source.name != (parts.scenario.data or DEFAULTS["data"]):
-        words += ["--data", spec.data or parts.source.name]
-    rooted = [name for name, root in parts.source.roots.items() if root is not None]
-    for name in rooted:
-        words += ["--root", "DIR" if len(parts.source.readers) == 1 else f"{name}=DIR"]
-    for option in ("backbone", "prompts", "uncertain", "blank", "device", "precision", "replicates", "steps"):
-        value = getattr(spec, option)
-        if value != getattr(Spec, option):
-            words += [f"--{option}", str(value)]
-    words += ["--seed", str(spec.seed)]
-    for key, value in spec.settings.items():
-        words += ["--set", f"{key}={value}"]
-    for key, values in spec.search.items():
-        words += ["--search", spelt(key, values)]
-    if spec.skip_bad_images:
-        words.append("--skip-bad-images")
-    return shlex.join(words)
+    """The command that does the run, without this machine's folders and limits."""
+    spec, source = plan.spec, plan.parts.source
+    usual = source.name == (plan.parts.scenario.data or DEFAULTS["data"])
+    roots = {name: "DIR" for name, root in source.roots.items() if root is not None}
+    told = replace(
+        spec,
+        scenario=spec.scenario or plan.parts.scenario.name,
+        data=None if usual else spec.data or source.name,
+        root=roots if len(source.readers) > 1 else next(iter(roots.values()), None),
+        time_limit=None,
+    )
+    return shlex.join(run_words(told))
 
 
 def versions() -> dict[str, str]:

@@ -19,7 +19,7 @@ import numpy as np
 
 from retune.data.dataset import split_by_patient
 from retune.errors import BadSetting, StrategyError, UserError
-from retune.settings import values_of
+from retune.settings import typed, values_of
 from retune.stream import Experience, Stream
 from retune.supervised import TooSlow
 
@@ -217,7 +217,8 @@ def parse_search(assignments: Sequence[str]) -> dict[str, list[Any]]:
     return grid
 
 
-def spelt(name: str, values: Sequence[Any]) -> str:
+def searched(name: str, values: Sequence[Any]) -> str:
     """What :func:`parse_search` reads: one setting and its values."""
-    plain = all(isinstance(value, (str, float, int)) and "," not in str(value) for value in values)
-    return f"{name}={','.join(map(str, values)) if plain else json.dumps(list(values))}"
+    texts = [typed(value) for value in values]
+    plain = all(text and text == text.strip() and not set(text) & set(",[{") for text in texts)
+    return f"{name}={','.join(texts) if plain else json.dumps(list(values))}"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import json
 import re
 import types
 import typing
@@ -116,6 +117,13 @@ def read_value(hint: Any, value: Any, *, where: str) -> Any:
             where=where,
             fix="""write it as '["one", "two"]'""" if several else None,
         ) from None
+
+
+def typed(value: Any) -> str:
+    """What :func:`read_value` reads from a command line: a setting as it is typed."""
+    if value is None:
+        return "none"
+    return value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
 
 
 def parse_assignments(assignments: list[str] | tuple[str, ...]) -> dict[str, str]:

@@ -14,8 +14,8 @@ from typing import Any, Final, TypeVar
 
 from retune.errors import UserError
 from retune.report.numbers import Entry, Spans
-from retune.report.text import plain
 from retune.result import Result
+from retune.settings import typed
 
 Key = TypeVar("Key", bound=Hashable)
 Intervals = Callable[[Sequence[Result]], Spans | None]
@@ -224,7 +224,7 @@ def _telling(family: list[Result], families: list[list[Result]]) -> str:
         for f in families
     ]
     differing = _differing(told[families.index(family)], told, last=["stream"])
-    return ", ".join(f"{key}={plain(value)}" for key, value in differing.items())
+    return ", ".join(f"{key}={typed(value)}" for key, value in differing.items())
 
 
 def _methods(results: Sequence[Result], names: Mapping[str, str]) -> dict[str, Method]:
@@ -236,9 +236,9 @@ def _methods(results: Sequence[Result], names: Mapping[str, str]) -> dict[str, M
         told = [{**m.settings, **m.circumstances} for m in same]
         detail = _differing(told[same.index(method)], told, last=list(method.circumstances))
         words = [
-            value if isinstance(value, str) else f"{key}={plain(value)}" for key, value in detail.items()
+            value if isinstance(value, str) else f"{key}={typed(value)}" for key, value in detail.items()
         ]
-        label = ", ".join([method.name, *(f"{key}={plain(value)}" for key, value in detail.items())])
+        label = ", ".join([method.name, *(f"{key}={typed(value)}" for key, value in detail.items())])
         labelled.append(replace(method, label=label, short=", ".join([method.name, *words])))
     called = _called(results, names)
     taken = Counter(called.get(method.key, method.label) for method in labelled)

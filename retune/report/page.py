@@ -14,6 +14,7 @@ from retune.report import text
 from retune.report.cautions import cautions
 from retune.report.figures import KEPT, kept
 from retune.report.heatmap import label_order
+from retune.settings import typed
 
 if TYPE_CHECKING:
     from retune.report.groups import Runs, Section
@@ -44,7 +45,7 @@ def render(runs: Runs, views: list[View]) -> str:
         decimals=text.decimals,
         whole=text.count,
         seconds=text.seconds,
-        plain=lambda value: text.shown(text.plain(value)),
+        plain=lambda value: text.shown(typed(value)),
     )
     environment.finalize = lambda value: text.shown(value) if type(value) is str else value
     here = files("retune.report")

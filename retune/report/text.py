@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import re
-from typing import Any
 
 
 def shown(text: str, length: int | None = None) -> str:
@@ -26,13 +24,6 @@ def decimals(value: float | None) -> str:
     text = f"{value:.3f}".replace("-", "−")
     text = "0.000" if text == "−0.000" else text
     return text.replace("0.", ".", 1) if abs(value) < 0.9995 else text
-
-
-def plain(value: Any) -> str:
-    """A setting as it is typed."""
-    if value is None:
-        return "none"
-    return value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
 
 
 def count(value: float) -> str:

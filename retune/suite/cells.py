@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import shlex
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from retune.result import Result
@@ -95,28 +92,7 @@ def command(spec: Spec, out: Path | None = None) -> str:
         spec: The run.
         out: Its folder.
     """
-    words = ["retune", "run"]
-    for field in dataclasses.fields(spec):
-        value = getattr(spec, field.name)
-        default = field.default if field.default is not dataclasses.MISSING else {}
-        always = field.name in ("scenario", "strategy", "seed")
-        if value is not None and (always or value != default):
-            words += _words(field.name.replace("_", "-"), value)
-    words += ["--out", str(out)] if out else []
+    from retune.run_line import run_words
+
+    words = run_words(spec) + (["--out", str(out)] if out else [])
     return f"OMP_NUM_THREADS={THREADS} {shlex.join(words)}"
-
-
-def _words(option: str, value: Any) -> list[str]:
-    if isinstance(value, Mapping):
-        name = "set" if option == "settings" else option
-        return [word for key, one in value.items() for word in (f"--{name}", f"{key}={_text(one, option)}")]
-    return [f"--{option}"] if value is True else [f"--{option}", str(value)]
-
-
-def _text(value: Any, option: str) -> str:
-    """A value as the command line reads it."""
-    if option == "search":
-        return ",".join(_text(one, "settings") for one in value)
-    if isinstance(value, bool | list | tuple):
-        return json.dumps(value)
-    return "none" if value is None else str(value)

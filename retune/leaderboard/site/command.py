@@ -11,7 +11,7 @@ from retune.errors import UserError
 from retune.leaderboard.entry import Entry, Run
 from retune.leaderboard.tracks import Track
 from retune.plugins import registry
-from retune.report.text import plain
+from retune.settings import typed
 
 
 def run_commands(entry: Entry, track: Track) -> list[str]:
@@ -96,7 +96,7 @@ def _lines(words: list[str], options: list[tuple[str, str]]) -> str:
 
 
 def _set(whose: str, settings: Mapping[str, Any]) -> list[tuple[str, str]]:
-    return [("set", f"{whose}.{key}={plain(value)}") for key, value in settings.items()]
+    return [("set", f"{whose}.{key}={typed(value)}") for key, value in settings.items()]
 
 
 def _address(entry: Entry) -> str:

@@ -17,6 +17,7 @@ from retune.leaderboard.site.command import needs, run_commands, submit_command,
 from retune.leaderboard.site.matrix import matrices
 from retune.leaderboard.site.view import Shown, Site, TrackShown
 from retune.report import text
+from retune.settings import typed
 
 if TYPE_CHECKING:
     from retune.runner import Progress
@@ -25,7 +26,7 @@ ASSETS: Final = ("site.css", "table.js", "charts.js")
 TIER_MEANINGS: Final = {
     "self-reported": "what the submitter wrote; nobody with the data has checked it",
     "recomputed": "every number was recomputed from the submitted scores with the verifier's own labels",
-    "re-run": "recomputed, and the method was run again: every AUC came out the same to .005, mostly far closer",
+    "re-run": "recomputed, and the method was run again: every AUC came out the same to .02, their means to .005, mostly far closer",
 }
 METRICS: Final = (
     ("final_auc", "final AUC", "mean over labels at the end"),
@@ -107,7 +108,7 @@ def _environment() -> Environment:
         whole=text.count,
         seconds=text.seconds,
         size=text.size,
-        plain=lambda value: text.shown(text.plain(value)),
+        plain=lambda value: text.shown(typed(value)),
     )
     # Most text is printable, and looking at each character of a thousand pages takes seconds.
     pages.finalize = lambda value: (
