@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 
 class RetuneError(Exception):
@@ -76,3 +80,15 @@ class StrategyError(RetuneError):
 
 class StorageError(RetuneError):
     """The disk is full or cannot be written to."""
+
+
+def mistake(error: ValidationError, *within: str) -> str:
+    """The first thing that is wrong with a document: its place, and what is wrong there.
+
+    Args:
+        error: What validating the document raised.
+        within: Where in a larger document it stands.
+    """
+    first = error.errors()[0]
+    place = ".".join(map(str, (*within, *first["loc"])))
+    return ": ".join(filter(None, (place, first["msg"].removeprefix("Value error, "))))

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from retune.errors import UserError
+from retune.errors import UserError, mistake
 from retune.files import write_whole
 
 SCHEMA: Final = "retune.result/1"
@@ -237,6 +237,4 @@ class Result(Record):
                 f"no result here ({error.strerror})", where=str(file), fix="give a run's folder"
             ) from error
         except ValidationError as error:
-            first = error.errors()[0]
-            spot = ".".join(map(str, first["loc"]))
-            raise UserError(f"is not a result: {spot}: {first['msg']}", where=str(file)) from error
+            raise UserError(f"is not a result: {mistake(error)}", where=str(file)) from error

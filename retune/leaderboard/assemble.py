@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from retune.errors import RetuneError, UserError
+from retune.errors import RetuneError, UserError, mistake
 from retune.items import salted
 from retune.leaderboard.entry import SCHEMA, SCORES_FILE, Entry
 from retune.leaderboard.numbers import BOOTSTRAP, Numbers, Run, differences, measure, rounded
@@ -172,12 +172,9 @@ def _entry(
     try:
         return Entry.model_validate(document)
     except ValidationError as error:
-        first = error.errors()[0]
-        spot = ".".join(map(str, first["loc"]))
-        given = f" (given: {first['input']!r})" if isinstance(first["input"], str) else ""
-        raise UserError(
-            f"{spot}: {str(first['msg']).removeprefix('Value error, ')}{given}"[:300], where="the entry"
-        ) from None
+        given = error.errors()[0]["input"]
+        shown = f" (given: {given!r})" if isinstance(given, str) else ""
+        raise UserError(f"{mistake(error)}{shown}"[:300], where="the entry") from None
 
 
 def _run(result: Result, matrix: npt.NDArray[np.float64], values: dict[str, float]) -> dict[str, Any]:

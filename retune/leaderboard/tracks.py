@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final
 
 from pydantic import Field, ValidationError
 
-from retune.errors import UnknownName, UserError
+from retune.errors import UnknownName, UserError, mistake
 from retune.leaderboard.fields import Count, Line, Part, Settings, Sha256, Slug, printable
 from retune.result import Result
 
@@ -164,9 +164,7 @@ def _read(content: bytes, where: str) -> dict[str, Track]:
         try:
             track = Track.model_validate({**fields, "id": key} if isinstance(fields, dict) else fields)
         except ValidationError as error:
-            first = error.errors()[0]
-            spot = ".".join(map(str, (key, *first["loc"])))
-            raise UserError(f"is not a table of tracks: {spot}: {first['msg']}", where=where) from None
+            raise UserError(f"is not a table of tracks: {mistake(error, key)}", where=where) from None
         if not key.endswith(f"-v{track.version}"):
             raise UserError(f"track {key} does not end with its version, -v{track.version}", where=where)
         found[key] = track

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from pydantic import BaseModel, Field, ValidationError
 
-from retune.errors import UserError
+from retune.errors import UserError, mistake
 from retune.files import make_folder, write_whole
 from retune.suite.cells import Finished
 
@@ -93,9 +93,7 @@ def read_names(folder: Path) -> dict[str, Finished]:
     except OSError as error:
         raise UserError(f"cannot be read ({error.strerror})", where=str(file)) from error
     except ValidationError as error:
-        first = error.errors()[0]
-        spot = ".".join(map(str, first["loc"]))
-        raise UserError(f"is not a suite's: {spot}: {first['msg']}", where=str(file)) from error
+        raise UserError(f"is not a suite's: {mistake(error)}", where=str(file)) from error
     return {
         run.id: Finished(
             run.strategy, run.scenario, run.data, run.backbone, run.order, run.seed, folder / run.folder

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from pydantic import ConfigDict, Field, ValidationError
 
 from retune.cautions import contaminated, pictures, undefined
-from retune.errors import UserError
+from retune.errors import UserError, mistake
 from retune.paired import METRICS, Comparison, Estimate
 from retune.result import Bootstrap, Record, Result
 from retune.suite.compare import compare
@@ -128,9 +128,7 @@ class Summary(Record):
         except OSError as error:
             raise UserError(f"no table here ({error.strerror})", where=str(file)) from error
         except ValidationError as error:
-            first = error.errors()[0]
-            spot = ".".join(map(str, first["loc"]))
-            raise UserError(f"is not a table of a suite: {spot}: {first['msg']}", where=str(file)) from error
+            raise UserError(f"is not a table of a suite: {mistake(error)}", where=str(file)) from error
 
 
 def summarise(
