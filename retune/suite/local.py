@@ -7,6 +7,7 @@ import re
 import signal
 import threading
 import time
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -97,6 +98,8 @@ def run_here(
         watcher: Is told of each.
         command: How a job is said on a command line.
     """
+    # joblib exchanges a process that has grown for a fresh one, and warns of it in a thread of its own.
+    warnings.filterwarnings("ignore", "A worker stopped while some jobs", UserWarning)
     queue = deque((job, 1) for job in jobs)
     idle = [Slot(log) for _ in range(max(1, min(workers, len(jobs))))]
     slots = list(idle)

@@ -129,3 +129,23 @@ def test_what_a_plugin_changes_for_its_process_reaches_no_other_strategy(
     assert len(report.finished) == 6
     ours = {name: data for name, data in made.scores(out).items() if not name.startswith("nasty")}
     assert ours == made.scores(whole[0])
+
+
+def test_a_process_that_has_grown_is_exchanged_without_a_word(
+    tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    pids = tmp_path / "pids"
+    grows = made.write(
+        tmp_path,
+        "grows",
+        fit=f"""
+        torch.__dict__.setdefault("kept", []).append(torch.ones(60_000_000))
+        time.sleep(0.6)
+        with open({str(pids)!r}, "a") as log:
+            print(os.getpid(), file=log)
+""",
+    )
+    report = made.run(tmp_path / "out", [grows], workers=1, seeds=3)
+    assert len(report.finished) == 3
+    assert len(set(pids.read_text().split())) > 1
+    assert [str(one.message) for one in recwarn if "worker" in str(one.message)] == []
