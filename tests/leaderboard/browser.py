@@ -30,6 +30,10 @@ document.addEventListener("securitypolicyviolation", (e) => complaints.push(e.vi
 addEventListener("error", (e) => complaints.push(String(e.message)));
 addEventListener("unhandledrejection", (e) => complaints.push(String(e.reason)));
 """
+CHART: Final = "return document.querySelectorAll('.chart svg').length"
+SHOWN: Final = """return [...document.querySelectorAll('table.rows tbody tr')]
+    .filter((row) => row.getClientRects().length).map((row) => row.querySelector('th a').textContent)"""
+"""Names in rows that can be seen, from top to bottom."""
 
 
 def require_browser() -> None:
@@ -137,3 +141,16 @@ def browsing(profile: Path) -> Iterator[Browser]:
         yield Browser(driver)
     finally:
         driver.quit()
+
+
+def choose(page: Browser, name: str, value: str) -> None:
+    """Filter the table."""
+    from selenium.webdriver.support.ui import Select
+
+    Select(page.one(f"select[name={name}]")).select_by_value(value)
+
+
+def draw(page: Browser) -> None:
+    """Come to the charts."""
+    page.run("document.querySelector('.charts').scrollIntoView()")
+    page.wait(f"{CHART} === 2")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from leaderboard.made_entries import small
+from leaderboard.browser import Browser, browsing, require_browser
+from leaderboard.made_entries import add, document, small
 from made_boards import TRACKS, copied, runs_of
 
 from retune.cli.main import main
@@ -77,3 +78,34 @@ def verify(capsys: pytest.CaptureFixture[str]) -> Verify:
         return code, json.loads(told.out) if told.out else [], told.err
 
     return run
+
+
+@pytest.fixture(scope="session")
+def wide_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of more made-up entries, one of which says as much as it may."""
+    require_browser()
+    folder = tmp_path_factory.mktemp("site")
+    board = small(folder / "board")
+    long = "A very long name of a method " + "x" * 31
+    add(board, document(name=long[:60], auc=0.74, method={"note": "y" * 300, "authors": ["z" * 300]}))
+    build(board, folder / "site")
+    return folder / "site"
+
+
+@pytest.fixture(scope="session")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """A browser for all tests of this process."""
+    require_browser()
+    with browsing(tmp_path_factory.mktemp("profile")) as browser:
+        yield browser
+
+
+@pytest.fixture
+def page(chromium: Browser) -> Iterator[Browser]:
+    """A browser that has said nothing yet, and in the end must have said nothing."""
+    chromium.screen(1280)
+    chromium.driver.get("about:blank")
+    chromium.asked()
+    chromium.driver.get_log("browser")
+    yield chromium
+    assert chromium.complaints() == []

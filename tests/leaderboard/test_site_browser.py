@@ -3,66 +3,25 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from leaderboard.browser import Browser, browsing, require_browser
-from leaderboard.made_entries import CLASS, add, document, large, small
+from leaderboard.browser import SHOWN, Browser, choose, draw
+from leaderboard.made_entries import CLASS, large
 
 from retune.leaderboard.serve import serving
 from retune.leaderboard.site import build
 
 TRACK = f"tracks/{CLASS}.html"
 ENTRY = f"entries/{CLASS}/best-1.html"
-CHART = "return document.querySelectorAll('.chart svg').length"
-SHOWN = """return [...document.querySelectorAll('table.rows tbody tr')]
-    .filter((row) => row.getClientRects().length).map((row) => row.querySelector('th a').textContent)"""
-"""Names in rows that can be seen, from top to bottom."""
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    require_browser()
-    folder = tmp_path_factory.mktemp("site")
-    board = small(folder / "board")
-    long = "A very long name of a method " + "x" * 31
-    add(board, document(name=long[:60], auc=0.74, method={"note": "y" * 300, "authors": ["z" * 300]}))
-    build(board, folder / "site")
-    return folder / "site"
-
-
-@pytest.fixture(scope="module")
-def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    require_browser()
-    with browsing(tmp_path_factory.mktemp("profile")) as browser:
-        yield browser
-
-
-@pytest.fixture
-def page(chromium: Browser) -> Iterator[Browser]:
-    """A browser that has said nothing yet, and in the end must have said nothing."""
-    chromium.screen(1280)
-    chromium.driver.get("about:blank")
-    chromium.asked()
-    chromium.driver.get_log("browser")
-    yield chromium
-    assert chromium.complaints() == []
-
-
-def choose(page: Browser, name: str, value: str) -> None:
-    from selenium.webdriver.support.ui import Select
-
-    Select(page.one(f"select[name={name}]")).select_by_value(value)
 
 
 def sort_by(page: Browser, key: str) -> None:
     page.one(f"th[data-key={key}] button").click()
 
 
-def test_rows_are_sorted_by_final_auc_and_by_whatever_head_is_pressed(page: Browser, site: Path) -> None:
-    page.open(site / TRACK)
+def test_rows_are_sorted_by_final_auc_and_by_whatever_head_is_pressed(page: Browser, wide_site: Path) -> None:
+    page.open(wide_site / TRACK)
     by_auc = page.run(SHOWN)
     assert by_auc[:3] == ["claimed", "best", "close"]
     assert by_auc[-2:] == ["undefined", "joint"], (
@@ -92,8 +51,10 @@ def test_rows_are_sorted_by_final_auc_and_by_whatever_head_is_pressed(page: Brow
         ("contaminated", "possibly", ["other backbone"]),
     ],
 )
-def test_rows_are_filtered(page: Browser, site: Path, name: str, value: str, expected: list[str]) -> None:
-    page.open(site / TRACK)
+def test_rows_are_filtered(
+    page: Browser, wide_site: Path, name: str, value: str, expected: list[str]
+) -> None:
+    page.open(wide_site / TRACK)
     choose(page, name, value)
     assert page.run(SHOWN) == expected
     assert page.one("[role=status]").text == "Showing 1 of 9 entries."
@@ -101,8 +62,8 @@ def test_rows_are_filtered(page: Browser, site: Path, name: str, value: str, exp
     page.wait("return document.querySelector('[role=status]').textContent === 'Showing 9 of 9 entries.'")
 
 
-def test_all_entries_are_filtered_by_scenario_and_searched(page: Browser, site: Path) -> None:
-    page.open(site / "entries.html")
+def test_all_entries_are_filtered_by_scenario_and_searched(page: Browser, wide_site: Path) -> None:
+    page.open(wide_site / "entries.html")
     choose(page, "scenario", "data-incremental")
     assert page.run(SHOWN) == ["best"]
     page.one("button[type=reset]").click()
@@ -111,8 +72,8 @@ def test_all_entries_are_filtered_by_scenario_and_searched(page: Browser, site: 
     assert page.run(SHOWN) == ["real"]
 
 
-def test_a_filtered_view_is_a_link(page: Browser, site: Path) -> None:
-    page.open(site / TRACK)
+def test_a_filtered_view_is_a_link(page: Browser, wide_site: Path) -> None:
+    page.open(wide_site / TRACK)
     choose(page, "contaminated", "no")
     choose(page, "stores", "no")
     page.one("input[type=search]").send_keys("e")
@@ -124,14 +85,14 @@ def test_a_filtered_view_is_a_link(page: Browser, site: Path) -> None:
     page.open(address)
     assert page.run(SHOWN) == shown
     assert page.run("return document.querySelector('select[name=stores]').value") == "no"
-    page.open(site / TRACK, "#stores=yes&backbone=nobody-has-this&sort=nothing&way=sideways")
+    page.open(wide_site / TRACK, "#stores=yes&backbone=nobody-has-this&sort=nothing&way=sideways")
     assert page.run(SHOWN) == ["replayed"], "what a link cannot mean is left aside"
     page.run("location.hash = 'main'")
     assert page.run(SHOWN) == ["replayed"], "a place on the page is no filter"
 
 
-def test_an_entry_opens_and_its_link_leads_back(page: Browser, site: Path) -> None:
-    page.open(site / "index.html")
+def test_an_entry_opens_and_its_link_leads_back(page: Browser, wide_site: Path) -> None:
+    page.open(wide_site / "index.html")
     page.one(f"a[href='{TRACK}']").click()
     page.one("tbody a[href$='best-1.html']").click()
     permanent = page.driver.current_url
@@ -144,9 +105,9 @@ def test_an_entry_opens_and_its_link_leads_back(page: Browser, site: Path) -> No
 
 
 @pytest.mark.parametrize("name", ["index.html", "entries.html", TRACK, ENTRY])
-def test_pages_are_readable_on_a_phone(page: Browser, site: Path, name: str) -> None:
+def test_pages_are_readable_on_a_phone(page: Browser, wide_site: Path, name: str) -> None:
     page.screen(390)
-    page.open(site / name)
+    page.open(wide_site / name)
     wide = page.run("return [document.documentElement.scrollWidth, innerWidth]")
     assert wide[0] <= 390, f"the page itself scrolls sideways: {wide}"
     assert page.run("return parseFloat(getComputedStyle(document.body).fontSize)") >= 16
@@ -157,9 +118,9 @@ def test_pages_are_readable_on_a_phone(page: Browser, site: Path, name: str) -> 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("name", ["index.html", "entries.html", TRACK, ENTRY])
-def test_axe_finds_no_serious_fault(page: Browser, site: Path, name: str, theme: str) -> None:
+def test_axe_finds_no_serious_fault(page: Browser, wide_site: Path, name: str, theme: str) -> None:
     page.screen(1280, theme=theme)
-    page.open(site / name)
+    page.open(wide_site / name)
     if name == TRACK:
         draw(page)
     assert page.faults() == []
@@ -167,35 +128,10 @@ def test_axe_finds_no_serious_fault(page: Browser, site: Path, name: str, theme:
     assert page.faults() == []
 
 
-def draw(page: Browser) -> None:
-    page.run("document.querySelector('.charts').scrollIntoView()")
-    page.wait(f"{CHART} === 2")
-
-
-def test_light_and_dark_are_two_looks(page: Browser, site: Path) -> None:
-    def look() -> tuple[Any, Any]:
-        paper = page.run("return getComputedStyle(document.body).backgroundColor")
-        text = page.run("return getComputedStyle(document.querySelector('.chart svg text')).fill")
-        return paper, text
-
-    page.open(site / TRACK)
-    draw(page)
-    light = look()
-    page.screen(1280, theme="dark")
-    page.wait(
-        "return getComputedStyle(document.querySelector('.chart svg text') ?? document.body).fill"
-        f" !== '{light[1]}' && {CHART.removeprefix('return ')} === 2"
-    )
-    dark = look()
-    assert light[0] == "rgb(255, 255, 255)"
-    assert dark[0] == "rgb(20, 23, 26)"
-    assert light[1] != dark[1], "what a chart says is legible in the dark"
-
-
-def test_everything_can_be_done_with_keys(page: Browser, site: Path) -> None:
+def test_everything_can_be_done_with_keys(page: Browser, wide_site: Path) -> None:
     from selenium.webdriver.common.keys import Keys
 
-    page.open(site / TRACK)
+    page.open(wide_site / TRACK)
     page.keys(Keys.TAB)
     assert page.run("return document.activeElement.className") == "skip"
     seen = []
@@ -222,48 +158,8 @@ def test_everything_can_be_done_with_keys(page: Browser, site: Path) -> None:
     page.wait("return location.href.endsWith('other-backbone-1.html')")
 
 
-def test_charts_show_what_the_table_shows_and_its_pareto_front(page: Browser, site: Path) -> None:
-    page.open(site / TRACK)
-    assert not any("vega" in address for address in page.asked()), "nothing is loaded that is not yet seen"
-    draw(page)
-    charts = [box.get_attribute("aria-label") for box in page.all(".chart")]
-    # Nobody has checked claimed, the best of all; the upper bound is no continual method.
-    assert "Pareto front, by rising cost: cheap 1, best 1." in charts[0]
-    assert "of 9 entries" not in charts[0], "an entry without a number is on no chart"
-    assert "of 8 entries" in charts[0]
-    choose(page, "tier", "recomputed")
-    page.wait("return document.querySelector('.chart').ariaLabel.includes('of 6 entries')")
-    assert "by rising cost: cheap 1, other backbone 1, close 1." in page.one(".chart").get_attribute(
-        "aria-label"
-    )
-    points = page.run(
-        "return document.querySelectorAll('.chart')[0].querySelectorAll('.mark-symbol.role-mark path').length"
-    )
-    assert points == 6
-    ticks = page.run("return [...document.querySelectorAll('.chart svg text')].map((one) => one.textContent)")
-    assert {"0", "100", "1k", "10k", "100k", "1M", "0.1", "1", "10"} <= set(ticks)
-    choose(page, "tier", "self-reported")
-    page.wait("return document.querySelector('.chart').ariaLabel.includes('of 1 entries')")
-    assert "by rising cost: claimed 1." in page.one(".chart").get_attribute("aria-label")
-
-
-def test_a_point_tells_of_its_entry_and_leads_to_it(page: Browser, site: Path) -> None:
-    from selenium.webdriver.common.action_chains import ActionChains
-
-    page.open(site / TRACK, "#q=other+backbone")
-    draw(page)
-    point = page.one(".chart .mark-symbol.role-mark path")
-    ActionChains(page.driver).move_to_element(point).perform()
-    page.wait("return !document.querySelector('.hint').hidden")
-    hint = page.one(".hint").text
-    assert "other backbone 1" in hint
-    assert ".810" in hint
-    point.click()
-    page.wait("return location.href.endsWith('other-backbone-1.html')")
-
-
 @pytest.mark.parametrize("served", [False, True])
-def test_no_request_leaves_the_page(page: Browser, site: Path, served: bool) -> None:
+def test_no_request_leaves_the_page(page: Browser, wide_site: Path, served: bool) -> None:
     def visit(base: str) -> None:
         for name in ("index.html", "entries.html", TRACK, ENTRY):
             page.open(base + name)
@@ -274,17 +170,17 @@ def test_no_request_leaves_the_page(page: Browser, site: Path, served: bool) -> 
         assert [address for address in asked if not address.startswith(base)] == []
 
     if not served:
-        return visit(site.as_uri() + "/")
-    with serving(site, 0) as (address, serve):
+        return visit(wide_site.as_uri() + "/")
+    with serving(wide_site, 0) as (address, serve):
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
         visit(address)
     return None
 
 
-def test_a_page_may_load_and_run_nothing_else(page: Browser, site: Path) -> None:
+def test_a_page_may_load_and_run_nothing_else(page: Browser, wide_site: Path) -> None:
     """The policy is in force: what a page is made to try fails."""
-    page.open(site / TRACK)
+    page.open(wide_site / TRACK)
     page.run(
         """const script = document.createElement("script"); script.textContent = "window.ran = 1";
         document.body.append(script);

@@ -102,7 +102,7 @@
       config: {
         font: "system-ui, sans-serif",
         axis: { labelColor: ink, titleColor: ink, gridColor: faint, domainColor: faint, tickColor: faint, labelFontSize: 12, titleFontSize: 12, titleFontWeight: 400 },
-        legend: { labelColor: ink, labelFontSize: 12, orient: "bottom", direction: "horizontal" },
+        legend: { labelColor: ink, labelFontSize: 12, orient: "bottom", direction: "horizontal", columns: box.clientWidth < 480 ? 2 : 4 },
         view: { stroke: null },
       },
     };
@@ -125,6 +125,14 @@
     for (const one of best) one.kind = "Pareto front";
     entries.sort((a, b) => (a.kind === "Pareto front") - (b.kind === "Pareto front")); // The last is drawn on top.
     const old = box.view;
+    if (!entries.length) {
+      if (old) old.finalize();
+      box.view = null;
+      box.removeAttribute("role");
+      box.removeAttribute("aria-label");
+      box.textContent = "No entry that fits has a final AUC.";
+      return;
+    }
     const made = await vegaEmbed(box, specification(box, entries, best), {
       mode: "vega-lite",
       ast: true, // Expressions are interpreted: nothing is evaluated, as the page's policy demands.

@@ -65,7 +65,8 @@
     }
     const shown = all ? found : Math.min(found, many);
     const which = shown < found ? `the first ${shown} of ${found} that fit, of` : `${found} of`;
-    status.textContent = `Showing ${which} ${rows.length} ${rows.length === 1 ? "entry" : "entries"}.`;
+    const entries = rows.length === 1 ? "entry" : "entries";
+    status.textContent = found ? `Showing ${which} ${rows.length} ${entries}.` : `None of ${rows.length} ${entries} fits: change a filter, or show all.`;
     more.hidden = shown === found;
   }
 

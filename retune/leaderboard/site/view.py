@@ -15,9 +15,10 @@ from retune.leaderboard.board import Board
 from retune.leaderboard.entry import Entry, Estimate
 from retune.leaderboard.intake import read
 from retune.leaderboard.records import Record, Tier
+from retune.leaderboard.remarks import suspicions
 from retune.leaderboard.site.ties import tie_groups
 from retune.leaderboard.tracks import Track
-from retune.leaderboard.verify import Verifier, Wrong, require_arithmetic, suspicions
+from retune.leaderboard.verify import Verifier, Wrong, require_arithmetic
 from retune.plugins import registry
 from retune.report import text
 
@@ -206,6 +207,8 @@ def _shown(
     except UserError as error:
         notes.append(str(error))
         record = None
+    if record is not None and record.fault is not None:
+        raise UserError(f"does not hold: {record.fault}", where=f"{entry.track}/{entry.name}")
     if record is None:
         # What was verified fits its track and itself; of the others it is seen here, as far as can be without data.
         verifier.track_of(entry)
