@@ -73,8 +73,11 @@ def check(
             verdict = _beside(base, folder) or verdict
         if again:
             verdict = rerun(verifier, folder, verdict, time_limit=time_limit, progress=progress)
-        if record and _stands(place, folder):
-            _keep(verdict, place.record(folder.parent.name, folder.name))
+        if _stands(place, folder):
+            file = place.record(folder.parent.name, folder.name)
+            verdict = _remembered(verdict, file)
+            if record:
+                _keep(verdict, file)
         verdicts.append(verdict)
     if progress:
         progress(HELD, len(folders), len(folders))
@@ -101,13 +104,28 @@ def _stands(board: Board, folder: Path) -> bool:
     return board.submissions.is_dir() and os.path.samefile(folder.parent.parent, board.submissions)
 
 
-def _keep(verdict: Verdict, file: Path) -> None:
-    """Write down what was found unless more was found before, or remove what says that the entry once held."""
-    earlier: Record | None = None
+def _earlier(verdict: Verdict, file: Path) -> Record | None:
+    """What a stricter check found of the very entry before."""
+    found = None
     if verdict.record is not None:
         with suppress(UserError):
-            earlier = Record.read(file, verdict.record.entry)
-        if earlier is None or TIERS.index(earlier.tier) <= TIERS.index(verdict.record.tier):
+            found = Record.read(file, verdict.record.entry)
+    stricter = found and verdict.record and TIERS.index(found.tier) > TIERS.index(verdict.record.tier)
+    return found if stricter else None
+
+
+def _remembered(verdict: Verdict, file: Path) -> Verdict:
+    """The verdict; false where a stricter check found the entry so before."""
+    earlier = _earlier(verdict, file)
+    if earlier is None or earlier.fault is None or verdict.outcome != "holds":
+        return verdict
+    return Verdict(verdict.name, "false", f"{earlier.fault} (found before, {earlier.tier})", earlier)
+
+
+def _keep(verdict: Verdict, file: Path) -> None:
+    """Write down what was found unless more was found before; forget what was found of what is refused now."""
+    if verdict.record is not None:
+        if _earlier(verdict, file) is None:
             verdict.record.write(file)
     elif not file.parent.is_symlink():
         with storing(file):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Callable
 from typing import Annotated, Any, Final
 from urllib.parse import urlsplit
 
@@ -58,6 +59,22 @@ def plain_text(text: str) -> str:
     if text != unicodedata.normalize("NFC", text):
         raise ValueError("holds characters that are not composed (Unicode NFC)")
     return text
+
+
+def written(pattern: str, meaning: str) -> Callable[[str], str]:
+    """A check of text as a whole, that says in words what is meant.
+
+    Args:
+        pattern: A regular expression.
+        meaning: What it matches.
+    """
+
+    def check(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise ValueError(f"is not {meaning}")
+        return text
+
+    return check
 
 
 def web_address(text: str) -> str:
@@ -129,6 +146,11 @@ def printable(text: str, length: int = 200) -> str:
     return plain if len(plain) <= length else plain[:length] + "..."
 
 
+def shortened(text: str) -> str:
+    """Text cut to what a line may hold."""
+    return text if len(text) <= LONGEST else text[: LONGEST - 3].rstrip() + "..."
+
+
 def slug(name: str) -> str:
     """A name as a part of a folder's: small letters, digits and dashes; ``der++`` is ``der-plus-plus``."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower().replace("+", "-plus ")).strip("-")
@@ -137,10 +159,21 @@ def slug(name: str) -> str:
 Line = Annotated[str, Field(min_length=1, max_length=LONGEST), AfterValidator(plain_text)]
 """A line of text."""
 Name = Annotated[
-    str, Field(max_length=60, pattern=r"^[A-Za-z0-9][A-Za-z0-9 .,:+()/_-]*$"), AfterValidator(plain_text)
+    str,
+    Field(max_length=60),
+    AfterValidator(
+        written(r"[A-Za-z0-9][A-Za-z0-9 .,:+()/_-]*", "a name of Latin letters, digits and .,:+()/_-")
+    ),
+    AfterValidator(plain_text),
 ]
 """A method's name: letters that cannot be mistaken for others."""
-Version = Annotated[str, Field(max_length=20, pattern=r"^[0-9]+(\.[0-9]+)*$")]
+Version = Annotated[
+    str,
+    Field(max_length=20),
+    AfterValidator(
+        written(r"[0-9]+(\.[0-9]+)*", "a version: write numbers with points between, like 2 or 1.1")
+    ),
+]
 Slug = Annotated[str, Field(max_length=100, pattern=r"^[a-z0-9]+(?:[-.][a-z0-9]+)*$")]
 Link = Annotated[str, Field(max_length=300), AfterValidator(web_address)]
 Hex = Annotated[str, Field(max_length=64, pattern=r"^[0-9a-f]{8,64}$")]

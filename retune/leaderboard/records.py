@@ -8,7 +8,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import ConfigDict, Field, ValidationError
 
-from retune.errors import UserError
+from retune.errors import UserError, mistake
 from retune.files import make_folder, write_whole
 from retune.leaderboard.fields import Line, Part, Seconds, Sha256, Share, printable
 from retune.leaderboard.plain_files import plain_content
@@ -33,6 +33,7 @@ class Record(Part):
         remarks: What a reader should know.
         replicates: Final AUC on every resample of the test patients, mean over seeds: what is needed to compare
             entries of one track without its data.
+        fault: Why its numbers do not hold, found by the check that ``tier`` names; None where they do.
     """
 
     model_config = ConfigDict(title=SCHEMA)
@@ -44,6 +45,7 @@ class Record(Part):
     rerun_difference: Seconds | None
     remarks: Annotated[list[Line], Field(max_length=50)]
     replicates: Annotated[list[Share], Field(max_length=10_000)]
+    fault: Line | None = None
 
     def write(self, file: Path) -> None:
         """Write it whole.
@@ -55,7 +57,8 @@ class Record(Part):
             if folder.is_symlink():
                 raise UserError("is a link; records are written into plain folders", where=str(folder))
         make_folder(file.parent)
-        text = json.dumps(self.model_dump(by_alias=True), ensure_ascii=False, allow_nan=False)
+        content = self.model_dump(by_alias=True, exclude=None if self.fault else {"fault"})
+        text = json.dumps(content, ensure_ascii=False, allow_nan=False)
         write_whole(file, (text + "\n").encode())
 
     @classmethod
@@ -75,11 +78,8 @@ class Record(Part):
         try:
             found = cls.model_validate(parse(content, str(file), most=MOST))
         except ValidationError as error:
-            first = error.errors()[0]
             raise UserError(
-                printable(
-                    f"is not what verifying writes: {'.'.join(map(str, first['loc']))}: {first['msg']}"
-                ),
+                printable(f"is not what verifying writes: {mistake(error)}"),
                 where=str(file),
                 fix="remove it, and verify again",
             ) from None

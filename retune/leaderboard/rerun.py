@@ -15,7 +15,9 @@ from retune.bridge import names as avalanche
 from retune.cores import cores
 from retune.errors import RetuneError
 from retune.leaderboard.entry import Entry, Run
+from retune.leaderboard.fields import shortened
 from retune.leaderboard.verify import Verdict, Wrong
+from retune.paired import METRICS
 from retune.plugins import registry
 from retune.prompts import names as banks
 from retune.runner import prepare
@@ -28,9 +30,12 @@ if TYPE_CHECKING:
     from retune.runner import Progress
     from retune.shelf import Shelf
 
-TOLERANCE: Final = 5e-3
-"""By how much an AUC of a repeated run may differ. On the machine it was made on a run repeats to the last bit; on
-another one the last bits of products differ, and learning carries them on."""
+TOLERANCE: Final = 2e-2
+"""By how much an AUC of a label at a moment may differ in a repeated run. On the machine it was made on a run repeats to
+the last bit; elsewhere the last bits of products differ, and learning carries them on: one thread more moves a label's
+AUC by .006 with some methods."""
+MEAN_TOLERANCE: Final = 5e-3
+"""By how much the mean over labels may, at the end and over time: there such differences cancel."""
 REPEATABLE: Final = (
     "trainable_parameters",
     "total_parameters",
@@ -89,7 +94,8 @@ def rerun(
     except CannotRepeat as error:
         return replace(verdict, reason=f"not run again: {error}")
     except Wrong as error:
-        return Verdict(verdict.name, "false", str(error))
+        fault = {"tier": "re-run", "fault": shortened(str(error))}
+        return Verdict(verdict.name, "false", str(error), verdict.record.model_copy(update=fault))
     except RetuneError as error:
         return replace(verdict, reason=f"not run again: {error}")
     difference = float(f"{largest:.1e}")
@@ -163,10 +169,13 @@ def _repeated(spec: Spec, entry: Entry, run: Run, shelf: Shelf) -> float:
     if matrix.shape != published.shape or (np.isnan(matrix) != np.isnan(published)).any():
         raise Wrong(f"run again with seed {run.seed}, other labels have an AUC")
     difference = float(np.nan_to_num(np.abs(matrix - published)).max())
-    if difference > TOLERANCE:
-        raise Wrong(
-            f"run again with seed {run.seed}, an AUC differs by {difference:.4f} (allowed: {TOLERANCE})"
-        )
+    differences = {"an AUC": (difference, TOLERANCE)}
+    for name in ("final_auc", "average_auc"):
+        here, there = (METRICS[name](one, np.array(run.first)) for one in (matrix, published))
+        differences[name] = abs(float(np.nan_to_num(here - there))), MEAN_TOLERANCE
+    for what, (by, allowed) in differences.items():
+        if by > allowed:
+            raise Wrong(f"run again with seed {run.seed}, {what} differs by {by:.4f} (allowed: {allowed})")
     return difference
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -18,11 +18,11 @@ from retune.items import digests, salted
 from retune.leaderboard.board import Board
 from retune.leaderboard.contaminated import understated
 from retune.leaderboard.entry import Entry
-from retune.leaderboard.fields import LONGEST, printable
+from retune.leaderboard.fields import printable, shortened
 from retune.leaderboard.intake import Submission, read
 from retune.leaderboard.numbers import BOOTSTRAP, Numbers, Run, differences, measure, rounded
 from retune.leaderboard.records import Record, Tier
-from retune.leaderboard.regularities import regularities
+from retune.leaderboard.remarks import suspicions
 from retune.leaderboard.scores import TOLERANCE, Scores
 from retune.leaderboard.tracks import Track
 from retune.paired import METRICS
@@ -30,9 +30,6 @@ from retune.plugins import registry
 from retune.settings import make
 from retune.shelf import Shelf
 from retune.stream import Scenario, Stream
-
-ENOUGH: Final = 3
-"""Seeds below which a deviation says little."""
 
 Roots = str | Path | Mapping[str, str | Path] | None
 
@@ -45,7 +42,7 @@ class Verdict:
         name: ``TRACK/ENTRY``.
         outcome: ``refused``: it is no submission; ``false``: its numbers do not hold; else ``holds``.
         reason: Why it is refused or false; where it holds but was not recomputed, why not.
-        record: What is known where it holds.
+        record: What is known of it, unless it is refused.
     """
 
     name: str
@@ -56,7 +53,7 @@ class Verdict:
     @property
     def tier(self) -> Tier | None:
         """How far it was checked, where it holds."""
-        return self.record.tier if self.record else None
+        return self.record.tier if self.record and self.outcome == "holds" else None
 
 
 class Wrong(RetuneError):
@@ -104,7 +101,9 @@ class Verifier:
                 return Verdict(name, "holds", str(error), _record(submission, "self-reported", None))
             numbers = recompute(submission, streams)
         except Wrong as error:
-            return Verdict(name, "false", str(error))
+            return Verdict(
+                name, "false", str(error), _record(submission, "recomputed", None, fault=str(error))
+            )
         remarks = suspicions(submission.entry, scores_of(submission, streams[0]), streams[0])
         return Verdict(name, "holds", "", _record(submission, "recomputed", numbers, remarks))
 
@@ -236,64 +235,12 @@ def scores_of(submission: Submission, stream: Stream) -> npt.NDArray[np.float32]
     return scores.values[:, :, order]
 
 
-def suspicions(entry: Entry, scores: npt.NDArray[np.float32] | None, stream: Stream | None) -> list[str]:
-    """What a reader should know before believing an entry's numbers, a line each.
-
-    Args:
-        entry: The entry.
-        scores: ``(R, T+1, N, C)`` in the order of the stream's test images, where the data is there.
-        stream: Holds the test images' labels.
-    """
-    found = []
-    many = len(entry.runs)
-    if many < ENOUGH:
-        found.append(few_seeds(many))
-    orders = {tuple(run.first) for run in entry.runs}
-    if many > 1 and len(orders) == 1 and max(orders.pop()) > 1:
-        found.append("one label order: every seed learns the labels in the same order")
-    backbone = entry.backbone
-    if backbone.contaminated != "no":
-        may = "was" if backbone.contaminated == "yes" else "may have been"
-        found.append(f"contaminated: {backbone.name} {may} pre-trained on this data")
-    if entry.data.repeated_images:
-        found.append(f"of the test images, {entry.data.repeated_images:,} are training images too")
-    if entry.data.unreadable_images:
-        found.append(f"images that could not be read and were left out: {entry.data.unreadable_images:,}")
-    if backbone.looked_up:
-        found.append("features were looked up by image id; no picture was looked at")
-    missing = [entry.labels[c] for c, final in enumerate(entry.runs[0].auc_matrix[-1]) if final is None]
-    if missing:
-        found.append(
-            f"labels without an AUC: {', '.join(missing[:5])}" + (" ..." if len(missing) > 5 else "")
-        )
-    unseen = [entry.labels[c] for c, first in enumerate(entry.runs[0].first) if first == 0]
-    if unseen:
-        found.append(
-            f"labels that no experience shows: {', '.join(unseen[:5])}" + (" ..." if len(unseen) > 5 else "")
-        )
-    if scores is not None and stream is not None:
-        per_run = [regularities(one, stream.targets, entry.labels) for one in scores]
-        found += dict.fromkeys(line for lines in per_run for line in lines)
-        same = [
-            (entry.runs[a].seed, entry.runs[b].seed)
-            for a in range(many)
-            for b in range(a + 1, many)
-            if np.array_equal(scores[a], scores[b])
-        ]
-        if same and not entry.strategy.sees_everything:
-            found.append(
-                f"seeds {same[0][0]} and {same[0][1]} have the same scores: the seed decides nothing"
-            )
-    return found
-
-
-def few_seeds(many: int) -> str:
-    """What is to be said of fewer than :data:`ENOUGH` seeds."""
-    return f"{many} {'seed' if many == 1 else 'seeds'} only; {ENOUGH} or more tell how results vary"
-
-
 def _record(
-    submission: Submission, tier: Tier, numbers: Numbers | None, remarks: Iterable[str] | None = None
+    submission: Submission,
+    tier: Tier,
+    numbers: Numbers | None,
+    remarks: Iterable[str] | None = None,
+    fault: str | None = None,
 ) -> Record:
     entry = submission.entry
     found = suspicions(entry, None, None) if remarks is None else remarks
@@ -302,8 +249,9 @@ def _record(
         tier=tier,
         difference=float(f"{max(by for _, by in differences(entry, numbers)):.1e}") if numbers else None,
         rerun_difference=None,
-        remarks=[line if len(line) <= LONGEST else line[: LONGEST - 3].rstrip() + "..." for line in found],
+        remarks=list(map(shortened, found)),
         replicates=rounded(numbers.replicates.tolist()) if numbers else [],
+        fault=shortened(fault) if fault else None,
     )
 
 

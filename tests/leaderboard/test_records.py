@@ -16,6 +16,7 @@ from retune.errors import UserError
 from retune.leaderboard.board import Board
 from retune.leaderboard.check import check
 from retune.leaderboard.records import Record
+from retune.leaderboard.site import build
 
 VALID = "small-v1/valid-1"
 
@@ -50,16 +51,45 @@ def test_what_was_found_once_of_these_bytes_is_not_forgotten(folder: Path, board
     assert json.loads(file.read_text())["tier"] == "recomputed"
 
 
-@pytest.mark.parametrize("path", ["metrics.final_auc.mean", "method.extra"])
-def test_what_does_not_hold_any_more_loses_its_record(path: str, folder: Path, board: Path, verify) -> None:
+def test_what_is_refused_loses_its_record(folder: Path, board: Path, verify) -> None:
     verify(board)
     file = Board(board).record("small-v1", "valid-1")
-    forged = json.loads(file.read_text())
-    put(folder, path, 0.99)
+    found = json.loads(file.read_text())
+    put(folder, "method.extra", 0.99)
     verify(board, "--no-record")
-    assert json.loads(file.read_text()) == forged
+    assert json.loads(file.read_text()) == found
     verify(board)
     assert not file.exists()
+
+
+def test_what_was_found_false_with_data_is_on_no_page(
+    folder: Path, board: Path, tmp_path: Path, verify
+) -> None:
+    put(folder, "metrics.final_auc.low", 0.5)  # Nothing but the scores contradicts it.
+    built = build(board, tmp_path / "before")
+    assert (built.entries, built.refused) == (1, ())
+    code, (told,), _ = verify(board)
+    assert (code, told["outcome"]) == (1, "false")
+    built = build(board, tmp_path / "after")
+    assert built.entries == 0
+    assert built.refused == (f"{VALID}: does not hold: {told['reason']}",)
+    put(folder, "metrics.final_auc.low", 0.6)  # Other bytes begin anew.
+    assert build(board, tmp_path / "again").entries == 1
+
+
+def test_what_a_stricter_check_found_false_stays_so(board: Path, verify) -> None:
+    verify(board)
+    file = Board(board).record("small-v1", "valid-1")
+    found = json.loads(file.read_text())
+    file.write_text(json.dumps(found | {"tier": "re-run", "fault": "run again, an AUC differs"}))
+    for _ in range(2):
+        code, (told,), _ = verify(board)
+        assert (code, told["outcome"]) == (1, "false")
+        assert told["reason"] == "run again, an AUC differs (found before, re-run)"
+    # As strict a check has the last word.
+    assert verify(board, "--rerun")[0] == 0
+    assert "fault" not in json.loads(file.read_text())
+    assert verify(board)[0] == 0
 
 
 def test_records_are_not_written_through_links(

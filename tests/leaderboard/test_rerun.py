@@ -113,8 +113,29 @@ def test_what_running_it_again_belies_is_false(
 ) -> None:
     put(folder, path, value)
     verdict = again(verifier, folder)
-    assert (verdict.outcome, verdict.tier, verdict.record) == ("false", None, None)
+    assert (verdict.outcome, verdict.tier) == ("false", None)
+    assert verdict.record is not None
+    assert (verdict.record.tier, verdict.record.fault) == ("re-run", verdict.reason)
     assert reason in verdict.reason
+
+
+def test_differences_as_between_machines_are_told_and_allowed(folder: Path, verifier: Verifier) -> None:
+    put(folder, "strategy.settings.lr", 0.0011)  # Instead of .001: moves labels up and down.
+    verdict = again(verifier, folder)
+    assert verdict.tier == "re-run"
+    assert verdict.record is not None
+    assert verdict.record.rerun_difference is not None
+    assert 0.005 < verdict.record.rerun_difference < 0.02
+
+
+def test_means_over_labels_may_differ_by_less(
+    folder: Path, verifier: Verifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("retune.leaderboard.rerun.TOLERANCE", 1.0)
+    put(folder, "strategy.settings.lr", 0.5)
+    verdict = again(verifier, folder)
+    assert (verdict.outcome, verdict.tier) == ("false", None)
+    assert "run again with seed 1, final_auc differs by 0." in verdict.reason
 
 
 def test_scores_of_another_run_are_found(small_runs: Path, tmp_path: Path, verifier: Verifier) -> None:

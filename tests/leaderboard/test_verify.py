@@ -17,8 +17,9 @@ from retune.cli.main import main
 from retune.leaderboard.assemble import Said
 from retune.leaderboard.board import Board
 from retune.leaderboard.entry import Entry
+from retune.leaderboard.remarks import suspicions
 from retune.leaderboard.submit import submit
-from retune.leaderboard.verify import Verifier, suspicions
+from retune.leaderboard.verify import Verifier
 
 VALID = "small-v1/valid-1"
 ORDER = "one label order: every seed learns the labels in the same order"
