@@ -171,8 +171,8 @@ def _repeated(spec: Spec, entry: Entry, run: Run, shelf: Shelf) -> float:
     difference = float(np.nan_to_num(np.abs(matrix - published)).max())
     differences = {"an AUC": (difference, TOLERANCE)}
     for name in ("final_auc", "average_auc"):
-        here, there = (METRICS[name](one, np.array(run.first)) for one in (matrix, published))
-        differences[name] = abs(float(np.nan_to_num(here - there))), MEAN_TOLERANCE
+        mine, theirs = (float(METRICS[name](one, np.array(run.first))) for one in (matrix, published))
+        differences[name] = float(np.nan_to_num(abs(mine - theirs))), MEAN_TOLERANCE
     for what, (by, allowed) in differences.items():
         if by > allowed:
             raise Wrong(f"run again with seed {run.seed}, {what} differs by {by:.4f} (allowed: {allowed})")

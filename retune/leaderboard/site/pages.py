@@ -26,7 +26,7 @@ ASSETS: Final = ("site.css", "table.js", "charts.js")
 TIER_MEANINGS: Final = {
     "self-reported": "what the submitter wrote; nobody with the data has checked it",
     "recomputed": "every number was recomputed from the submitted scores with the verifier's own labels",
-    "re-run": "recomputed, and the method was run again: every AUC came out the same to .02, their means to .005, mostly far closer",
+    "re-run": "recomputed, and the method was run again: every AUC is the same to .02, means to .005, mostly far closer",
 }
 METRICS: Final = (
     ("final_auc", "final AUC", "mean over labels at the end"),
