@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
+import numpy.typing as npt
 
 from retune.bridge import names as avalanche
 from retune.cores import cores
@@ -164,19 +165,27 @@ def _repeated(spec: Spec, entry: Entry, run: Run, shelf: Shelf) -> float:
                 raise CannotRepeat(f"the {what} here is another ({mine[:12]}, the entry's is {theirs[:12]})")
         result = ready.execute()
     _require_facts(entry, run, result)
-    matrix = result.array("auc_matrix")
-    published = np.array(run.auc_matrix, dtype=np.float64)
+    return _difference(run, result.array("auc_matrix"))
+
+
+def _difference(run: Run, matrix: npt.NDArray[np.float64]) -> float:
+    """By how much an AUC of a label differs at most from the published one.
+
+    Raises:
+        Wrong: If it, or a mean over labels, differs by more than is allowed.
+    """
+    published, first = np.array(run.auc_matrix, dtype=np.float64), np.array(run.first)
     if matrix.shape != published.shape or (np.isnan(matrix) != np.isnan(published)).any():
         raise Wrong(f"run again with seed {run.seed}, other labels have an AUC")
-    difference = float(np.nan_to_num(np.abs(matrix - published)).max())
-    differences = {"an AUC": (difference, TOLERANCE)}
+    largest = float(np.nan_to_num(np.abs(matrix - published)).max())
+    differences = {"an AUC": (largest, TOLERANCE)}
     for name in ("final_auc", "average_auc"):
-        mine, theirs = (float(METRICS[name](one, np.array(run.first))) for one in (matrix, published))
-        differences[name] = float(np.nan_to_num(abs(mine - theirs))), MEAN_TOLERANCE
+        here, there = (float(METRICS[name](one, first)) for one in (matrix, published))
+        differences[name] = float(np.nan_to_num(abs(here - there))), MEAN_TOLERANCE
     for what, (by, allowed) in differences.items():
         if by > allowed:
             raise Wrong(f"run again with seed {run.seed}, {what} differs by {by:.4f} (allowed: {allowed})")
-    return difference
+    return largest
 
 
 def _require_facts(entry: Entry, run: Run, result: Result) -> None:
