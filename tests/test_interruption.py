@@ -16,7 +16,8 @@ from safetensors.numpy import load_file
 
 COMMAND = [
     sys.executable, "-m", "retune", "run", "--scenario", "label-incremental", "--set", "data.images=300",
-    "--set", "data.size=64", "--set", "adaptors=shared", "--set", "epochs=40", "--replicates", "50",
+    "--set", "data.size=64", "--set", "adaptors=shared", "--set", "epochs=15", "--replicates", "50",
+    "--prompts", "chexzero",
 ]  # fmt: skip
 
 
