@@ -75,9 +75,10 @@ def check(
             verdict = rerun(verifier, folder, verdict, time_limit=time_limit, progress=progress)
         if _stands(place, folder):
             file = place.record(folder.parent.name, folder.name)
-            verdict = _remembered(verdict, file)
+            earlier = _earlier(verdict, file)
             if record:
-                _keep(verdict, file)
+                _keep(verdict, earlier, file)
+            verdict = _remembered(verdict, earlier)
         verdicts.append(verdict)
     if progress:
         progress(HELD, len(folders), len(folders))
@@ -114,18 +115,17 @@ def _earlier(verdict: Verdict, file: Path) -> Record | None:
     return found if stricter else None
 
 
-def _remembered(verdict: Verdict, file: Path) -> Verdict:
+def _remembered(verdict: Verdict, earlier: Record | None) -> Verdict:
     """The verdict; false where a stricter check found the entry so before."""
-    earlier = _earlier(verdict, file)
     if earlier is None or earlier.fault is None or verdict.outcome != "holds":
         return verdict
     return Verdict(verdict.name, "false", f"{earlier.fault} (found before, {earlier.tier})", earlier)
 
 
-def _keep(verdict: Verdict, file: Path) -> None:
-    """Write down what was found unless more was found before; forget what was found of what is refused now."""
+def _keep(verdict: Verdict, earlier: Record | None, file: Path) -> None:
+    """Write down what is false, and what holds unless more was found before; forget what is refused now."""
     if verdict.record is not None:
-        if _earlier(verdict, file) is None:
+        if earlier is None or verdict.outcome == "false":
             verdict.record.write(file)
     elif not file.parent.is_symlink():
         with storing(file):

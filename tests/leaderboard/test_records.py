@@ -73,6 +73,14 @@ def test_what_was_found_false_with_data_is_on_no_page(
     built = build(board, tmp_path / "after")
     assert built.entries == 0
     assert built.refused == (f"{VALID}: does not hold: {told['reason']}",)
+    # What says that these bytes once held does not stand against it.
+    file = Board(board).record("small-v1", "valid-1")
+    found = json.loads(file.read_text())
+    file.write_text(
+        json.dumps({key: value for key, value in found.items() if key != "fault"} | {"tier": "re-run"})
+    )
+    assert verify(board)[0] == 1
+    assert json.loads(file.read_text())["fault"] == found["fault"]
     put(folder, "metrics.final_auc.low", 0.6)  # Other bytes begin anew.
     assert build(board, tmp_path / "again").entries == 1
 

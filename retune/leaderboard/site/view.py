@@ -207,15 +207,16 @@ def _shown(
     except UserError as error:
         notes.append(str(error))
         record = None
-    if record is not None and record.fault is not None:
-        raise UserError(f"does not hold: {record.fault}", where=f"{entry.track}/{entry.name}")
+    fault = record.fault if record else None
     if record is None:
         # What was verified fits its track and itself; of the others it is seen here, as far as can be without data.
         verifier.track_of(entry)
         try:
             require_arithmetic(entry)
         except Wrong as error:
-            raise UserError(f"does not hold: {error}", where=f"{entry.track}/{entry.name}") from None
+            fault = str(error)
+    if fault is not None:
+        raise UserError(f"does not hold: {fault}", where=f"{entry.track}/{entry.name}")
     return Shown(
         entry,
         track,
