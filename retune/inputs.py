@@ -21,7 +21,8 @@ from retune.stream import Stream
 
 if TYPE_CHECKING:
     from retune.backbones.base import Backbone
-    from retune.runner import Plan, Progress
+    from retune.progress import Progress
+    from retune.runner import Plan
 
 KINDS: Final[dict[Need, ImageKind]] = {"features": "images", "tokens": "tokens", "pixels": "pixels"}
 

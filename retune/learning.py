@@ -16,7 +16,6 @@ import torch
 from retune.backbones.arithmetic import repeatable
 from retune.checkpoint import Checkpoint
 from retune.data.dataset import FloatArray
-from retune.heap import keep_freed_memory
 from retune.inputs import Prepared, encode
 from retune.lessons import Lessons
 from retune.memory import Stored, metered
@@ -25,9 +24,11 @@ from retune.search import Found
 from retune.strategy import Strategy
 from retune.stream import Experience, Stream
 from retune.supervised import Supervised, blamed
+from retune.system import keep_freed_memory
 
 if TYPE_CHECKING:
-    from retune.runner import Plan, Progress
+    from retune.progress import Progress
+    from retune.runner import Plan
 
 
 @dataclass

@@ -23,7 +23,8 @@ from retune.settings import values_of
 
 if TYPE_CHECKING:
     from retune.learning import Outcome
-    from retune.runner import Plan, Progress
+    from retune.progress import Progress
+    from retune.runner import Plan
 
 LEVEL = 0.95
 

@@ -6,7 +6,6 @@ import hashlib
 import json
 import shlex
 import sys
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
@@ -19,6 +18,7 @@ from filelock import FileLock, Timeout
 from retune.data.dataset import Dataset, IntArray
 from retune.errors import RunConflict, StrategyError, UserError
 from retune.files import make_folder, write_whole
+from retune.progress import Progress
 from retune.result import RESULT_FILE, Result
 from retune.run_line import run_words
 from retune.settings import values_of
@@ -36,10 +36,6 @@ PACKAGES: Final = ("retune", "torch", "numpy", "scikit-learn", "open_clip_torch"
 
 class RunBusy(RunConflict):
     """Another process is at work on the run."""
-
-
-Progress = Callable[[str, int, int], None]
-"""Told what is being done, how much of it is done, and how much there is to do."""
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from retune.supervised import TooSlow
 
 if TYPE_CHECKING:
     from retune.lessons import Lessons
-    from retune.runner import Progress
+    from retune.progress import Progress
     from retune.strategy import Strategy
 
 MOST: Final = 64

@@ -25,7 +25,7 @@ from safetensors.numpy import save
 from retune.cache import cache_dir
 from retune.data.dataset import Array, IntArray
 from retune.files import make_folder, write_whole
-from retune.mapped import take_rows
+from retune.system import take_rows
 
 Kind = Literal["images", "tokens", "pixels", "texts"]
 Keys = npt.NDArray[np.uint8]

@@ -41,7 +41,7 @@ def test_built_in_names_are_files() -> None:
 def test_listing_imports_neither_torch_nor_plugins() -> None:
     code = (
         "import sys, retune\n"
-        "from retune.cards import KINDS, listing\n"
+        "from retune.catalog import KINDS, listing\n"
         "print(all(listing(kind) for kind in KINDS))\n"
         "print([m for m in sys.modules if m == 'torch' or m.startswith(('retune.strategies.', 'retune.scenarios.'))])\n"
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import retune
-from retune.cards import KINDS, listing
+from retune.catalog import KINDS, listing
 from retune.cli.main import main
 from retune.data.source import DataSource
 from retune.prompts import load

@@ -20,7 +20,7 @@ from retune.backbones.features_file import BFLOAT, guarded, opened, require_soun
 from retune.cache import file_digests
 from retune.data.dataset import Array, FloatArray, IntArray
 from retune.errors import MissingFiles, UserError
-from retune.mapped import take_rows
+from retune.system import take_rows
 
 if TYPE_CHECKING:
     import torch

@@ -27,7 +27,7 @@ def list_(
     """List data sets, backbones, scenarios, strategies and prompt banks."""
     from rich.text import Text
 
-    from retune.cards import listing
+    from retune.catalog import listing
     from retune.cli.console import console, plain_table, print_json
 
     kinds = [kind.value] if kind else [k.value for k in Kinds]

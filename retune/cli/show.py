@@ -20,7 +20,7 @@ def show(
     json: AsJson = False,
 ) -> None:
     """Show what something is, its source, settings and parameter counts."""
-    from retune.cards import card
+    from retune.catalog import card
     from retune.cli.console import print_json
 
     found = card(kind, name, dim=dim, paper=paper)

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Final
 
 from retune.errors import UserError
 from retune.files import storing
-from retune.heap import keep_freed_memory
 from retune.leaderboard.board import Board
 from retune.leaderboard.entry import ENTRY_FILE, SCORES_FILE
 from retune.leaderboard.fields import printable
@@ -20,9 +19,10 @@ from retune.leaderboard.records import TIERS, Record
 from retune.leaderboard.rerun import LONG, rerun
 from retune.leaderboard.tracks import TRACKS_FILE
 from retune.leaderboard.verify import Roots, Verdict, Verifier
+from retune.system import keep_freed_memory
 
 if TYPE_CHECKING:
-    from retune.runner import Progress
+    from retune.progress import Progress
 
 HELD: Final = "verifying"
 

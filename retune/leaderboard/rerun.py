@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 
 from retune.bridge import names as avalanche
-from retune.cores import cores
 from retune.errors import RetuneError
 from retune.leaderboard.entry import Entry, Run
 from retune.leaderboard.fields import shortened
@@ -23,12 +22,13 @@ from retune.plugins import registry
 from retune.prompts import names as banks
 from retune.runner import prepare
 from retune.spec import Spec, origin_of
+from retune.system import cores
 
 if TYPE_CHECKING:
     from retune.leaderboard.tracks import Track
     from retune.leaderboard.verify import Verifier
+    from retune.progress import Progress
     from retune.result import Result
-    from retune.runner import Progress
     from retune.shelf import Shelf
 
 TOLERANCE: Final = 2e-2

@@ -20,7 +20,7 @@ from retune.report.data import finished, unfinished
 from retune.result import Result
 
 if TYPE_CHECKING:
-    from retune.runner import Progress
+    from retune.progress import Progress
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from retune.cores import cores
 from retune.metrics.binary import check_scores, check_targets
+from retune.system import cores
 
 Floats = NDArray[np.float64]
 Counts = NDArray[np.unsignedinteger[Any]]

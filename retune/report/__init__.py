@@ -11,10 +11,10 @@ from retune.errors import MissingPackage
 from retune.files import make_folder, write_whole
 
 if TYPE_CHECKING:
+    from retune.progress import Progress
     from retune.report.groups import Runs
     from retune.report.numbers import Spans
     from retune.result import Result
-    from retune.runner import Progress
 
 PAGE_FILE: Final = "report.html"
 FIGURES: Final = "figures"

@@ -16,7 +16,7 @@ from retune.result import RESULT_FILE, Result
 from retune.runner import RUN_FILE
 
 if TYPE_CHECKING:
-    from retune.runner import Progress
+    from retune.progress import Progress
 
 MATRICES: Final = ("auc_matrix", "auc_low", "auc_high")
 METRICS: Final = ("final_auc", "average_auc", "forgetting")

@@ -15,7 +15,7 @@ from retune.report.text import decimals, shown, slug
 from retune.report.theme import name_of
 
 if TYPE_CHECKING:
-    from retune.runner import Progress
+    from retune.progress import Progress
 
 
 @dataclass(frozen=True)

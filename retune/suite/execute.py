@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from retune.cores import cores
 from retune.errors import RetuneError
 from retune.files import make_folder
 from retune.plugins import BUILT_IN
@@ -16,11 +15,12 @@ from retune.suite.expand import Failure
 from retune.suite.plans import Job, Plans, first_of_each_stream
 from retune.suite.watch import Watch
 from retune.suite.work import Ended, encode
+from retune.system import cores
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from retune.runner import Progress
+    from retune.progress import Progress
 
 LOG_FILE: Final = "log.txt"
 

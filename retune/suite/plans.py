@@ -17,7 +17,7 @@ from retune.suite.cells import Cell, Finished
 from retune.suite.expand import Expanded, Failure, Skipped
 
 if TYPE_CHECKING:
-    from retune.runner import Progress
+    from retune.progress import Progress
 
 
 @dataclass(frozen=True)

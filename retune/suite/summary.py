@@ -17,7 +17,7 @@ from retune.suite.compare import compare
 from retune.suite.ranks import Ranks, rank_methods
 
 if TYPE_CHECKING:
-    from retune.runner import Progress
+    from retune.progress import Progress
     from retune.suite.cells import Finished
 
 SCHEMA: Final = "retune.suite/1"

@@ -30,7 +30,7 @@ from retune.suite.summary import Row, Summary, summarise
 if TYPE_CHECKING:
     from rich.console import Console, JustifyMethod
 
-    from retune.runner import Progress
+    from retune.progress import Progress
     from retune.suite.cells import Finished
 
 TABLE_FILE: Final = "table.json"

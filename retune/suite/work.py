@@ -16,7 +16,8 @@ from typing import Final, Literal, TextIO
 
 from retune.errors import RetuneError, UserError
 from retune.plugins import BUILT_IN
-from retune.runner import Plan, Progress, Run, RunBusy, claim, plan
+from retune.progress import Progress
+from retune.runner import Plan, Run, RunBusy, claim, plan
 from retune.shelf import Shelf
 from retune.suite.cells import THREADS
 from retune.suite.plans import Job

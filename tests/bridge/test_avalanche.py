@@ -232,8 +232,8 @@ def test_ten_lines_train_and_judge_with_avalanche(capsys: pytest.CaptureFixture[
 
 QUIET = """
 import sys
-import retune.cards, retune.spec
-retune.cards.listing("strategies"), retune.cards.card("strategy", "avalanche:EWC")
+import retune.catalog, retune.spec
+retune.catalog.listing("strategies"), retune.catalog.card("strategy", "avalanche:EWC")
 assert not [m for m in sys.modules if m.split(".")[0] in ("avalanche", "wandb", "qpsolvers")]
 from retune.check.lab import Lab
 lab = Lab()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from retune.cards import card
+from retune.catalog import card
 from retune.data.dataset import Dataset, split_by_patient
 from retune.data.findings import FINDINGS
 from retune.data.readers.csv import Csv

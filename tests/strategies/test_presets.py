@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import retune
 from retune.backbones.base import MEANINGS
-from retune.cards import card
+from retune.catalog import card
 from retune.errors import UnknownName, UserError
 from retune.plugins import registry
 from retune.settings import make, settings_of, values_of

@@ -11,7 +11,7 @@ from retune.errors import MissingPackage
 from retune.leaderboard.board import DEFAULT, Board
 
 if TYPE_CHECKING:
-    from retune.runner import Progress
+    from retune.progress import Progress
 
 NEEDED: Final = ("vl_convert", "jinja2")
 

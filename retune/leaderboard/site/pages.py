@@ -20,7 +20,7 @@ from retune.report import text
 from retune.settings import typed
 
 if TYPE_CHECKING:
-    from retune.runner import Progress
+    from retune.progress import Progress
 
 ASSETS: Final = ("site.css", "table.js", "charts.js")
 TIER_MEANINGS: Final = {

@@ -23,7 +23,7 @@ from retune.plugins import registry
 from retune.report import text
 
 if TYPE_CHECKING:
-    from retune.runner import Progress
+    from retune.progress import Progress
 
 
 @dataclass(frozen=True, eq=False)
