@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any, Final, cast
 
-from retune.bridge import names as avalanche
+from retune.avalanche_bridge import names as avalanche
 from retune.errors import UnknownName
 from retune.plugins import Kind, registry
 from retune.settings import settings_of

@@ -85,13 +85,13 @@ class Stream:
         return Experience(1, tuple(range(len(self.labels))), rows, self.dataset.targets[rows])
 
     def to_avalanche(self, features: str | Backbone | FloatArray, *, task_labels: bool = False) -> Any:
-        """This stream as a benchmark for Avalanche's strategies; see :func:`retune.bridge.benchmark.to_avalanche`.
+        """This stream as a benchmark for Avalanche's strategies; see :func:`retune.avalanche_bridge.benchmark.to_avalanche`.
 
         Args:
             features: A backbone or its name; or an array (N, d) with a row for each image of the data set.
             task_labels: Whether experience t is task t; otherwise every image is of task 0.
         """
-        from retune.bridge.benchmark import to_avalanche
+        from retune.avalanche_bridge.benchmark import to_avalanche
 
         return to_avalanche(self, features, task_labels=task_labels)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import numpy.typing as npt
 
-from retune.bridge import names as avalanche
+from retune.avalanche_bridge import names as avalanche
 from retune.errors import RetuneError
 from retune.leaderboard.entry import Entry, Run
 from retune.leaderboard.fields import shortened

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from retune import Stream
-from retune.bridge.quiet import quietly
+from retune.avalanche_bridge.quiet import quietly
 from retune.data.dataset import Dataset
 from retune.errors import UserError
 from retune.losses import masked_bce
@@ -26,7 +26,7 @@ with quietly():
     from avalanche.training.plugins import EvaluationPlugin
     from avalanche.training.supervised import AGEM, EWC, GDumb, Naive
 
-    from retune.bridge.metrics import multilabel_auroc_metrics
+    from retune.avalanche_bridge.metrics import multilabel_auroc_metrics
 
 DIM, STEPS = 6, ((0, 1), (2,), (1, 3))
 SIZE = {"train": 90, "test": 60}

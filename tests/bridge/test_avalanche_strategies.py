@@ -14,11 +14,11 @@ import torch
 
 import retune
 from retune.adaptors import normalised
-from retune.bridge import rehearsal
-from retune.bridge.benchmark import as_dataset, as_experience
-from retune.bridge.head import Head
-from retune.bridge.names import REFUSED, SUPPORTED
-from retune.bridge.quiet import quietly
+from retune.avalanche_bridge import rehearsal
+from retune.avalanche_bridge.benchmark import as_dataset, as_experience
+from retune.avalanche_bridge.head import Head
+from retune.avalanche_bridge.names import REFUSED, SUPPORTED
+from retune.avalanche_bridge.quiet import quietly
 from retune.check.lab import LABELS, SEED, Lab
 from retune.check.strategy import check_strategy
 from retune.checkpoint import Checkpoint

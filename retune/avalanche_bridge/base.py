@@ -11,11 +11,11 @@ from typing import Any, ClassVar
 import torch
 
 from retune.adaptors import count_parameters, load_prefixed, normalised, prefixed
-from retune.bridge.benchmark import as_dataset, as_experience
-from retune.bridge.head import Head, HeadKind
-from retune.bridge.names import PREFIX
-from retune.bridge.quiet import quietly
-from retune.bridge.state import load_optimizer, optimizer_state
+from retune.avalanche_bridge.benchmark import as_dataset, as_experience
+from retune.avalanche_bridge.head import Head, HeadKind
+from retune.avalanche_bridge.names import PREFIX
+from retune.avalanche_bridge.quiet import quietly
+from retune.avalanche_bridge.state import load_optimizer, optimizer_state
 from retune.linear import Start
 from retune.losses import masked_bce
 from retune.settings import Count, Positive

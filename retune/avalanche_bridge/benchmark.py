@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from retune.bridge.quiet import quietly
+from retune.avalanche_bridge.quiet import quietly
 from retune.errors import UserError
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from retune.bridge.quiet import quietly
+from retune.avalanche_bridge.quiet import quietly
 
 with quietly():
     from avalanche.training.plugins import SynapticIntelligencePlugin

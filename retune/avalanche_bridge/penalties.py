@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple
 
-from retune.bridge.base import Bridged
-from retune.bridge.state import dumped, loaded
+from retune.avalanche_bridge.base import Bridged
+from retune.avalanche_bridge.state import dumped, loaded
 from retune.settings import NonNegative, Positive, Unit
 from retune.strategy import State
 
@@ -75,7 +75,7 @@ class SynapticIntelligence(Bridged):
         """The plugin in place of the class that only wraps it."""
         from avalanche.training.templates import SupervisedTemplate
 
-        from retune.bridge.si import CopyingSI
+        from retune.avalanche_bridge.si import CopyingSI
 
         return SupervisedTemplate(**common, plugins=[CopyingSI(**self.own_settings())])
 

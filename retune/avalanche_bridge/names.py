@@ -110,7 +110,7 @@ def load(name: str) -> type[Strategy]:
     """
     plain = require_supported(name)
     module = "rehearsal" if plain in KEEPING else "penalties"
-    found: type[Strategy] = getattr(import_module(f"retune.bridge.{module}"), plain)
+    found: type[Strategy] = getattr(import_module(f"retune.avalanche_bridge.{module}"), plain)
     return found
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from retune.bridge.quiet import quietly
+from retune.avalanche_bridge.quiet import quietly
 from retune.metrics import auroc, forgetting_per_label
 from retune.metrics.continual import nan_mean
 

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from retune.bridge.names import DISTRIBUTION
+from retune.avalanche_bridge.names import DISTRIBUTION
 from retune.errors import MissingPackage
 
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import torch
 
-from retune.bridge.benchmark import as_dataset
+from retune.avalanche_bridge.benchmark import as_dataset
 from retune.memory import PREFIX
 from retune.strategy import State
 

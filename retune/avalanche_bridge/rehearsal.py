@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 
 import torch
 
-from retune.bridge.base import Bridged
-from retune.bridge.memory import Rows, datasets_of, groups_of, kept, rows_of
+from retune.avalanche_bridge.base import Bridged
+from retune.avalanche_bridge.memory import Rows, datasets_of, groups_of, kept, rows_of
 from retune.errors import BadSetting, MissingPackage
 from retune.settings import Count, NonNegative
 from retune.strategy import Context, State, Training
