@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from retune.backbones.hushed import gist
+from retune.backbones.quiet import gist
 from retune.errors import StrategyError
 from retune.files import write_whole
 from retune.runner import CHECKPOINT_FILE

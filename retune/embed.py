@@ -13,10 +13,10 @@ from typing import Any, Final, Literal
 
 import numpy as np
 
-from retune.backbones.arithmetic import Precision
 from retune.backbones.base import Backbone
-from retune.backbones.features_file import to_pieces
 from retune.backbones.load import load_backbone
+from retune.backbones.lookup.file import to_pieces
+from retune.backbones.precision import Precision
 from retune.cache import file_digests
 from retune.data.dataset import SPLITS, Dataset, FloatArray, IntArray, Split
 from retune.data.source import DataSource
@@ -213,7 +213,7 @@ def _require_same(path: Path, about: Mapping[str, Any]) -> None:
     """See, before hours of encoding, that a file already there is not of something else."""
     if not path.exists():
         return
-    from retune.backbones.features_file import opened
+    from retune.backbones.lookup.file import opened
 
     try:
         found = opened(path)[1]

@@ -21,7 +21,7 @@ from retune.store import Keys, Kind, Space, as_keys
 if TYPE_CHECKING:
     import torch
 
-    from retune.backbones.precomputed import Precomputed
+    from retune.backbones.lookup.model import Precomputed
 
 SHARD: Final = 512
 BATCH: Final = 64

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 
-from retune.backbones.arithmetic import repeatable
+from retune.backbones.precision import repeatable
 from retune.checkpoint import Checkpoint
 from retune.data.dataset import FloatArray
 from retune.inputs import Prepared, encode

@@ -10,9 +10,9 @@ from typing import Any, Final, TypeVar
 import numpy as np
 from PIL import Image
 
-from retune.backbones.arithmetic import Precision
 from retune.backbones.base import Backbone
 from retune.backbones.load import load_backbone
+from retune.backbones.precision import Precision
 from retune.data.dataset import BoolArray, Dataset, ImageSource, IntArray
 from retune.data.source import DataSource
 from retune.errors import BadImage

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from retune.avalanche_bridge import names as avalanche
-from retune.backbones.arithmetic import Precision
 from retune.backbones.base import MEANINGS, Backbone
 from retune.backbones.load import load_backbone
+from retune.backbones.precision import Precision
 from retune.data.policy import Blank, Uncertain
 from retune.data.source import DataSource
 from retune.errors import BadSetting, UnknownName, UserError

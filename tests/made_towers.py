@@ -15,7 +15,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from retune.backbones.load import load_backbone
-from retune.backbones.pair import Pair
+from retune.backbones.pair.model import Pair
 
 SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
 WORDS = [

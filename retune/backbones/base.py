@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 from PIL import Image
 
-from retune.backbones.arithmetic import Precision, arithmetic, choose_device
+from retune.backbones.precision import Precision, arithmetic, choose_device
 
 if TYPE_CHECKING:
     import torch

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from retune.backbones.arithmetic import Precision
 from retune.backbones.base import Backbone
+from retune.backbones.precision import Precision
 from retune.errors import MissingFiles, UserError
 
 SCHEMES: Final = ("open_clip", "hf-hub", "local-dir", "pair", "features")
@@ -36,11 +36,11 @@ def load_backbone(name: str, *, device: str = "auto", precision: Precision = "fp
 def _make(name: str) -> Backbone:
     scheme, _, rest = name.partition(":")
     if scheme == "pair":
-        from retune.backbones.pair import Pair
+        from retune.backbones.pair.model import Pair
 
         return Pair(name)
     if scheme == "features":
-        from retune.backbones.precomputed import Precomputed
+        from retune.backbones.lookup.model import Precomputed
 
         return Precomputed(name)
     if scheme in SCHEMES:
@@ -53,7 +53,7 @@ def _make(name: str) -> Backbone:
         config = None if scheme == "open_clip" else _config(scheme, rest)
         if config is not None and config.name == _TRANSFORMERS:
             return _of_transformers(name, config)
-        from retune.backbones.open_clip import OpenClip
+        from retune.backbones.openclip.model import OpenClip
 
         return OpenClip(name)
     from retune.plugins import registry
@@ -65,8 +65,8 @@ def _make(name: str) -> Backbone:
 
 def _config(scheme: str, rest: str) -> Path:
     """The configuration that says in whose format a model is; open_clip's where a model comes in both."""
-    from retune.backbones import hub
-    from retune.backbones.open_clip_files import NEEDS
+    from retune.backbones.hf import hub
+    from retune.backbones.openclip.files import NEEDS
 
     if scheme == "local-dir":
         folder = Path(rest).expanduser()
@@ -93,8 +93,8 @@ def _config(scheme: str, rest: str) -> Path:
 
 
 def _of_transformers(name: str, path: Path) -> Backbone:
-    from retune.backbones.dual import TransformersDual
-    from retune.backbones.hf_files import read_config
+    from retune.backbones.hf.files import read_config
+    from retune.backbones.hf.model import TransformersDual
 
     config = read_config(path)
     if not {"text_config", "vision_config"} <= set(config):

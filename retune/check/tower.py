@@ -7,8 +7,8 @@ from torch import nn
 
 from retune.backbones.base import Capability
 from retune.backbones.models.phantom_clip import PhantomClip
-from retune.backbones.open_clip_config import PROMPTED
-from retune.backbones.open_clip_towers import ImageTower
+from retune.backbones.openclip.config import PROMPTED
+from retune.backbones.openclip.towers import ImageTower
 from retune.training import seeded
 
 WIDTH = 32

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from retune.backbones.hushed import gist, hushed
+from retune.backbones.quiet import gist, hushed
 from retune.errors import BadSetting, MissingPackage, RetuneError, UserError
 from retune.prompts.llm import TEMPERATURE, TOP_P, Message
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, Final, Protocol
 
-from retune.backbones.hushed import gist, hushed
+from retune.backbones.quiet import gist, hushed
 from retune.errors import BadSetting, UserError
 
 Message = Mapping[str, str]
@@ -71,14 +71,14 @@ class LocalModel:
 
     @cached_property
     def _files(self) -> Any:
-        from retune.backbones.hf_files import find_hf_files
+        from retune.backbones.hf.files import find_hf_files
 
         return find_hf_files(self._spec, image=False)
 
     @cached_property
     def name(self) -> str:
         """Repository and commit, or folder, and the digest of weights and tokenizer."""
-        from retune.backbones.hf_files import fingerprint_of
+        from retune.backbones.hf.files import fingerprint_of
 
         scheme, _, rest = self._spec.partition(":")
         known = f"{scheme}:{rest}" if scheme == "hf-hub" else self._files.folder.resolve().name
@@ -86,8 +86,8 @@ class LocalModel:
 
     @cached_property
     def _model(self) -> tuple[Any, Any]:
-        from retune.backbones.arithmetic import choose_device
-        from retune.backbones.hf_load import load_tokenizer
+        from retune.backbones.hf.load import load_tokenizer
+        from retune.backbones.precision import choose_device
 
         device = choose_device(self._device)
         tokenizer = load_tokenizer(self._files)

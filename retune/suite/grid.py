@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from retune.backbones.arithmetic import Precision
+from retune.backbones.precision import Precision
 from retune.data.policy import Blank, Uncertain
 from retune.errors import BadSetting, UnknownName, UserError
 from retune.stream import LabelOrder

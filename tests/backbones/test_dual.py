@@ -16,7 +16,7 @@ import torch
 import transformers
 from PIL import Image
 
-from retune.backbones.dual import TransformersDual
+from retune.backbones.hf.model import TransformersDual
 from retune.backbones.load import load_backbone
 from retune.errors import MissingFiles, UserError
 

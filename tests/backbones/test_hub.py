@@ -11,7 +11,7 @@ import pytest
 import torch
 from huggingface_hub.errors import RemoteEntryNotFoundError
 
-from retune.backbones.open_clip import OpenClip
+from retune.backbones.openclip.model import OpenClip
 
 COMMIT = "0" * 40
 Files = dict[str, dict[str, Path]]

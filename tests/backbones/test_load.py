@@ -18,9 +18,9 @@ from typing import Any
 
 import pytest
 
-from retune.backbones.dual import TransformersDual
+from retune.backbones.hf.model import TransformersDual
 from retune.backbones.load import load_backbone
-from retune.backbones.open_clip import OpenClip
+from retune.backbones.openclip.model import OpenClip
 from retune.errors import MissingFiles, UserError
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

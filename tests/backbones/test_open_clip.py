@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from retune.backbones.load import load_backbone
-from retune.backbones.open_clip import OpenClip
+from retune.backbones.openclip.model import OpenClip
 
 TEXTS = ["No pleural effusion.", "Edema", "the heart is large. " * 9, "effusion", "no edema"]
 

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from retune.backbones.load import load_backbone
-from retune.backbones.open_clip import OpenClip
+from retune.backbones.openclip.model import OpenClip
 from retune.errors import UserError
 
 TEXTS = ["No pleural effusion.", "edema", "the heart is large . " * 9, "no edema"]

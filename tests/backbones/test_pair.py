@@ -17,7 +17,7 @@ from made_towers import PROCESSOR, TEXTS, VISION, Towers, pair, pictures, pixels
 
 from retune.backbones.models.dinov2_biomedbert import Dinov2BiomedBert
 from retune.backbones.models.rad_dino_cxr_bert import RadDinoCxrBert
-from retune.backbones.pair import Pair, split
+from retune.backbones.pair.model import Pair, split
 from retune.errors import UserError
 
 

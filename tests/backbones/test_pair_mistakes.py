@@ -13,7 +13,7 @@ import pytest
 from made_towers import Towers, pictures
 from safetensors.torch import save_file
 
-from retune.backbones.pair import Pair
+from retune.backbones.pair.model import Pair
 from retune.errors import MissingFiles, UnknownName, UserError
 
 

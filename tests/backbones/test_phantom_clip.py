@@ -12,7 +12,7 @@ from PIL import Image
 
 import retune.backbones.phantom_clip as package
 from retune.backbones.load import load_backbone
-from retune.backbones.open_clip import OpenClip
+from retune.backbones.openclip.model import OpenClip
 from retune.backbones.phantom_clip import recipe, train
 from retune.backbones.phantom_clip.pairs import sentences
 from retune.data.phantom import exams, render

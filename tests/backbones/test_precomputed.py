@@ -20,9 +20,9 @@ from PIL import Image
 from safetensors.numpy import save_file
 from safetensors.torch import save_file as save_torch_file
 
-from retune.backbones.features_file import to_pieces
 from retune.backbones.load import load_backbone
-from retune.backbones.precomputed import Precomputed
+from retune.backbones.lookup.file import to_pieces
+from retune.backbones.lookup.model import Precomputed
 from retune.errors import MissingFiles, UserError
 
 IDS = ["b.png", "a.png", "Thorax-Ärzte.png", "c.png", "d.png"]

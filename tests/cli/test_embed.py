@@ -14,7 +14,7 @@ from safetensors import safe_open
 from safetensors.numpy import load_file
 
 from retune.backbones.load import load_backbone
-from retune.backbones.precomputed import Precomputed
+from retune.backbones.lookup.model import Precomputed
 from retune.cli.main import main
 from retune.data.readers.phantom import Phantom
 from retune.errors import UserError

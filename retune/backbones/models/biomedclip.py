@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from retune.backbones.base import BackboneCard
-from retune.backbones.open_clip import OpenClip
-from retune.backbones.open_clip_config import INSIDE, PROMPTED, WHOLE
+from retune.backbones.openclip.config import INSIDE, PROMPTED, WHOLE
+from retune.backbones.openclip.model import OpenClip
 
 SOURCE: Final = "hf-hub:microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from retune.backbones.base import BackboneCard
-from retune.backbones.pair import KNOWN, Pair
+from retune.backbones.pair.model import KNOWN, Pair
 
 VISION = "hf-hub:facebook/dinov2-base"
 TEXT = "hf-hub:microsoft/BiomedNLP-BiomedBERT-base-uncased-abstract-fulltext"

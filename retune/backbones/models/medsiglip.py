@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from retune.backbones.base import BackboneCard
-from retune.backbones.dual import TransformersDual
+from retune.backbones.hf.model import TransformersDual
 
 SOURCE: Final = "hf-hub:google/medsiglip-448"
 

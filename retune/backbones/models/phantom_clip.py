@@ -7,8 +7,8 @@ from typing import Final
 
 import retune.backbones.phantom_clip as package
 from retune.backbones.base import BackboneCard
-from retune.backbones.open_clip import OpenClip
-from retune.backbones.open_clip_config import image_size, text_token_dim
+from retune.backbones.openclip.config import image_size, text_token_dim
+from retune.backbones.openclip.model import OpenClip
 
 TOKEN_DIM: Final = 320
 """Channels of fasternet_t0's last feature map; to ask timm would import torch."""

@@ -19,7 +19,6 @@ import numpy as np
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from retune.backbones.hushed import hushed
 from retune.backbones.phantom_clip.pairs import Pairs, make_pairs, sentences
 from retune.backbones.phantom_clip.publish import publish
 from retune.backbones.phantom_clip.recipe import (
@@ -30,6 +29,7 @@ from retune.backbones.phantom_clip.recipe import (
     encode_text,
     train_tokenizer,
 )
+from retune.backbones.quiet import hushed
 
 
 @dataclass(frozen=True)

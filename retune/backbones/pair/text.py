@@ -12,10 +12,10 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from retune.backbones.hf_files import HfFiles, find_hf_files, fingerprint_of
-from retune.backbones.hf_load import load_tokenizer
-from retune.backbones.hushed import gist, hushed
-from retune.backbones.vision_hf import class_of, kind_of, load_strictly, read_config, refuse_code
+from retune.backbones.hf.files import HfFiles, find_hf_files, fingerprint_of
+from retune.backbones.hf.load import load_tokenizer
+from retune.backbones.pair.vision_hf import class_of, kind_of, load_strictly, read_config, refuse_code
+from retune.backbones.quiet import gist, hushed
 from retune.errors import UserError
 
 WORDS: Final = 256

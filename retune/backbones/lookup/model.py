@@ -1,6 +1,6 @@
 """Features made elsewhere as a backbone, ``features:FILE``: vectors are looked up by image id.
 
-:mod:`retune.backbones.features_file` tells what the file holds. Features stay on disk until rows are
+:mod:`retune.backbones.lookup.file` tells what the file holds. Features stay on disk until rows are
 asked for, except those of a compressed npz.
 """
 
@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from retune.backbones.base import Backbone, BackboneCard, Capability
-from retune.backbones.features_file import BFLOAT, guarded, opened, require_sound
+from retune.backbones.lookup.file import BFLOAT, guarded, opened, require_sound
 from retune.cache import file_digests
 from retune.data.dataset import Array, FloatArray, IntArray
 from retune.errors import MissingFiles, UserError
@@ -38,7 +38,7 @@ class Precomputed(Backbone):
 
     Raises:
         MissingFiles: If there is no such file.
-        UserError: If it is damaged, or not as :mod:`retune.backbones.features_file` tells.
+        UserError: If it is damaged, or not as :mod:`retune.backbones.lookup.file` tells.
     """
 
     precomputed = True

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from retune.backbones.base import Capability
-from retune.backbones.hushed import hushed
-from retune.backbones.open_clip_files import ModelFiles
+from retune.backbones.openclip.files import ModelFiles
+from retune.backbones.quiet import hushed
 from retune.errors import UserError
 
 WHOLE: Final[frozenset[Capability]] = frozenset({"features", "texts", "joint", "pixels"})

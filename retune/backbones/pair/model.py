@@ -19,8 +19,11 @@ from retune.errors import UserError
 if TYPE_CHECKING:
     import torch
 
-    from retune.backbones.text_towers import TextModel, TextTower
-    from retune.backbones.vision_towers import ImageTower, VisionTower
+    from retune.backbones.pair.text import TextModel, TextTower
+    from retune.backbones.pair.vision import ImageTower, VisionTower
+import torch
+
+from retune.errors import UnknownName
 
 ADAPTER: Final = "pair/1"
 """Enters every fingerprint, beside those of the towers' own adapters."""
@@ -170,13 +173,13 @@ class Pair(Backbone):
 
     @cached_property
     def _vision(self) -> VisionTower:
-        from retune.backbones.vision_towers import vision_tower
+        from retune.backbones.pair.vision import vision_tower
 
         return vision_tower(self.vision_name)
 
     @cached_property
     def _text(self) -> TextTower:
-        from retune.backbones.text_towers import TextTower
+        from retune.backbones.pair.text import TextTower
 
         return TextTower(self.text_name)
 
@@ -205,3 +208,28 @@ def split(source: str) -> tuple[str, str]:
     if not found:
         raise UserError("does not name two towers", where=source, fix=USAGE)
     return found[1], found[2]
+
+
+def vision_tower(name: str) -> VisionTower:
+    """The vision tower of a name; nothing is read yet.
+
+    Raises:
+        UnknownName: If the scheme is none of ``hf-hub``, ``local-dir``, ``timm``, ``xrv``.
+    """
+    scheme = name.partition(":")[0]
+    if scheme in ("hf-hub", "local-dir"):
+        from retune.backbones.pair.vision_hf import HfVision
+
+        return HfVision(name)
+    if scheme == "timm":
+        from retune.backbones.pair.vision_timm import TimmVision
+
+        return TimmVision(name)
+    if scheme == "xrv":
+        from retune.backbones.pair.vision_xrv import XrvVision
+
+        return XrvVision(name)
+    raise UnknownName("kind of vision tower", scheme, SCHEMES, where=name)
+
+
+SCHEMES: Final = ("hf-hub", "local-dir", "timm", "xrv")

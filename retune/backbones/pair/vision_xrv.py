@@ -15,8 +15,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from retune.backbones.hushed import gist, hushed
-from retune.backbones.vision_towers import ImageTower, VisionTower, flat
+from retune.backbones.pair.vision import ImageTower, VisionTower, flat
+from retune.backbones.quiet import gist, hushed
 from retune.cache import file_digests
 from retune.errors import MissingFiles, UnknownName, UserError
 

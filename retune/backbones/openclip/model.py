@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 from PIL import Image
 
-from retune.backbones import open_clip_config as config
 from retune.backbones.base import Backbone, BackboneCard, Capability, TextPath
-from retune.backbones.hushed import gist, hushed
-from retune.backbones.open_clip_files import ModelFiles, find_files
+from retune.backbones.openclip import config
+from retune.backbones.openclip.files import ModelFiles, find_files
+from retune.backbones.quiet import gist, hushed
 from retune.cache import file_digests
 from retune.errors import MissingFiles, UserError
 
 if TYPE_CHECKING:
     import torch
 
-    from retune.backbones.open_clip_towers import TextTower
+    from retune.backbones.openclip.towers import TextTower
 
 ADAPTER: Final = "open_clip/2"
 """Enters every fingerprint; goes up whenever this file would turn the same weights into other features."""
@@ -127,7 +127,7 @@ class OpenClip(Backbone):
         """
         import torch
 
-        from retune.backbones.open_clip_towers import patch_tokens
+        from retune.backbones.openclip.towers import patch_tokens
 
         if "tokens" not in self.capabilities:
             return super().encode_tokens(pixels)
@@ -149,7 +149,7 @@ class OpenClip(Backbone):
 
     def image_tower(self) -> torch.nn.Module:
         """A trainable copy of the image tower, uint8 (B, S, S) to (B, d), on the device of this backbone."""
-        from retune.backbones.open_clip_towers import ImageTower
+        from retune.backbones.openclip.towers import ImageTower
 
         if "trainable-tower" not in self.capabilities:
             return super().image_tower()
@@ -161,13 +161,13 @@ class OpenClip(Backbone):
         return float(self._model.logit_scale.detach().exp())
 
     def _normalised(self, pixels: torch.Tensor) -> torch.Tensor:
-        from retune.backbones.open_clip_towers import normalised
+        from retune.backbones.openclip.towers import normalised
 
         return normalised(pixels, self._transform[1], self.torch_device)
 
     @cached_property
     def _text(self) -> TextTower:
-        from retune.backbones.open_clip_towers import text_tower
+        from retune.backbones.openclip.towers import text_tower
 
         length = config.context_length(self.files.model_cfg)
         return text_tower(self._model, self._tokenizer, length, self.arithmetic)

@@ -5,14 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Final
 
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from retune.backbones.hushed import gist
-from retune.errors import UnknownName, UserError
+from retune.backbones.quiet import gist
+from retune.errors import UserError
 
 Reader = Callable[[nn.Module, Tensor], tuple[Tensor, Tensor]]
 """From a tower and normalised pictures to their vectors (B, d) and their patches' (B, T, w)."""
@@ -106,31 +105,6 @@ class VisionTower(ABC):
                     where=self.name,
                 ) from error
         return features.shape[1], patches.shape[2], sum(p.numel() for p in tower.parameters())
-
-
-def vision_tower(name: str) -> VisionTower:
-    """The vision tower of a name; nothing is read yet.
-
-    Raises:
-        UnknownName: If the scheme is none of ``hf-hub``, ``local-dir``, ``timm``, ``xrv``.
-    """
-    scheme = name.partition(":")[0]
-    if scheme in ("hf-hub", "local-dir"):
-        from retune.backbones.vision_hf import HfVision
-
-        return HfVision(name)
-    if scheme == "timm":
-        from retune.backbones.vision_timm import TimmVision
-
-        return TimmVision(name)
-    if scheme == "xrv":
-        from retune.backbones.vision_xrv import XrvVision
-
-        return XrvVision(name)
-    raise UnknownName("kind of vision tower", scheme, SCHEMES, where=name)
-
-
-SCHEMES: Final = ("hf-hub", "local-dir", "timm", "xrv")
 
 
 def flat(maps: Tensor) -> Tensor:

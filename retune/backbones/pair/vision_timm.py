@@ -16,10 +16,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from retune.backbones.hf_files import CONFIG
-from retune.backbones.hub import from_hub
-from retune.backbones.hushed import gist, hushed
-from retune.backbones.vision_towers import ImageTower, VisionTower, flat
+from retune.backbones.hf.files import CONFIG
+from retune.backbones.hf.hub import from_hub
+from retune.backbones.pair.vision import ImageTower, VisionTower, flat
+from retune.backbones.quiet import gist, hushed
 from retune.cache import file_digests
 from retune.errors import MissingFiles, UnknownName, UserError
 

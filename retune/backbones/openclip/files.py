@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from retune.backbones.hub import cached, fetched, from_hub
-from retune.backbones.hushed import hushed
+from retune.backbones.hf.hub import cached, fetched, from_hub
+from retune.backbones.quiet import hushed
 from retune.errors import MissingFiles, UnknownName, UserError
 
 CONFIG: Final = "open_clip_config.json"

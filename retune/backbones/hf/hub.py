@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from retune.backbones.hushed import hushed
+from retune.backbones.quiet import hushed
 from retune.errors import MissingFiles, StorageError, UserError
 
 _DISK: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)

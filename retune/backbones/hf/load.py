@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
-from retune.backbones.hf_files import HfFiles
-from retune.backbones.hushed import gist, hushed
+from retune.backbones.hf.files import HfFiles
+from retune.backbones.quiet import gist, hushed
 from retune.errors import UserError
 
 _SAFE: Final[dict[str, Any]] = {"local_files_only": True, "trust_remote_code": False}

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from retune.backbones.open_clip_towers import Arithmetic, TextTower, Tokenizer
+from retune.backbones.openclip.towers import Arithmetic, TextTower, Tokenizer
 
 
 class Normalise:

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any, Final
 from PIL import Image
 
 from retune.backbones.base import Backbone, BackboneCard, Capability, TextPath
-from retune.backbones.hf_files import HfFiles, count_parameters, find_hf_files, fingerprint_of
-from retune.backbones.hf_load import load_config, load_image_processor, load_model, load_tokenizer
+from retune.backbones.hf.files import HfFiles, count_parameters, find_hf_files, fingerprint_of
+from retune.backbones.hf.load import load_config, load_image_processor, load_model, load_tokenizer
 from retune.errors import UserError
 
 if TYPE_CHECKING:
     import torch
 
-    from retune.backbones.dual_towers import HfText, Normalise
+    from retune.backbones.hf.towers import HfText, Normalise
 
 ADAPTER: Final = "transformers-dual/1"
 """Enters every fingerprint; goes up whenever this file would turn the same weights into other features."""
@@ -133,7 +133,7 @@ class TransformersDual(Backbone):
         """Embed uint8 (B, S, S) preprocessed pictures as float32 (B, d), not normalised."""
         import torch
 
-        from retune.backbones.dual_towers import pooled
+        from retune.backbones.hf.towers import pooled
 
         with torch.inference_mode(), self.arithmetic():
             return pooled(self._model.get_image_features(pixel_values=self._normalised(pixels))).float().cpu()
@@ -153,7 +153,7 @@ class TransformersDual(Backbone):
         """Embed P texts as float32 (P, d), not normalised; no text depends on its neighbours."""
         import torch
 
-        from retune.backbones.dual_towers import pooled
+        from retune.backbones.hf.towers import pooled
 
         done = []
         with torch.inference_mode(), self.arithmetic():
@@ -186,8 +186,8 @@ class TransformersDual(Backbone):
 
     def image_tower(self) -> torch.nn.Module:
         """A trainable copy of the image tower and its projection."""
-        from retune.backbones.dual_towers import Vision
-        from retune.backbones.open_clip_towers import ImageTower
+        from retune.backbones.hf.towers import Vision
+        from retune.backbones.openclip.towers import ImageTower
 
         return ImageTower(Vision(self._model), self._normalise)
 
@@ -211,12 +211,12 @@ class TransformersDual(Backbone):
 
     @cached_property
     def _normalise(self) -> Normalise:
-        from retune.backbones.dual_towers import Normalise
+        from retune.backbones.hf.towers import Normalise
 
         return Normalise(self._processor)
 
     def _normalised(self, pixels: torch.Tensor) -> torch.Tensor:
-        from retune.backbones.open_clip_towers import normalised
+        from retune.backbones.openclip.towers import normalised
 
         return normalised(pixels, self._normalise, self.torch_device)
 
@@ -246,7 +246,7 @@ class TransformersDual(Backbone):
 
     @cached_property
     def _text(self) -> HfText:
-        from retune.backbones.dual_towers import HfText
+        from retune.backbones.hf.towers import HfText
 
         tokenizer = self._tokenizer
         return HfText(

@@ -12,10 +12,10 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from retune.backbones.hf_files import HfFiles, find_hf_files, fingerprint_of
-from retune.backbones.hf_load import load_image_processor
-from retune.backbones.hushed import gist, hushed
-from retune.backbones.vision_towers import ImageTower, VisionTower, flat
+from retune.backbones.hf.files import HfFiles, find_hf_files, fingerprint_of
+from retune.backbones.hf.load import load_image_processor
+from retune.backbones.pair.vision import ImageTower, VisionTower, flat
+from retune.backbones.quiet import gist, hushed
 from retune.errors import UserError
 
 ADAPTER: Final = "pair vision of transformers/1"

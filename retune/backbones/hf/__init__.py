@@ -1,0 +1,1 @@
+"""Dual encoders in the format of transformers."""

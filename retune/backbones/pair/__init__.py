@@ -1,0 +1,1 @@
+"""An image tower and a text tower without a joint space."""
