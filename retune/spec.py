@@ -13,7 +13,7 @@ from retune.avalanche_bridge import names as avalanche
 from retune.backbones.base import MEANINGS, Backbone
 from retune.backbones.load import load_backbone
 from retune.backbones.precision import Precision
-from retune.data.policy import Blank, Uncertain
+from retune.data.chexpert_labels import Blank, Uncertain
 from retune.data.source import DataSource
 from retune.errors import BadSetting, UnknownName, UserError
 from retune.plugins import is_file, registry

@@ -12,7 +12,6 @@ import numpy.typing as npt
 from PIL import Image
 
 from retune.data.dataset import Array, BoolArray
-from retune.data.exposure import expose
 from retune.errors import BadImage, MissingPackage
 
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ def is_dicom(data: bytes) -> bool:
 def decode_dicom(data: bytes, *, name: str, max_pixels: int | None = None) -> Image.Image:
     """Decode a DICOM file of one frame as 8-bit grey.
 
-    Pictures of more than 8 bits are exposed by :func:`retune.data.exposure.expose`, like any other
+    Pictures of more than 8 bits are exposed by :func:`retune.data.dicom.expose`, like any other
     deep picture. The file's own window (VOI LUT) is left alone: it suits a person at a display, many
     files have none, others several, and pictures of one data set would be exposed by different rules.
     A rescale slope and intercept therefore count by their sign alone. MONOCHROME1 is inverted, padding
@@ -158,3 +157,37 @@ def _padding(header: pydicom.Dataset, stored: Array) -> BoolArray:
     last = header.get("PixelPaddingRangeLimit")
     low, high = sorted((int(first), int(first if last is None else last)))
     return np.asarray((stored >= low) & (stored <= high), dtype=bool)
+
+
+WINDOW: Final = (0.005, 0.995)
+"""Share of a deep picture's pixels that turn black and white: burnt-in markers must not set the exposure."""
+
+
+def expose(pixels: npt.NDArray[np.uint16], outside: BoolArray | None = None) -> npt.NDArray[np.uint8]:
+    """Window a deep picture to its 0.5th to 99.5th percentile, or to its whole range where these coincide.
+
+    The window is the picture's own, so it does not matter how many of the 16 bits are used, nor
+    which offset and scale a device wrote.
+
+    Args:
+        pixels: Brighter is larger; shape (H, W). A constant picture keeps its brightness.
+        outside: Pixels that are no part of the picture, shape (H, W): they do not count, and turn black.
+
+    Returns:
+        Grey values of shape (H, W).
+    """
+    counts = np.bincount((pixels if outside is None else pixels[~outside]).ravel(), minlength=65536)
+    present = np.flatnonzero(counts)
+    if not len(present):
+        return np.zeros(pixels.shape, dtype=np.uint8)
+    low, high = np.searchsorted(np.cumsum(counts) / counts.sum(), WINDOW)
+    if low == high:
+        low, high = present[0], present[-1]
+    if low == high:
+        ramp = np.arange(65536) >> 8
+    else:
+        ramp = np.rint(np.clip((np.arange(65536) - low) / float(high - low), 0, 1) * 255)
+    grey: Array = ramp.astype(np.uint8)[pixels]
+    if outside is not None:
+        grey[outside] = 0
+    return grey

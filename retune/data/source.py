@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from retune.data.chexpert_labels import Blank, Uncertain
 from retune.data.dataset import Dataset
-from retune.data.policy import Blank, Uncertain
 from retune.data.readers.base import Reader
 from retune.data.several import SeveralReader
 from retune.errors import BadSetting, MissingFiles, UnknownName

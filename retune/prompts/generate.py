@@ -14,8 +14,7 @@ from typing import Final
 
 from filelock import FileLock, Timeout
 
-from retune.data.findings import FINDINGS
-from retune.data.spellings import canonical
+from retune.data.findings import FINDINGS, canonical
 from retune.errors import BadSetting, RetuneError, RunConflict, UnknownName
 from retune.files import make_folder, storing, write_whole
 from retune.prompts.bank import POLARITIES, Polarity, Prompt, PromptBank, Source

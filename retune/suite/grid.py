@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from retune.backbones.precision import Precision
-from retune.data.policy import Blank, Uncertain
+from retune.data.chexpert_labels import Blank, Uncertain
 from retune.errors import BadSetting, UnknownName, UserError
 from retune.stream import LabelOrder
 

@@ -12,9 +12,8 @@ from PIL import Image
 
 from retune.catalog import card
 from retune.data.dataset import Dataset, split_by_patient
-from retune.data.findings import FINDINGS
+from retune.data.findings import FINDINGS, canonical
 from retune.data.readers.csv import Csv
-from retune.data.spellings import canonical
 from retune.errors import BadImage, BadSetting, BadTable, MissingFiles, UserError
 from retune.plugins import registry
 from retune.settings import make

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, ClassVar, Final, Literal
 import numpy as np
 
 from retune.data import findings
-from retune.data.chexpert_labels import read_labels, targets_of
+from retune.data.chexpert_labels import Blank, Uncertain, read_labels, targets_of
 from retune.data.dataset import Array, Dataset, FloatArray, split_by_patient
 from retune.data.images import FileImages
-from retune.data.policy import Blank, Uncertain
 from retune.data.readers.base import Published, Reader
 from retune.data.tables import find_table, numbers, read_table, refuse
 from retune.data.views import Views, in_views

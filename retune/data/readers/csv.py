@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 import numpy as np
 
+from retune.data.chexpert_labels import UNCERTAIN, Blank, Uncertain, decide
 from retune.data.dataset import Array, Dataset, FloatArray, split_by_patient
-from retune.data.findings import FINDINGS
+from retune.data.findings import FINDINGS, canonical
 from retune.data.images import FileImages
-from retune.data.policy import UNCERTAIN, Blank, Uncertain, decide
 from retune.data.readers.base import Reader
-from retune.data.spellings import canonical
 from retune.data.tables import numbers, read_table, refuse, refuse_escapes
 from retune.data.views import Views, in_views
 from retune.errors import BadSetting, BadTable, MissingFiles
