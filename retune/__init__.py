@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from retune.backbones.load import load_backbone
     from retune.check import check_scenario, check_strategy
     from retune.data.dataset import Dataset
-    from retune.features import encode_images, encode_texts
+    from retune.features.encode import encode_images, encode_texts
     from retune.metrics import continual_report
     from retune.plugins import registry
     from retune.prompts import PromptBank
@@ -38,8 +38,8 @@ _PUBLIC = {
     "check_scenario": "retune.check",
     "check_strategy": "retune.check",
     "continual_report": "retune.metrics",
-    "encode_images": "retune.features",
-    "encode_texts": "retune.features",
+    "encode_images": "retune.features.encode",
+    "encode_texts": "retune.features.encode",
     "load_backbone": "retune.backbones.load",
     "new_strategy": "retune.scaffold",
     "plan": "retune.runner",

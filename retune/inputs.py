@@ -13,7 +13,7 @@ import torch
 
 from retune.data.dataset import IntArray
 from retune.errors import StrategyError
-from retune.features import Encoded, ImageKind, encode_images, encode_texts
+from retune.features.encode import Encoded, ImageKind, encode_images, encode_texts
 from retune.prompts import PromptBank
 from retune.prompts.combine import PromptEmbeddings
 from retune.strategy import Images, Need

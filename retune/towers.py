@@ -51,7 +51,7 @@ class Towers:
         """Vectors of P texts, float32 (P, d_text), from the feature store; each text is encoded once ever."""
         import torch
 
-        from retune.features import encode_texts
+        from retune.features.encode import encode_texts
 
         self._require("texts", "joint")
         return torch.from_numpy(encode_texts(self.backbone, list(texts))).to(self.device)

@@ -16,8 +16,8 @@ from PIL import Image
 from retune.backbones.base import Backbone, BackboneCard, Capability
 from retune.data.dataset import BoolArray, Dataset, IntArray
 from retune.errors import BadImage, UserError
-from retune.features import BATCH, SHARD, encode_images, encode_texts
-from retune.store import as_keys, spaces_dir
+from retune.features.encode import BATCH, SHARD, encode_images, encode_texts
+from retune.features.store import as_keys, spaces_dir
 
 SIDE = 8
 

@@ -89,7 +89,7 @@ def _features(stream: Stream, features: str | Backbone | Features) -> Features:
             )
         return np.ascontiguousarray(features, dtype=np.float32)
     from retune.backbones.load import load_backbone
-    from retune.features import encode_images
+    from retune.features.encode import encode_images
     from retune.runner import needed_rows
 
     rows = needed_rows(stream)

@@ -9,7 +9,7 @@ import typer
 from retune.cli.options import AsJson
 
 if TYPE_CHECKING:
-    from retune.spaces import SpaceInfo
+    from retune.features.housekeeping import SpaceInfo
 
 app = typer.Typer(help="List, verify and prune the feature store.", invoke_without_command=True)
 
@@ -25,8 +25,8 @@ def _list_by_default(context: typer.Context, json: AsJson = False) -> None:
 def list_(json: AsJson = False) -> None:
     """List what is kept, with its size and when it was last used."""
     from retune.cli.console import console, print_json
-    from retune.spaces import spaces
-    from retune.store import spaces_dir
+    from retune.features.housekeeping import spaces
+    from retune.features.store import spaces_dir
 
     found = spaces()
     if json:
@@ -45,8 +45,8 @@ def list_(json: AsJson = False) -> None:
 def verify(json: AsJson = False) -> None:
     """Read every file; remove damaged ones, which are then encoded again when needed. Exit code 1 if there are any."""
     from retune.cli.console import bars, console, print_json
-    from retune.spaces import spaces
-    from retune.spaces import verify as check
+    from retune.features.housekeeping import spaces
+    from retune.features.housekeeping import verify as check
 
     found = spaces()
     with bars() as progress:
@@ -80,9 +80,9 @@ def prune(
 
     from retune.cli.console import console, print_json
     from retune.errors import BadSetting, UnknownName
-    from retune.spaces import prune as remove
-    from retune.spaces import select, spaces
-    from retune.store import Kind
+    from retune.features.housekeeping import prune as remove
+    from retune.features.housekeeping import select, spaces
+    from retune.features.store import Kind
 
     if not (everything or backbone or kind or unused is not None):
         raise BadSetting(

@@ -46,7 +46,7 @@ def embed(
 
     from retune.cli.console import bars, console, print_json
     from retune.data.source import parse_roots
-    from retune.embed import embed as write
+    from retune.features.export import embed as write
     from retune.settings import parse_assignments
 
     with bars() as progress:

@@ -13,7 +13,7 @@ from torch.nn.functional import normalize
 from retune.backbones.base import Backbone
 from retune.data.dataset import Dataset, FloatArray
 from retune.errors import UnknownName, UserError
-from retune.features import Progress, encode_images, encode_texts
+from retune.features.encode import Progress, encode_images, encode_texts
 from retune.metrics.binary import Floats, auroc
 from retune.prompts.bank import POLARITIES, Polarity, PromptBank
 from retune.prompts.combine import similarity

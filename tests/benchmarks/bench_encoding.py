@@ -25,7 +25,7 @@ from safetensors.torch import save_file
 from retune.backbones.base import Backbone
 from retune.backbones.load import load_backbone
 from retune.data.readers.nih import NIH
-from retune.features import BATCH, encode_images
+from retune.features.encode import BATCH, encode_images
 
 ARCHITECTURE = "ViT-B-16"
 

@@ -18,7 +18,7 @@ from retune.backbones.lookup.model import Precomputed
 from retune.cli.main import main
 from retune.data.readers.phantom import Phantom
 from retune.errors import UserError
-from retune.features import encode_images, encode_texts
+from retune.features.encode import encode_images, encode_texts
 from retune.prompts import load as load_bank
 
 DATA = ["--set", "data.images=60", "--set", "data.size=64"]

@@ -16,7 +16,7 @@ import numpy as np
 from retune.backbones.base import Backbone
 from retune.data.dataset import Array, BoolArray, Dataset, FloatArray, IntArray
 from retune.errors import BadImage, MissingFiles, UserError
-from retune.store import Keys, Kind, Space, as_keys
+from retune.features.store import Keys, Kind, Space, as_keys
 
 if TYPE_CHECKING:
     import torch

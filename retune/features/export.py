@@ -21,7 +21,7 @@ from retune.cache import file_digests
 from retune.data.dataset import SPLITS, Dataset, FloatArray, IntArray, Split
 from retune.data.source import DataSource
 from retune.errors import BadSetting, UnknownName, UserError
-from retune.features import Encoded, encode_images, encode_texts
+from retune.features.encode import Encoded, encode_images, encode_texts
 from retune.files import make_folder, storing
 from retune.prompts import load as load_bank
 from retune.spec import DEFAULTS

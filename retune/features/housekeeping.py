@@ -14,7 +14,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from retune.errors import RunConflict
-from retune.store import ABOUT, DTYPES, SUFFIX, Kind, open_shard, spaces_dir
+from retune.features.store import ABOUT, DTYPES, SUFFIX, Kind, open_shard, spaces_dir
 
 Progress = Callable[[int, int], None]
 DAY = 86400.0

@@ -1,0 +1,1 @@
+"""Every image and every text is encoded once, ever."""
