@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from retune.scaffold import new_strategy
     from retune.spec import Spec
     from retune.strategy import Context, Images, Strategy, Training
-    from retune.stream import Experience, Scenario, Stream
+    from retune.streams.stream import Experience, Scenario, Stream
 
 __version__ = "0.1.0"
 
@@ -26,14 +26,14 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "Context": "retune.strategy",
     "Dataset": "retune.data.dataset",
-    "Experience": "retune.stream",
+    "Experience": "retune.streams.stream",
     "Images": "retune.strategy",
     "PromptBank": "retune.prompts",
     "Result": "retune.result",
-    "Scenario": "retune.stream",
+    "Scenario": "retune.streams.stream",
     "Spec": "retune.spec",
     "Strategy": "retune.strategy",
-    "Stream": "retune.stream",
+    "Stream": "retune.streams.stream",
     "Training": "retune.strategy",
     "check_scenario": "retune.check",
     "check_strategy": "retune.check",

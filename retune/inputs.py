@@ -17,7 +17,7 @@ from retune.features.encode import Encoded, ImageKind, encode_images, encode_tex
 from retune.prompts import PromptBank
 from retune.prompts.combine import PromptEmbeddings
 from retune.strategy import Images, Need
-from retune.stream import Stream
+from retune.streams.stream import Stream
 
 if TYPE_CHECKING:
     from retune.backbones.base import Backbone

@@ -22,7 +22,7 @@ from retune.memory import Stored, metered
 from retune.metrics import best_f1_threshold
 from retune.search import Found
 from retune.strategy import Strategy
-from retune.stream import Experience, Stream
+from retune.streams.stream import Experience, Stream
 from retune.supervised import Supervised, blamed
 from retune.system import keep_freed_memory
 

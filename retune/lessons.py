@@ -15,7 +15,7 @@ import torch
 from retune.data.dataset import IntArray
 from retune.inputs import Inputs, embed_prompts
 from retune.strategy import Context, Need, Strategy, Training, training
-from retune.stream import Experience, Stream
+from retune.streams.stream import Experience, Stream
 from retune.supervised import Supervised
 from retune.towers import Towers
 

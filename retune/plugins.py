@@ -33,7 +33,7 @@ BUILT_IN: Final = "retune"
 _ROOMS: Final[dict[str, tuple[str, str]]] = {
     "datasets": ("retune.data.readers", "retune.data.readers.base:Reader"),
     "backbones": ("retune.backbones.models", "retune.backbones.base:Backbone"),
-    "scenarios": ("retune.scenarios", "retune.stream:Scenario"),
+    "scenarios": ("retune.scenarios", "retune.streams.stream:Scenario"),
     "strategies": ("retune.strategies", "retune.strategy:Strategy"),
 }
 _SINGULAR: Final = {

@@ -12,7 +12,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
 from filelock import FileLock, Timeout
 
 from retune.data.dataset import Dataset, IntArray
@@ -24,7 +23,7 @@ from retune.run_line import run_words
 from retune.settings import values_of
 from retune.shelf import Shelf, key_of
 from retune.spec import DEFAULTS, Parts, Spec, resolve, run_id
-from retune.stream import Stream
+from retune.streams.stream import Stream
 from retune.supervised import aside
 
 RUN_FILE: Final = "run.json"
@@ -53,7 +52,7 @@ class Plan:
     @property
     def rows(self) -> IntArray:
         """Rows of the data set that are encoded: every training image of the stream, then the test images."""
-        return needed_rows(self.stream)
+        return self.stream.rows
 
     def default_folder(self) -> Path:
         """``runs/SCENARIO/STRATEGY-DATA-seedS-ID`` below the working directory."""
@@ -236,7 +235,7 @@ def _cut(parts: Parts, spec: Spec, dataset: Dataset, progress: Progress | None) 
     _require_usable(dataset)
     with aside():
         stream = parts.scenario.stream(dataset, spec.seed)
-    rows = needed_rows(stream)
+    rows = stream.rows
     content = None if parts.backbone.precomputed else _content(stream.dataset, rows, progress)
     if content is not None and not spec.skip_bad_images:
         stream.dataset.require_images(rows, content)
@@ -261,11 +260,6 @@ def _content(dataset: Dataset, rows: IntArray, progress: Progress | None) -> lis
         if progress:
             progress("reading images", len(found), len(rows))
     return found
-
-
-def needed_rows(stream: Stream) -> IntArray:
-    """Rows of every training image of a stream, ascending, then of the test images."""
-    return np.concatenate([stream.joint().rows, stream.test])
 
 
 def claim(folder: Path, planned: Plan) -> None:

@@ -20,7 +20,7 @@ import numpy as np
 from retune.data.dataset import split_by_patient
 from retune.errors import BadSetting, StrategyError, UserError
 from retune.settings import typed, values_of
-from retune.stream import Experience, Stream
+from retune.streams.stream import Experience, Stream
 from retune.supervised import TooSlow
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from retune.prompts import load as load_bank
 from retune.search import Search
 from retune.settings import Positive, make, read_value, settings_of, values_of
 from retune.strategy import Need, Strategy
-from retune.stream import Scenario
+from retune.streams.stream import Scenario
 from retune.supervised import aside, blamed
 
 DEFAULTS: Final = {

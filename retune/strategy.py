@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from retune.errors import StrategyError
-from retune.stream import Experience
+from retune.streams.stream import Experience
 
 if TYPE_CHECKING:
     import torch

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import ClassVar, Final, Literal
 
 from retune.data.dataset import Dataset
-from retune.stream import Scenario, Stream
-from retune.tasks import Task, needed, one_frontal_per_patient, split_80_10_10, task_stream
+from retune.streams.stream import Scenario, Stream
+from retune.streams.tasks import Task, needed, one_frontal_per_patient, split_80_10_10, task_stream
 
 SHARED: Final = ("Consolidation", "Pneumonia", "Pneumothorax")
 COMMON: Final = ("Atelectasis", "Cardiomegaly", "Edema", "Pleural Effusion")
@@ -55,6 +55,6 @@ class CecconNIC7(Scenario):
     patients: Literal["published", "disjoint"] = "published"
 
     def stream(self, dataset: Dataset, seed: int) -> Stream:
-        """Cut the data sets; see :meth:`retune.stream.Scenario.stream`."""
+        """Cut the data sets; see :meth:`retune.streams.stream.Scenario.stream`."""
         table = one_frontal_per_patient(split_80_10_10(needed(dataset, self, TASKS)))
         return task_stream(table, TASKS, self, patients=self.patients, seed=seed)

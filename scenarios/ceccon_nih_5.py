@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import ClassVar, Final, Literal
 
 from retune.data.dataset import Dataset
-from retune.stream import Scenario, Stream
-from retune.tasks import Task, needed, split_80_10_10, task_stream
+from retune.streams.stream import Scenario, Stream
+from retune.streams.tasks import Task, needed, split_80_10_10, task_stream
 
 TASKS: Final = (
     Task(("Consolidation", "Pneumonia", "Pneumothorax")),
@@ -39,6 +39,6 @@ class CecconNIH5(Scenario):
     patients: Literal["published", "disjoint"] = "published"
 
     def stream(self, dataset: Dataset, seed: int) -> Stream:
-        """Cut the data set; see :meth:`retune.stream.Scenario.stream`."""
+        """Cut the data set; see :meth:`retune.streams.stream.Scenario.stream`."""
         table = split_80_10_10(needed(dataset, self, TASKS))
         return task_stream(table, TASKS, self, patients=self.patients, seed=seed)

@@ -9,7 +9,8 @@ import numpy as np
 
 from retune.data.dataset import Dataset
 from retune.settings import Count
-from retune.stream import LabelOrder, Scenario, Stream, group_labels, masked, order_labels, split_patients
+from retune.streams.cuts import LabelOrder, group_labels, masked, order_labels, split_patients
+from retune.streams.stream import Scenario, Stream
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class ClassIncremental(Scenario):
     order: LabelOrder = "dataset"
 
     def stream(self, dataset: Dataset, seed: int) -> Stream:
-        """Cut the data set; see :meth:`retune.stream.Scenario.stream`."""
+        """Cut the data set; see :meth:`retune.streams.stream.Scenario.stream`."""
         rng = np.random.default_rng(seed)
         groups = group_labels(order_labels(dataset, self.order, rng), self.steps)
         parts = split_patients(dataset, self.steps, rng)

@@ -10,7 +10,8 @@ import numpy as np
 from retune.data.dataset import Dataset, IntArray
 from retune.errors import BadSetting
 from retune.settings import Count
-from retune.stream import Scenario, Stream, known_labels, masked, split_patients
+from retune.streams.cuts import known_labels, masked, split_patients
+from retune.streams.stream import Scenario, Stream
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class DataIncremental(Scenario):
     by: Literal["auto", "random", "site", "view", "dataset"] = "auto"
 
     def stream(self, dataset: Dataset, seed: int) -> Stream:
-        """Cut the data set; see :meth:`retune.stream.Scenario.stream`."""
+        """Cut the data set; see :meth:`retune.streams.stream.Scenario.stream`."""
         by = self.by
         if by == "auto":
             by = "dataset" if len(np.unique(dataset.columns.get("dataset", []))) > 1 else "random"

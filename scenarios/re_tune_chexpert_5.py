@@ -10,8 +10,9 @@ import numpy as np
 from retune.data.dataset import Dataset
 from retune.errors import BadSetting
 from retune.settings import Count
-from retune.stream import Scenario, Stream, masked, split_patients
-from retune.tasks import Task, needed
+from retune.streams.cuts import masked, split_patients
+from retune.streams.stream import Scenario, Stream
+from retune.streams.tasks import Task, needed
 
 LABELS: Final = ("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Pleural Effusion")
 STEPS: Final = {"class": (5,), "label": (5,), "data": (5, 10, 20)}
@@ -49,7 +50,7 @@ class ReTuneCheXpert5(Scenario):
             )
 
     def stream(self, dataset: Dataset, seed: int) -> Stream:
-        """Cut the data set; see :meth:`retune.stream.Scenario.stream`."""
+        """Cut the data set; see :meth:`retune.streams.stream.Scenario.stream`."""
         table = needed(dataset, self, (Task(LABELS),))
         parts = split_patients(table, self.steps, np.random.default_rng(seed))
         experiences = tuple(

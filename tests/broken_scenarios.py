@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from retune import Dataset, Experience, Scenario, Stream
-from retune.stream import masked, split_patients
+from retune.streams.cuts import masked, split_patients
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from retune.errors import UserError
 
 if TYPE_CHECKING:
     from retune.backbones.base import Backbone
-    from retune.stream import Stream
+    from retune.streams.stream import Stream
 
 Features = npt.NDArray[np.float32]
 
@@ -90,9 +90,8 @@ def _features(stream: Stream, features: str | Backbone | Features) -> Features:
         return np.ascontiguousarray(features, dtype=np.float32)
     from retune.backbones.load import load_backbone
     from retune.features.encode import encode_images
-    from retune.runner import needed_rows
 
-    rows = needed_rows(stream)
+    rows = stream.rows
     backbone = load_backbone(features) if isinstance(features, str) else features
     encoded = encode_images(backbone, stream.dataset, rows).features
     found = np.zeros((total, encoded.shape[1]), dtype=np.float32)

@@ -19,7 +19,7 @@ from retune.prompts import load as load_bank
 from retune.settings import make, settings_of
 from retune.spec import find_strategy
 from retune.strategy import Context, Images, Strategy, Training, training
-from retune.stream import Experience
+from retune.streams.stream import Experience
 from retune.supervised import isolated
 from retune.towers import Towers
 

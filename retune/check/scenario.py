@@ -16,7 +16,7 @@ from retune.check.world import changed, snapshot
 from retune.data.dataset import Dataset
 from retune.plugins import registry
 from retune.settings import make
-from retune.stream import Experience, Scenario, Stream
+from retune.streams.stream import Experience, Scenario, Stream
 from retune.supervised import aside, isolated
 
 

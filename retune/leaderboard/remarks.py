@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from retune.leaderboard.entry import Entry
 from retune.leaderboard.regularities import regularities
-from retune.stream import Stream
+from retune.streams.stream import Stream
 
 ENOUGH: Final = 3
 """Seeds below which a deviation says little."""

@@ -29,7 +29,7 @@ from retune.paired import METRICS
 from retune.plugins import registry
 from retune.settings import make
 from retune.shelf import Shelf
-from retune.stream import Scenario, Stream
+from retune.streams.stream import Scenario, Stream
 
 Roots = str | Path | Mapping[str, str | Path] | None
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from retune.backbones.precision import Precision
 from retune.data.chexpert_labels import Blank, Uncertain
 from retune.errors import BadSetting, UnknownName, UserError
-from retune.stream import LabelOrder
+from retune.streams.cuts import LabelOrder
 
 ALL: Final = "all"
 FILES: Final = ("features", "local-dir")

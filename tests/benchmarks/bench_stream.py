@@ -42,7 +42,7 @@ from retune.inputs import embed_prompts
 from retune.prompts import load as load_bank
 from retune.prompts.combine import PromptEmbeddings
 from retune.spec import Spec, resolve
-from retune.stream import Stream
+from retune.streams.stream import Stream
 
 EPOCHS, BATCH, LR, STEPS = 10, 6144, 1e-4, 5
 

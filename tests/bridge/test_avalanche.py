@@ -14,12 +14,13 @@ import pytest
 import torch
 
 from retune import Stream
+from retune.avalanche_bridge.benchmark import to_avalanche
 from retune.avalanche_bridge.quiet import quietly
 from retune.data.dataset import Dataset
 from retune.errors import UserError
 from retune.losses import masked_bce
 from retune.metrics import auroc, final_auc, forgetting, forgetting_per_label
-from retune.stream import masked
+from retune.streams.cuts import masked
 
 with quietly():
     from avalanche.logging import CSVLogger, TextLogger
@@ -83,7 +84,7 @@ def trained_with(kind: Any, evaluator: Any, **settings: Any) -> Any:
 def test_the_benchmark_holds_the_stream(
     stream: Stream, features: np.ndarray[Any, Any], task_labels: bool
 ) -> None:
-    benchmark = stream.to_avalanche(features, task_labels=task_labels)
+    benchmark = to_avalanche(stream, features, task_labels=task_labels)
     assert len(benchmark.train_stream) == len(benchmark.test_stream) == 3
     for t, shown in enumerate(stream.experiences):
         train, test = benchmark.train_stream[t], benchmark.test_stream[t]
@@ -102,7 +103,7 @@ def test_the_benchmark_holds_the_stream(
 
 def test_features_that_do_not_fit_are_refused(stream: Stream, features: np.ndarray[Any, Any]) -> None:
     with pytest.raises(UserError, match=r"shape \(149, 6\) do not have a row for each of 150 images"):
-        stream.to_avalanche(features[1:])
+        to_avalanche(stream, features[1:])
 
 
 def test_metrics_are_ours_on_the_same_scores(stream: Stream, features: np.ndarray[Any, Any]) -> None:
@@ -111,7 +112,7 @@ def test_metrics_are_ours_on_the_same_scores(stream: Stream, features: np.ndarra
     (metric,) = metrics = multilabel_auroc_metrics(stream.labels)
     text = io.StringIO()
     naive = trained_with(Naive, EvaluationPlugin(metrics, loggers=[TextLogger(text)]))
-    benchmark, tested = stream.to_avalanche(features), torch.from_numpy(features[stream.test])
+    benchmark, tested = to_avalanche(stream, features), torch.from_numpy(features[stream.test])
     rows, expected, told = [], [], {}
 
     def look() -> None:
@@ -151,7 +152,7 @@ def test_metrics_are_ours_on_the_same_scores(stream: Stream, features: np.ndarra
 def test_evaluations_while_training_are_no_moments_of_the_stream(
     stream: Stream, features: np.ndarray[Any, Any]
 ) -> None:
-    benchmark, matrices = stream.to_avalanche(features), []
+    benchmark, matrices = to_avalanche(stream, features), []
     for every in (-1, 1):
         (metric,) = metrics = multilabel_auroc_metrics()
         with quietly():
@@ -173,7 +174,7 @@ def test_csv_logger_takes_up_the_forgetting(
     (metric,) = metrics = multilabel_auroc_metrics()
     logger = CSVLogger(str(tmp_path))
     naive = trained_with(Naive, EvaluationPlugin(metrics, loggers=[logger]))
-    benchmark = stream.to_avalanche(features)
+    benchmark = to_avalanche(stream, features)
     for experience in benchmark.train_stream:
         naive.train(experience)
         naive.eval(benchmark.test_stream)
@@ -194,7 +195,7 @@ def test_its_strategies_learn_on_it(
     (metric,) = metrics = multilabel_auroc_metrics()
     with quietly():
         strategy = trained_with(kind, EvaluationPlugin(metrics, loggers=[]), **settings)
-    benchmark = stream.to_avalanche(features, task_labels=True)
+    benchmark = to_avalanche(stream, features, task_labels=True)
     strategy.eval(benchmark.test_stream)
     strategy.train(benchmark.train_stream)
     strategy.eval(benchmark.test_stream)
@@ -205,7 +206,7 @@ def test_methods_that_ask_for_one_class_fail_loudly(stream: Stream, features: np
     with quietly():
         gdumb = trained_with(GDumb, EvaluationPlugin(loggers=[]), mem_size=10)
     with quietly(), pytest.raises(AssertionError):
-        gdumb.train(stream.to_avalanche(features).train_stream[0])
+        gdumb.train(to_avalanche(stream, features).train_stream[0])
 
 
 README = Path(__file__).parents[2] / "README.md"

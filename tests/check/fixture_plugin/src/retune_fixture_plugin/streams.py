@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from retune import Dataset, Scenario, Stream
-from retune.stream import masked, split_patients
+from retune.streams.cuts import masked, split_patients
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ import numpy as np
 from retune.data.dataset import Array, BoolArray, Dataset, split_by_patient
 from retune.data.views import in_views
 from retune.errors import BadSetting
-from retune.stream import Scenario, Stream, masked
+from retune.streams.cuts import masked
+from retune.streams.stream import Scenario, Stream
 
 Patients = Literal["published", "disjoint"]
 """Whether an image comes in every task it is positive for, or its patient in one of them only."""

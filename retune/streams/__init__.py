@@ -1,0 +1,1 @@
+"""Streams of experiences, and how a table is cut into them."""

@@ -1,0 +1,122 @@
+"""Experiences and streams: what a scenario generator returns, and the pieces it is made of."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from retune.data.dataset import Dataset, FloatArray, IntArray
+
+
+@dataclass(frozen=True)
+class Experience:
+    """What is shown at one step of a stream; it knows nothing of any other step.
+
+    Args:
+        step: 1 for the first experience.
+        observed: Columns of the labels observed here, ascending.
+        rows: Rows of the data set that hold the training images, shape (n,).
+        targets: float32 (n, C); NaN where a label is not observed here or unknown.
+    """
+
+    step: int
+    observed: tuple[int, ...]
+    rows: IntArray
+    targets: FloatArray
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A sequence of experiences over one data set, and the test images they are judged on.
+
+    Args:
+        dataset: The table the rows refer to.
+        experiences: In the order they are shown.
+        test: Rows of the test images, shape (M,).
+    """
+
+    dataset: Dataset
+    experiences: tuple[Experience, ...]
+    test: IntArray
+
+    def __len__(self) -> int:
+        return len(self.experiences)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the C columns."""
+        return self.dataset.labels
+
+    @property
+    def first(self) -> IntArray:
+        """The first experience (1..T) that observes each label, 0 if none does; shape (C,)."""
+        first = np.zeros(len(self.labels), dtype=np.int64)
+        for experience in reversed(self.experiences):
+            first[list(experience.observed)] = experience.step
+        return first
+
+    @property
+    def targets(self) -> FloatArray:
+        """Labels of the test images, float32 (M, C)."""
+        return self.dataset.targets[self.test]
+
+    @property
+    def patients(self) -> npt.NDArray[Any]:
+        """Patient of each test image, shape (M,)."""
+        return self.dataset.patient_id[self.test]
+
+    def joint(self) -> Experience:
+        """All training images of the stream with every label: what only an upper bound may see."""
+        rows = np.unique(np.concatenate([e.rows for e in self.experiences]))
+        return Experience(1, tuple(range(len(self.labels))), rows, self.dataset.targets[rows])
+
+    @property
+    def rows(self) -> IntArray:
+        """Rows of every training image, ascending, then of the test images: those that are encoded."""
+        return np.concatenate([self.joint().rows, self.test])
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the data set's fingerprint, every experience and the test rows."""
+        digest = hashlib.sha256(self.dataset.fingerprint.encode())
+        for experience in self.experiences:
+            digest.update(np.asarray(experience.observed, dtype=np.int64).tobytes() + b"|")
+            digest.update(np.ascontiguousarray(experience.rows).tobytes() + b";")
+        digest.update(np.ascontiguousarray(self.test).tobytes())
+        return digest.hexdigest()
+
+
+class Scenario(ABC):
+    """A generator of streams; a dataclass whose fields are its settings.
+
+    Attributes:
+        name: Name in the registry.
+        data: Data sets that a published stream is defined on, comma-separated; empty where any will do.
+        paper: Where a published stream comes from.
+        recurs: Whether, as published, a patient may come again in a later experience.
+    """
+
+    name: ClassVar[str]
+    data: ClassVar[str] = ""
+    paper: ClassVar[str] = ""
+    recurs: ClassVar[bool] = False
+
+    @abstractmethod
+    def stream(self, dataset: Dataset, seed: int) -> Stream:
+        """Cut a data set into a stream.
+
+        Args:
+            dataset: Must have training and test images.
+            seed: The only source of randomness.
+
+        Raises:
+            BadSetting: If the data set cannot be cut so.
+        """
