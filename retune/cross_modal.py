@@ -13,7 +13,7 @@ from torch.nn.functional import normalize
 
 from retune.errors import BadSetting, StrategyError
 from retune.prompts.bank import POLARITIES
-from retune.prompts.combine import PromptEmbeddings
+from retune.prompts.embeddings import PromptEmbeddings
 from retune.strategy import Context, Images
 from retune.towers import Towers
 from retune.training import seeded

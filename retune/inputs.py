@@ -15,7 +15,7 @@ from retune.data.dataset import IntArray
 from retune.errors import StrategyError
 from retune.features.encode import Encoded, ImageKind, encode_images, encode_texts
 from retune.prompts import PromptBank
-from retune.prompts.combine import PromptEmbeddings
+from retune.prompts.embeddings import PromptEmbeddings
 from retune.strategy import Images, Need
 from retune.streams.stream import Stream
 

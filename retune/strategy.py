@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import torch
 
     from retune.prompts import PromptBank
-    from retune.prompts.combine import PromptEmbeddings
+    from retune.prompts.embeddings import PromptEmbeddings
     from retune.towers import Towers
 
 Need = Literal[

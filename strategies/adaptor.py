@@ -31,7 +31,7 @@ from retune.captions import Pairs, captions_of
 from retune.cross_modal import CrossModalAdaptor, InputKind, PairedInputs, require_width
 from retune.heads import LabelHeads
 from retune.losses import info_nce
-from retune.prompts.combine import Combine
+from retune.prompts.embeddings import Combine
 from retune.settings import Count, NonNegative, Positive, Share, Unit
 from retune.strategy import Context, Figure, Images, Need, State, Strategy, Training
 from retune.training import seeded, train_adamw

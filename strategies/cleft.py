@@ -33,7 +33,7 @@ from retune.lora_towers import LoraTowers
 from retune.losses import info_nce, masked_bce
 from retune.per_step import PerStep, Through
 from retune.projections import Projections
-from retune.prompts.combine import PromptEmbeddings
+from retune.prompts.embeddings import PromptEmbeddings
 from retune.settings import Count, NonNegative, Positive, Share
 from retune.strategy import Context, Figure, Images, Need, State, Strategy, Training
 from retune.training import Optimizer, train, train_adamw

@@ -28,7 +28,7 @@ from torch import nn
 from retune.adaptors import count_parameters, normalised
 from retune.losses import masked_bce
 from retune.per_step import PerStep
-from retune.prompts.combine import PromptEmbeddings
+from retune.prompts.embeddings import PromptEmbeddings
 from retune.settings import Count, Positive, Unit
 from retune.strategy import Context, Figure, Images, State, Strategy, Training
 from retune.training import seeded, train

@@ -35,7 +35,7 @@ from retune.geometry import geometry
 from retune.heads import LabelHeads
 from retune.losses import alignment, orthogonality
 from retune.projections import projector
-from retune.prompts.combine import Combine
+from retune.prompts.embeddings import Combine
 from retune.settings import Count, NonNegative, Positive
 from retune.strategy import Context, Figure, Images, Need, State, Strategy, Training
 from retune.training import seeded, train_adamw

@@ -22,7 +22,7 @@ from torch import nn
 from retune.adaptors import AdaptorKind, adaptor, count_parameters
 from retune.losses import masked_bce
 from retune.per_step import PerStep, Through
-from retune.prompts.combine import Combine, PromptEmbeddings, Scoring
+from retune.prompts.embeddings import Combine, PromptEmbeddings, Scoring
 from retune.published import CODE
 from retune.settings import Count, Positive
 from retune.strategy import Context, Figure, Images, State, Strategy, Training

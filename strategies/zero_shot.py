@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from retune.prompts.combine import Combine, Scoring
+from retune.prompts.embeddings import Combine, Scoring
 from retune.strategy import Images, Strategy, Training
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from retune.prompts import load
-from retune.prompts.endpoint import Endpoint
+from retune.prompts.writer.endpoint import Endpoint
 
 Answer = tuple[int, dict[str, str], bytes]
 Script = Callable[[int, dict[str, Any]], Answer]

@@ -13,7 +13,7 @@ from retune import Context, Images, PromptBank, Training
 from retune.captions import NEUTRAL, captions_of
 from retune.errors import UserError
 from retune.prompts import Prompt, Source
-from retune.prompts.combine import PromptEmbeddings
+from retune.prompts.embeddings import PromptEmbeddings
 
 LABELS = ("Edema", "Fracture", "Mass")
 NAN = float("nan")

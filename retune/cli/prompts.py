@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from retune.prompts.generate import Generated
+    from retune.prompts.writer.generate import Generated
     from retune.prompts.zero_shot import BankScores, FindingScore
 
 app = typer.Typer(help="List, generate, lint and score prompt banks.", invoke_without_command=True)
@@ -54,9 +54,8 @@ def generate(
     from retune.cli.console import bars, print_json
     from retune.data.findings import FINDINGS
     from retune.errors import BadSetting
-    from retune.prompts.generate import Request
-    from retune.prompts.generate import generate as write
-    from retune.prompts.llm import open_llm
+    from retune.prompts.writer.generate import Request, open_llm
+    from retune.prompts.writer.generate import generate as write
 
     if everything and finding:
         raise BadSetting("goes without --finding", where="--all", fix="give one of the two")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from retune.data.findings import FINDINGS
 from retune.errors import UserError
 from retune.prompts.bank import POLARITIES, Prompt, numbered
-from retune.prompts.judge import ALIKE, fault, folded, likeness, malformed, others
+from retune.prompts.negation import ALIKE, fault, folded, likeness, malformed, others
 
 if TYPE_CHECKING:
     from retune.backbones.base import Backbone, TextPath

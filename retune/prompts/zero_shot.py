@@ -16,7 +16,7 @@ from retune.errors import UnknownName, UserError
 from retune.features.encode import Progress, encode_images, encode_texts
 from retune.metrics.binary import Floats, auroc
 from retune.prompts.bank import POLARITIES, Polarity, PromptBank
-from retune.prompts.combine import similarity
+from retune.prompts.embeddings import similarity
 
 
 @dataclass(frozen=True)

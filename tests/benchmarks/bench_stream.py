@@ -40,7 +40,7 @@ from retune.data.dataset import Dataset
 from retune.data.findings import NIH as LABELS
 from retune.inputs import embed_prompts
 from retune.prompts import load as load_bank
-from retune.prompts.combine import PromptEmbeddings
+from retune.prompts.embeddings import PromptEmbeddings
 from retune.spec import Spec, resolve
 from retune.streams.stream import Stream
 

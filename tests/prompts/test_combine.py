@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from retune.prompts.combine import RULES, Combine, PromptEmbeddings, similarity
+from retune.prompts.embeddings import RULES, Combine, PromptEmbeddings, similarity
 
 N, D, C = 6, 5, 4
 GROUPS = [2, 0, 1, 1, 3, 0, 2, 2, 1]  # unsorted, of unequal size, one label with a single prompt

@@ -20,8 +20,8 @@ from made_endpoint import BANK, DAY, Answer, Server, asked, chat, good, wanted
 from retune.cli.main import main
 from retune.errors import BadSetting, RetuneError, RunConflict, UnknownName, UserError
 from retune.prompts import PromptBank, load
-from retune.prompts.endpoint import LARGEST, SHOWN, Endpoint, EndpointError
-from retune.prompts.generate import NoValidPrompts, Request, generate
+from retune.prompts.writer.endpoint import LARGEST, SHOWN, Endpoint, EndpointError
+from retune.prompts.writer.generate import NoValidPrompts, Request, generate
 
 
 @pytest.fixture

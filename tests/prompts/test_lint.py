@@ -11,8 +11,8 @@ import pytest
 from retune.backbones.load import load_backbone
 from retune.errors import MissingFiles, UnknownName, UserError
 from retune.prompts import load, names
-from retune.prompts.judge import fault, folded, likeness, malformed, others
 from retune.prompts.lint import Complaint, lint
+from retune.prompts.negation import fault, folded, likeness, malformed, others
 
 SOURCE = {"kind": "hand-written", "model": "A. Person", "instruction": "Write.", "date": "2026-11-21"}
 

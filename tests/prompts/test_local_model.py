@@ -12,8 +12,8 @@ import pytest
 from retune.cli.main import main
 from retune.errors import RetuneError, UserError
 from retune.prompts import load
-from retune.prompts.generate import Request
-from retune.prompts.llm import LocalModel, open_llm
+from retune.prompts.writer.generate import Request, open_llm
+from retune.prompts.writer.llm import LocalModel
 
 Answer = tuple[int, dict[str, str], bytes]
 Script = Callable[[int, dict[str, Any]], Answer]

@@ -9,7 +9,7 @@ import torch
 
 from retune import Context, Images, Strategy, Training, registry
 from retune.adaptors import adaptor, count_parameters
-from retune.prompts.combine import PromptEmbeddings
+from retune.prompts.embeddings import PromptEmbeddings
 
 ReTune = registry("strategies").load("re-tune")
 

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from retune import Context, Images, Strategy, Training
 from retune.adaptors import normalised
-from retune.prompts.combine import PromptEmbeddings
+from retune.prompts.embeddings import PromptEmbeddings
 from retune.settings import make
 from retune.spec import find_strategy
 

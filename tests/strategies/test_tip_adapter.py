@@ -10,7 +10,7 @@ import torch
 from torch.nn.functional import normalize
 
 from retune import Context, Images, Training, registry
-from retune.prompts.combine import PromptEmbeddings
+from retune.prompts.embeddings import PromptEmbeddings
 
 if TYPE_CHECKING:
     from conftest import Lab

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from retune.prompts.bank import Polarity
-from retune.prompts.judge import ALIKE, fault, folded, likeness, malformed, others
+from retune.prompts.negation import ALIKE, fault, folded, likeness, malformed, others
 
 LONGEST_REPLY: Final = 100_000
 """Characters of a reply from which it is refused unread."""

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from retune.backbones.quiet import gist, hushed
 from retune.errors import BadSetting, MissingPackage, RetuneError, UserError
-from retune.prompts.llm import TEMPERATURE, TOP_P, Message
+from retune.prompts.writer.llm import TEMPERATURE, TOP_P, Message
 
 KEYS: Final = ("RETUNE_LLM_KEY", "OPENAI_API_KEY")
 """Environment variables that may hold an endpoint's key, the first one that is set."""

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any, Final, Protocol
 
 from retune.backbones.quiet import gist, hushed
-from retune.errors import BadSetting, UserError
+from retune.errors import UserError
 
 Message = Mapping[str, str]
 """``{"role": "user" | "assistant", "content": ...}``; no system role, which not every chat template knows."""
@@ -27,35 +27,6 @@ class LanguageModel(Protocol):
     def reply(self, messages: Sequence[Message], *, seed: int, max_tokens: int) -> str:
         """The next turn of a conversation; the same for the same seed, where the model allows that."""
         ...
-
-
-def open_llm(
-    spec: str, *, model: str | None = None, timeout: float = 120.0, device: str = "auto"
-) -> LanguageModel:
-    """Make a language model; nothing is loaded or asked yet.
-
-    Args:
-        spec: ``local-dir:PATH``, ``hf-hub:ORG/REPO`` or ``http(s)://HOST/v1``.
-        model: The model's name at an endpoint.
-        timeout: Seconds that an endpoint may take for one reply.
-        device: Where a local model works.
-
-    Raises:
-        BadSetting: If the name is none of these, or the endpoint's model is not named.
-    """
-    if spec.startswith(("http://", "https://")):
-        if not model:
-            raise BadSetting("an endpoint may serve many models", where="--llm", fix="name one with --model")
-        from retune.prompts.endpoint import Endpoint
-
-        return Endpoint(spec, model, timeout=timeout)
-    scheme, _, rest = spec.partition(":")
-    if scheme not in ("local-dir", "hf-hub") or not rest:
-        fix = "write local-dir:PATH, hf-hub:ORG/REPO or http(s)://HOST/v1"
-        raise BadSetting(f"'{spec}' names no language model", where="--llm", fix=fix)
-    if model is not None:
-        raise BadSetting("only an endpoint needs it", where="--model", fix="leave it out")
-    return LocalModel(spec, device)
 
 
 class LocalModel:

@@ -18,9 +18,9 @@ from retune.data.findings import FINDINGS, canonical
 from retune.errors import BadSetting, RetuneError, RunConflict, UnknownName
 from retune.files import make_folder, storing, write_whole
 from retune.prompts.bank import POLARITIES, Polarity, Prompt, PromptBank, Source
-from retune.prompts.judge import folded, malformed
-from retune.prompts.llm import LanguageModel
-from retune.prompts.replies import judged, strings
+from retune.prompts.negation import folded, malformed
+from retune.prompts.writer.llm import LanguageModel, LocalModel
+from retune.prompts.writer.replies import judged, strings
 
 MOST: Final = 100
 """Prompts of one polarity that can be asked for."""
@@ -312,3 +312,32 @@ def _alone(path: Path) -> Iterator[None]:
     finally:
         lock.release()
         Path(lock.lock_file).unlink(missing_ok=True)
+
+
+def open_llm(
+    spec: str, *, model: str | None = None, timeout: float = 120.0, device: str = "auto"
+) -> LanguageModel:
+    """Make a language model; nothing is loaded or asked yet.
+
+    Args:
+        spec: ``local-dir:PATH``, ``hf-hub:ORG/REPO`` or ``http(s)://HOST/v1``.
+        model: The model's name at an endpoint.
+        timeout: Seconds that an endpoint may take for one reply.
+        device: Where a local model works.
+
+    Raises:
+        BadSetting: If the name is none of these, or the endpoint's model is not named.
+    """
+    if spec.startswith(("http://", "https://")):
+        if not model:
+            raise BadSetting("an endpoint may serve many models", where="--llm", fix="name one with --model")
+        from retune.prompts.writer.endpoint import Endpoint
+
+        return Endpoint(spec, model, timeout=timeout)
+    scheme, _, rest = spec.partition(":")
+    if scheme not in ("local-dir", "hf-hub") or not rest:
+        fix = "write local-dir:PATH, hf-hub:ORG/REPO or http(s)://HOST/v1"
+        raise BadSetting(f"'{spec}' names no language model", where="--llm", fix=fix)
+    if model is not None:
+        raise BadSetting("only an endpoint needs it", where="--model", fix="leave it out")
+    return LocalModel(spec, device)

@@ -1,0 +1,1 @@
+"""Prompts written by a language model."""
