@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from retune.metrics import continual_report
     from retune.plugins import registry
     from retune.prompts import PromptBank
-    from retune.result import Result
+    from retune.results.result import Result
     from retune.runner import plan, run
     from retune.scaffold import new_strategy
     from retune.spec import Spec
@@ -29,7 +29,7 @@ _PUBLIC = {
     "Experience": "retune.streams.stream",
     "Images": "retune.strategy",
     "PromptBank": "retune.prompts",
-    "Result": "retune.result",
+    "Result": "retune.results.result",
     "Scenario": "retune.streams.stream",
     "Spec": "retune.spec",
     "Strategy": "retune.strategy",

@@ -15,9 +15,9 @@ from safetensors.torch import save
 
 from retune.backbones.contamination import contamination
 from retune.files import write_whole
-from retune.items import digests
 from retune.metrics import Report, continual_report, forgetting_per_label
-from retune.result import SCORES_FILE, Result
+from retune.results.image_digests import digests
+from retune.results.result import SCORES_FILE, Result
 from retune.runner import CHECKPOINT_FILE, versions
 from retune.settings import values_of
 

@@ -18,7 +18,7 @@ from retune.data.dataset import Dataset, IntArray
 from retune.errors import RunConflict, StrategyError, UserError
 from retune.files import make_folder, write_whole
 from retune.progress import Progress
-from retune.result import RESULT_FILE, Result
+from retune.results.result import RESULT_FILE, RUN_FILE, Result
 from retune.run_line import run_words
 from retune.settings import values_of
 from retune.shelf import Shelf, key_of
@@ -26,7 +26,6 @@ from retune.spec import DEFAULTS, Parts, Spec, resolve, run_id
 from retune.streams.stream import Stream
 from retune.supervised import aside
 
-RUN_FILE: Final = "run.json"
 CHECKPOINT_FILE: Final = "checkpoint.safetensors"
 BLOCK: Final = 4096
 """Images whose digests are looked up at a time."""

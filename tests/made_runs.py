@@ -8,7 +8,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from retune.metrics import continual_report
-from retune.result import SCORES_FILE, Result
+from retune.results.result import SCORES_FILE, Result
 from retune.suite.cells import Finished
 
 LABELS = ["Edema", "Fracture", "Pneumonia"]

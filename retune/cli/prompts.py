@@ -198,7 +198,7 @@ def _finding_table(found: FindingScore) -> Any:
     from rich.text import Text
 
     from retune.cli.console import plain_table
-    from retune.cli.tables import number
+    from retune.results.text import number
 
     table = plain_table(heads=False)
     table.add_column("AUC", justify="right", no_wrap=True, min_width=4)

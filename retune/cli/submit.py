@@ -32,10 +32,10 @@ def submit(
     from rich.text import Text
 
     from retune.cli.console import bars, console, print_json
-    from retune.cli.tables import number
     from retune.leaderboard.assemble import Said
     from retune.leaderboard.remarks import ENOUGH, few_seeds
     from retune.leaderboard.submit import submit
+    from retune.results.text import number
 
     said = Said(method, version, author or (), paper, code, note)
     with bars() as progress:

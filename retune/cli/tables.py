@@ -12,10 +12,11 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from retune.cautions import contaminated, left_out, pictures, undefined
 from retune.cli.console import console, plain_table
 from retune.data.findings import codes
-from retune.result import Cost, Result
+from retune.results.cautions import contaminated, left_out, pictures, undefined
+from retune.results.result import Cost, Result
+from retune.results.text import number
 
 MEANINGS = {
     "final_auc": ("final AUC", "mean over labels at the end"),
@@ -27,14 +28,6 @@ MEANINGS = {
     "final_f1": ("final F1", "thresholds frozen when first learnt"),
     "calibration_error": ("calibration error", "of scores as logits; lower is better"),
 }
-
-
-def number(value: float | None, *, signed: bool = False) -> str:
-    """Three decimals without a leading zero; a dash where undefined."""
-    if value is None:
-        return "-"
-    text = f"{value:+.3f}" if signed else f"{value:.3f}"
-    return text.replace("0.", ".", 1) if abs(value) < 0.9995 else text[: 5 if signed else 4]
 
 
 def print_run(result: Result, folder: Path) -> None:

@@ -16,13 +16,13 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from retune.errors import RetuneError, UserError, mistake
-from retune.items import salted
 from retune.leaderboard.entry import SCHEMA, SCORES_FILE, Entry
 from retune.leaderboard.numbers import BOOTSTRAP, Numbers, Run, differences, measure, rounded
 from retune.leaderboard.scores import TOLERANCE, Scores, pack, unpack
 from retune.plugins import BUILT_IN, registry
-from retune.result import SCORES_FILE as RUN_SCORES
-from retune.result import Result
+from retune.results.image_digests import salted
+from retune.results.result import SCORES_FILE as RUN_SCORES
+from retune.results.result import Result
 
 
 @dataclass(frozen=True)

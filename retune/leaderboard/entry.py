@@ -116,7 +116,7 @@ class Scenario(Part):
 
 
 class Cost(Part):
-    """What a run cost; see :class:`retune.result.Cost`."""
+    """What a run cost; see :class:`retune.results.result.Cost`."""
 
     trainable_parameters: Count
     total_parameters: Count

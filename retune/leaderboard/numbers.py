@@ -19,7 +19,7 @@ from retune.metrics import (
     patient_weights,
 )
 from retune.metrics.continual import nan_mean
-from retune.paired import METRICS, Comparison, Sample, distinct
+from retune.results.paired import METRICS, Comparison, Sample, distinct
 
 Floats = npt.NDArray[np.float64]
 VALUES: Final = (*METRICS, "final_ap", "average_ap", "calibration_error")

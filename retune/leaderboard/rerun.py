@@ -17,9 +17,9 @@ from retune.errors import RetuneError
 from retune.leaderboard.entry import Entry, Run
 from retune.leaderboard.fields import shortened
 from retune.leaderboard.verify import Verdict, Wrong
-from retune.paired import METRICS
 from retune.plugins import registry
 from retune.prompts import names as banks
+from retune.results.paired import METRICS
 from retune.runner import prepare
 from retune.spec import Spec, origin_of
 from retune.system import cores
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from retune.leaderboard.tracks import Track
     from retune.leaderboard.verify import Verifier
     from retune.progress import Progress
-    from retune.result import Result
+    from retune.results.result import Result
     from retune.shelf import Shelf
 
 TOLERANCE: Final = 2e-2

@@ -21,9 +21,9 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from retune.errors import UserError
-from retune.items import WIDTH, Digests
 from retune.leaderboard.entry import Entry
 from retune.leaderboard.strict_json import parse
+from retune.results.image_digests import WIDTH, Digests
 
 TOLERANCE: Final = 1e-4
 """By how much a recomputed number may differ from the one published."""

@@ -16,8 +16,8 @@ from retune.leaderboard.assemble import Said, assemble
 from retune.leaderboard.board import DEFAULT, Board
 from retune.leaderboard.entry import ENTRY_FILE, SCORES_FILE, Entry
 from retune.leaderboard.intake import read
-from retune.report.data import finished, unfinished
-from retune.result import Result
+from retune.results.collect import finished, unfinished
+from retune.results.result import Result
 
 if TYPE_CHECKING:
     from retune.progress import Progress

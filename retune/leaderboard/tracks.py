@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError
 
 from retune.errors import UnknownName, UserError, mistake
 from retune.leaderboard.fields import Count, Line, Part, Settings, Sha256, Slug, printable
-from retune.result import Result
+from retune.results.result import Result
 
 TRACKS_FILE: Final = "tracks.toml"
 

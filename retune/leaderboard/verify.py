@@ -14,7 +14,6 @@ import numpy.typing as npt
 from retune.data.dataset import Dataset
 from retune.data.source import DataSource
 from retune.errors import RetuneError, UserError
-from retune.items import digests, salted
 from retune.leaderboard.board import Board
 from retune.leaderboard.contaminated import understated
 from retune.leaderboard.entry import Entry
@@ -25,8 +24,9 @@ from retune.leaderboard.records import Record, Tier
 from retune.leaderboard.remarks import suspicions
 from retune.leaderboard.scores import TOLERANCE, Scores
 from retune.leaderboard.tracks import Track
-from retune.paired import METRICS
 from retune.plugins import registry
+from retune.results.image_digests import digests, salted
+from retune.results.paired import METRICS
 from retune.settings import make
 from retune.shelf import Shelf
 from retune.streams.stream import Scenario, Stream

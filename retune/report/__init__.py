@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from retune.progress import Progress
     from retune.report.groups import Runs
     from retune.report.numbers import Spans
-    from retune.result import Result
+    from retune.results.result import Result
 
 PAGE_FILE: Final = "report.html"
 FIGURES: Final = "figures"
@@ -51,13 +51,13 @@ def write_report(
         raise MissingPackage(
             f"a report needs {' and '.join(missing)}, not installed", fix="pip install 'retune[report]'"
         )
-    from retune.report.data import collect
     from retune.report.groups import Runs, sections
     from retune.report.intervals import spans
     from retune.report.page import render
     from retune.report.suites import Suites
     from retune.report.svg import png
     from retune.report.views import draw
+    from retune.results.collect import collect
 
     tell = progress or (lambda stage, done, total: None)
     found = collect(paths, tell)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from retune.cautions import contaminated, left_out, pictures, undefined
-from retune.result import Result
+from retune.results.cautions import contaminated, left_out, pictures, undefined
+from retune.results.result import Result
 
 
 def cautions(results: Iterable[Result]) -> list[str]:

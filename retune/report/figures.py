@@ -18,7 +18,6 @@ from retune.report.groups import Method, StreamGroup
 from retune.report.heatmap import label_order
 from retune.report.numbers import Entry, Floats
 from retune.report.svg import FAINT, INK
-from retune.report.text import shown
 from retune.report.theme import (
     BLUE,
     COLOURS,
@@ -34,6 +33,7 @@ from retune.report.theme import (
     panels,
     span,
 )
+from retune.results.text import shown
 
 KEPT: Final = ("nothing", "features", "images")
 """What a method may keep of past patients, the gravest last."""

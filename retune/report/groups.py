@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 
 from retune.errors import UserError
 from retune.report.numbers import Entry, Spans
-from retune.result import Result
+from retune.results.result import Result
 from retune.settings import typed
 
 Key = TypeVar("Key", bound=Hashable)

@@ -15,8 +15,8 @@ import numpy as np
 from retune.data.findings import codes
 from retune.report.numbers import Entry
 from retune.report.svg import INK
-from retune.report.text import decimals, shown
 from retune.report.theme import data, finished, number
+from retune.results.text import decimals, shown
 
 PALE: Final = 0.28
 """Opacity of cells of labels not yet learnt."""

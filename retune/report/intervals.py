@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from retune.errors import UserError
-from retune.paired import METRICS, Estimate
-from retune.report.data import METRICS as SHOWN
 from retune.report.suites import Suites
-from retune.result import SCORES_FILE, Result
+from retune.results.collect import METRICS as SHOWN
+from retune.results.paired import METRICS, Estimate
+from retune.results.result import SCORES_FILE, Result
 from retune.suite.cells import Finished
 from retune.suite.compare import compare
 

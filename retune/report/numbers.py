@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retune.metrics.continual import check_first, nan_mean
-from retune.result import Interval, Result
+from retune.results.result import Interval, Result
 
 if TYPE_CHECKING:
     from retune.report.groups import Method

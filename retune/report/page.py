@@ -10,10 +10,10 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from retune.data.findings import codes
-from retune.report import text
 from retune.report.cautions import cautions
 from retune.report.figures import KEPT, kept
 from retune.report.heatmap import label_order
+from retune.results import text
 from retune.settings import typed
 
 if TYPE_CHECKING:

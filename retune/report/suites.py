@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from retune.errors import UserError
-from retune.result import Result
+from retune.results.result import Result
 from retune.suite.cells import Finished
 from retune.suite.document import SUITE_FILE, read_names
 from retune.suite.summary import Row, Summary

@@ -15,7 +15,7 @@ import numpy as np
 from retune.report.groups import Method
 from retune.report.numbers import Entry
 from retune.report.svg import FAINT, INK, PAPER
-from retune.report.text import shown
+from retune.results.text import shown
 
 WIDTH: Final = 320
 """Points across the plot: with its axis a figure fits a phone."""

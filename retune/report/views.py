@@ -11,8 +11,8 @@ from retune.report.groups import Method, Runs, Section, StreamGroup
 from retune.report.heatmap import matrix
 from retune.report.numbers import Entry
 from retune.report.svg import inline, svg_of
-from retune.report.text import decimals, shown, slug
 from retune.report.theme import name_of
+from retune.results.text import decimals, shown, slug
 
 if TYPE_CHECKING:
     from retune.progress import Progress

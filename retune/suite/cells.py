@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from retune.result import Result
+    from retune.results.result import Result
     from retune.spec import Spec
 
 THREADS: Final = 1
@@ -45,7 +45,7 @@ class Finished:
         Raises:
             UserError: If it is not there or not a result.
         """
-        from retune.result import Result
+        from retune.results.result import Result
 
         return Result.read(self.folder)
 

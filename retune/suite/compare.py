@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from retune.errors import UserError
 from retune.metrics import patient_weights
-from retune.paired import Comparison, Sample
-from retune.result import SCORES_FILE
+from retune.results.paired import Comparison, Sample
+from retune.results.result import SCORES_FILE
 
 if TYPE_CHECKING:
     from retune.suite.cells import Finished

@@ -8,7 +8,7 @@ from itertools import zip_longest
 from textwrap import wrap
 from typing import Final
 
-from retune.result import Bootstrap
+from retune.results.result import Bootstrap
 from retune.suite.layout import (
     FINAL,
     HEADS,

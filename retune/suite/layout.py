@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from retune.cli.tables import number
-from retune.paired import Estimate
-from retune.result import Bootstrap
+from retune.results.paired import Estimate
+from retune.results.result import Bootstrap
+from retune.results.text import number
 from retune.suite.ranks import Ranks
 from retune.suite.summary import DECIDES, BoundCheck, Row, Setting, Summary
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from retune.errors import RetuneError, StrategyError, UserError
 from retune.plugins import BUILT_IN, Kind, is_file, registry
-from retune.result import RESULT_FILE
+from retune.results.result import RESULT_FILE
 from retune.runner import Plan, plan
 from retune.shelf import Shelf, key_of
 from retune.suite.cells import Cell, Finished

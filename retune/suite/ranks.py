@@ -20,7 +20,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from retune.result import Number, Record
+from retune.results.result import Number, Record
 
 Floats = NDArray[np.float64]
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from pydantic import ConfigDict, Field, ValidationError
 
-from retune.cautions import contaminated, pictures, undefined
 from retune.errors import UserError, mistake
-from retune.paired import METRICS, Comparison, Estimate
-from retune.result import Bootstrap, Record, Result
+from retune.results.cautions import contaminated, pictures, undefined
+from retune.results.paired import METRICS, Comparison, Estimate
+from retune.results.result import Bootstrap, Record, Result
 from retune.suite.compare import compare
 from retune.suite.ranks import Ranks, rank_methods
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from retune.files import make_folder, write_whole
-from retune.paired import METRICS, Estimate
+from retune.results.paired import METRICS, Estimate
 from retune.suite.latex import latex
 from retune.suite.layout import (
     FINAL,

@@ -15,7 +15,7 @@ from retune.leaderboard.entry import ENTRY_FILE, SCHEMA, SCORES_FILE, Entry
 from retune.leaderboard.numbers import BOOTSTRAP, rounded
 from retune.leaderboard.records import Record, Tier
 from retune.leaderboard.tracks import Tracks
-from retune.paired import METRICS
+from retune.results.paired import METRICS
 
 CLASS: Final = "phantom-class-incremental-v1"
 DATA: Final = "phantom-data-incremental-v1"

@@ -8,10 +8,10 @@ from made_boards import entry
 from safetensors.numpy import load
 
 from retune.errors import UserError
-from retune.items import digests, salted
 from retune.leaderboard.entry import Entry
 from retune.leaderboard.scores import Scores, pack, unpack
 from retune.leaderboard.strict_json import parse
+from retune.results.image_digests import digests, salted
 
 RUNS, MOMENTS, N, LABELS = 2, 3, 40, 4
 

@@ -23,9 +23,9 @@ import retune
 from retune.cli.main import main
 from retune.metrics.continual import average_auc
 from retune.report import write_report
-from retune.report.data import collect
 from retune.report.groups import Section, sections
 from retune.report.numbers import mean_seen
+from retune.results.collect import collect
 
 SMALL = ["--set", "data.images=200", "--set", "data.size=64", "--replicates", "20"]
 SVG = "{http://www.w3.org/2000/svg}"

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from retune.errors import UserError
-from retune.result import Result
+from retune.results.result import Result
 from retune.suite.execute import Report, execute
 
 distributed = pytest.importorskip("distributed")

@@ -10,8 +10,8 @@ from sklearn.metrics import roc_auc_score
 
 from retune.errors import UserError
 from retune.metrics import patient_weights
-from retune.paired import METRICS
-from retune.result import SCORES_FILE
+from retune.results.paired import METRICS
+from retune.results.result import SCORES_FILE
 from retune.suite.compare import compare
 
 REPLICATES = 8

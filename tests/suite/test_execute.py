@@ -9,7 +9,7 @@ from pathlib import Path
 import made_suites as made
 import pytest
 
-from retune.result import Result
+from retune.results.result import Result
 from retune.suite.cells import command
 from retune.suite.execute import Report
 

@@ -18,7 +18,7 @@ from rich.console import Console
 
 from retune import run
 from retune.errors import UserError
-from retune.paired import METRICS
+from retune.results.paired import METRICS
 from retune.suite.cells import Finished
 from retune.suite.latex import escaped, latex
 from retune.suite.summary import Summary, summarise

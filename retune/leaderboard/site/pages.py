@@ -16,7 +16,7 @@ from retune.leaderboard.site.bundle import vega
 from retune.leaderboard.site.command import needs, run_commands, submit_command, verify_command
 from retune.leaderboard.site.matrix import matrices
 from retune.leaderboard.site.view import Shown, Site, TrackShown
-from retune.report import text
+from retune.results import text
 from retune.settings import typed
 
 if TYPE_CHECKING:

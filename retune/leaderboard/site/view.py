@@ -20,7 +20,7 @@ from retune.leaderboard.site.ties import tie_groups
 from retune.leaderboard.tracks import Track
 from retune.leaderboard.verify import Verifier, Wrong, require_arithmetic
 from retune.plugins import registry
-from retune.report import text
+from retune.results import text
 
 if TYPE_CHECKING:
     from retune.progress import Progress

@@ -14,7 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from retune.errors import UserError, mistake
 from retune.files import write_whole
 
-SCHEMA: Final = "retune.result/1"
+SCHEMA: Final = "retune.results.result/1"
 RESULT_FILE: Final = "result.json"
 SCORES_FILE: Final = "scores.safetensors"
 
@@ -177,7 +177,7 @@ class Result(Record):
 
     model_config = ConfigDict(extra="allow", frozen=True, populate_by_name=True)
 
-    schema_name: Literal["retune.result/1"] = Field(default=SCHEMA, alias="schema")
+    schema_name: Literal["retune.results.result/1"] = Field(default=SCHEMA, alias="schema")
     run: RunRecord
     dataset: DatasetRecord
     scenario: ScenarioRecord
@@ -238,3 +238,6 @@ class Result(Record):
             ) from error
         except ValidationError as error:
             raise UserError(f"is not a result: {mistake(error)}", where=str(file)) from error
+
+
+RUN_FILE: Final = "run.json"

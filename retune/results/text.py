@@ -48,3 +48,11 @@ def size(value: float) -> str:
 def slug(text: str, length: int = 60) -> str:
     """A part of a file name: small letters, digits and dashes."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:length].strip("-") or "x"
+
+
+def number(value: float | None, *, signed: bool = False) -> str:
+    """Three decimals without a leading zero; a dash where undefined."""
+    if value is None:
+        return "-"
+    text = f"{value:+.3f}" if signed else f"{value:.3f}"
+    return text.replace("0.", ".", 1) if abs(value) < 0.9995 else text[: 5 if signed else 4]

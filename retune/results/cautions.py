@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from retune.result import Result
+from retune.results.result import Result
 
 
 def contaminated(result: Result) -> list[str]:

@@ -27,7 +27,7 @@ from retune.metrics import (
     forward_transfer,
     interval,
 )
-from retune.result import Number, Record
+from retune.results.result import Number, Record
 
 Floats = NDArray[np.float64]
 

@@ -12,8 +12,7 @@ import numpy as np
 
 from retune.errors import UserError
 from retune.metrics.continual import check_first
-from retune.result import RESULT_FILE, Result
-from retune.runner import RUN_FILE
+from retune.results.result import RESULT_FILE, RUN_FILE, Result
 
 if TYPE_CHECKING:
     from retune.progress import Progress

@@ -1,0 +1,1 @@
+"""What a run leaves behind: its schema, reading it, comparing two, collecting many."""
