@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from retune.check import check_scenario, check_strategy
     from retune.data.dataset import Dataset
     from retune.features.encode import encode_images, encode_texts
+    from retune.methods.given import Context, Images, Training
+    from retune.methods.strategy import Strategy
     from retune.metrics import continual_report
     from retune.plugins import registry
     from retune.prompts import PromptBank
@@ -17,24 +19,23 @@ if TYPE_CHECKING:
     from retune.runner import plan, run
     from retune.scaffold import new_strategy
     from retune.spec import Spec
-    from retune.strategy import Context, Images, Strategy, Training
     from retune.streams.stream import Experience, Scenario, Stream
 
 __version__ = "0.1.0"
 
 # Where each public name lives: imported when first used, so that `import retune` is instant.
 _PUBLIC = {
-    "Context": "retune.strategy",
+    "Context": "retune.methods.strategy",
     "Dataset": "retune.data.dataset",
     "Experience": "retune.streams.stream",
-    "Images": "retune.strategy",
+    "Images": "retune.methods.strategy",
     "PromptBank": "retune.prompts",
     "Result": "retune.results.result",
     "Scenario": "retune.streams.stream",
     "Spec": "retune.spec",
-    "Strategy": "retune.strategy",
+    "Strategy": "retune.methods.strategy",
     "Stream": "retune.streams.stream",
-    "Training": "retune.strategy",
+    "Training": "retune.methods.strategy",
     "check_scenario": "retune.check",
     "check_strategy": "retune.check",
     "continual_report": "retune.metrics",

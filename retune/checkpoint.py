@@ -14,8 +14,8 @@ from safetensors.torch import save
 from retune.backbones.quiet import gist
 from retune.errors import StrategyError
 from retune.files import write_whole
+from retune.methods.strategy import State
 from retune.runner import CHECKPOINT_FILE
-from retune.strategy import State
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,11 @@ from torch import nn
 from torch.nn.functional import normalize
 
 from retune.errors import BadSetting, StrategyError
+from retune.methods.given import Context, Images
+from retune.methods.towers import Towers
+from retune.methods.training import seeded
 from retune.prompts.bank import POLARITIES
 from retune.prompts.embeddings import PromptEmbeddings
-from retune.strategy import Context, Images
-from retune.towers import Towers
-from retune.training import seeded
 
 InputKind = Literal["pooled", "tokens"]
 """One vector per image and text, or one per patch and word."""

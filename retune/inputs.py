@@ -14,9 +14,9 @@ import torch
 from retune.data.dataset import IntArray
 from retune.errors import StrategyError
 from retune.features.encode import Encoded, ImageKind, encode_images, encode_texts
+from retune.methods.given import Images, Need
 from retune.prompts import PromptBank
 from retune.prompts.embeddings import PromptEmbeddings
-from retune.strategy import Images, Need
 from retune.streams.stream import Stream
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class Loan:
 
 @dataclass(frozen=True)
 class Rows:
-    """Some values of the store, copied out when rows are asked for; a :class:`retune.strategy.Lazy`."""
+    """Some values of the store, copied out when rows are asked for; a :class:`retune.methods.given.Lazy`."""
 
     encoded: Encoded
     places: IntArray

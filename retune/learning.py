@@ -18,10 +18,10 @@ from retune.checkpoint import Checkpoint
 from retune.data.dataset import FloatArray
 from retune.inputs import Prepared, encode
 from retune.lessons import Lessons
-from retune.memory import Stored, metered
+from retune.methods.memory import Stored, metered
+from retune.methods.strategy import Strategy
 from retune.metrics import best_f1_threshold
 from retune.search import Found
-from retune.strategy import Strategy
 from retune.streams.stream import Experience, Stream
 from retune.supervised import Supervised, blamed
 from retune.system import keep_freed_memory

@@ -14,10 +14,11 @@ import torch
 
 from retune.data.dataset import IntArray
 from retune.inputs import Inputs, embed_prompts
-from retune.strategy import Context, Need, Strategy, Training, training
+from retune.methods.given import Context, Need, Training, training
+from retune.methods.strategy import Strategy
+from retune.methods.towers import Towers
 from retune.streams.stream import Experience, Stream
 from retune.supervised import Supervised
-from retune.towers import Towers
 
 if TYPE_CHECKING:
     from retune.runner import Plan

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from retune.errors import StrategyError
-from retune.lora import LoraTexts
+from retune.methods.given import Context, Images, Lazy
+from retune.methods.lora import LoraTexts
 from retune.projections import Projections
-from retune.strategy import Context, Images, Lazy
 
 CHUNK = 64
 

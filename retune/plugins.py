@@ -34,7 +34,7 @@ _ROOMS: Final[dict[str, tuple[str, str]]] = {
     "datasets": ("retune.data.readers", "retune.data.readers.base:Reader"),
     "backbones": ("retune.backbones.models", "retune.backbones.base:Backbone"),
     "scenarios": ("retune.scenarios", "retune.streams.stream:Scenario"),
-    "strategies": ("retune.strategies", "retune.strategy:Strategy"),
+    "strategies": ("retune.strategies", "retune.methods.strategy:Strategy"),
 }
 _SINGULAR: Final = {
     "datasets": "data set",

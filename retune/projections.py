@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn.functional import normalize
 
-from retune.adaptors import linear
+from retune.methods.adaptors import linear
 
 
 class Projections(nn.Module):

@@ -31,7 +31,7 @@ class PromptedTower(nn.Module):
     taken out again, so that the tower pools what it always pools.
 
     Args:
-        tower: uint8 (B, S, S) to (B, d), as :meth:`retune.towers.Towers.image_tower` gives it. It is frozen
+        tower: uint8 (B, S, S) to (B, d), as :meth:`retune.methods.towers.Towers.image_tower` gives it. It is frozen
             and put into evaluation mode.
 
     Raises:

@@ -11,11 +11,11 @@ from typing import Final
 import torch
 from torch import nn
 
-from retune.adaptors import count_parameters
 from retune.cross_modal import CrossModalAdaptor
-from retune.lora import add_lora
+from retune.methods.adaptors import count_parameters
+from retune.methods.lora import add_lora
+from retune.methods.strategy import Figure
 from retune.projections import Projections, projector
-from retune.strategy import Figure
 
 CODE: Final = "the authors' code"
 RIVALS: Final = {"GLoRIA": 134_178_368, "ConVIRT": 138_048_064, "MGCA": 172_734_208}

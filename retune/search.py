@@ -25,8 +25,8 @@ from retune.supervised import TooSlow
 
 if TYPE_CHECKING:
     from retune.lessons import Lessons
+    from retune.methods.strategy import Strategy
     from retune.progress import Progress
-    from retune.strategy import Strategy
 
 MOST: Final = 64
 """So many combinations at most."""

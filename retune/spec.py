@@ -16,12 +16,13 @@ from retune.backbones.precision import Precision
 from retune.data.chexpert_labels import Blank, Uncertain
 from retune.data.source import DataSource
 from retune.errors import BadSetting, UnknownName, UserError
+from retune.methods.given import Need
+from retune.methods.strategy import Strategy
 from retune.plugins import is_file, registry
 from retune.prompts import PromptBank
 from retune.prompts import load as load_bank
 from retune.search import Search
 from retune.settings import Positive, make, read_value, settings_of, values_of
-from retune.strategy import Need, Strategy
 from retune.streams.stream import Scenario
 from retune.supervised import aside, blamed
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 import sys
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,15 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-import numpy as np
-
 from retune.errors import RetuneError, StrategyError
 from retune.time_limit import OutOfTime, limited
 
 if TYPE_CHECKING:
     import torch
 
-    from retune.strategy import Context, Images, State, Strategy, Training
+    from retune.methods.given import Context, Images, Training
+    from retune.methods.strategy import State, Strategy
+from retune.methods.training import isolated
 
 
 class TooSlow(StrategyError):
@@ -78,7 +77,7 @@ class Supervised:
         """Its state, checked: tensors and JSON, and nothing of single images unless it says so."""
         import torch
 
-        from retune.memory import PREFIX
+        from retune.methods.memory import PREFIX
 
         with self._called("state_dict", 0):
             state = self.strategy.state_dict()
@@ -140,27 +139,6 @@ def aside() -> Iterator[None]:
     """Send what a plugin prints to standard error: standard output is for results."""
     with redirect_stdout(sys.stderr):
         yield
-
-
-@contextmanager
-def isolated(seed: int) -> Iterator[None]:
-    """Seed the global random generators for a plugin that uses them, and put them back after.
-
-    Args:
-        seed: Of Python's, NumPy's and PyTorch's.
-    """
-    import torch
-
-    python, numpy = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-        torch.manual_seed(seed)
-        random.seed(seed)
-        np.random.seed(seed % 2**32)
-        try:
-            yield
-        finally:
-            random.setstate(python)
-            np.random.set_state(numpy)
 
 
 @contextmanager

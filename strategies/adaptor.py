@@ -26,15 +26,16 @@ from typing import Any, ClassVar, Literal
 import torch
 
 from retune import published
-from retune.adaptors import count_parameters, load_prefixed, prefixed
-from retune.captions import Pairs, captions_of
 from retune.cross_modal import CrossModalAdaptor, InputKind, PairedInputs, require_width
-from retune.heads import LabelHeads
-from retune.losses import info_nce
+from retune.methods.adaptors import count_parameters, load_prefixed, prefixed
+from retune.methods.captions import Pairs, captions_of
+from retune.methods.given import Context, Images, Need, Training
+from retune.methods.heads import LabelHeads
+from retune.methods.losses import info_nce
+from retune.methods.strategy import Figure, State, Strategy
+from retune.methods.training import seeded, train_adamw
 from retune.prompts.embeddings import Combine
 from retune.settings import Count, NonNegative, Positive, Share, Unit
-from retune.strategy import Context, Figure, Images, Need, State, Strategy, Training
-from retune.training import seeded, train_adamw
 
 
 @dataclass

@@ -33,8 +33,9 @@ from annotated_types import Ge
 from retune.strategies.coop import CoOp
 from torch.nn.functional import kl_div, logsigmoid, mse_loss, normalize
 
+from retune.methods.given import Context
+from retune.methods.strategy import Figure
 from retune.settings import NonNegative, Positive
-from retune.strategy import Context, Figure
 
 
 @dataclass

@@ -26,17 +26,18 @@ import torch
 from torch import nn
 
 from retune import published
-from retune.adaptors import count_parameters
-from retune.captions import Pairs, captions_of
-from retune.learnt_context import LearntContext, affirmed_and_denied
 from retune.lora_towers import LoraTowers
-from retune.losses import info_nce, masked_bce
-from retune.per_step import PerStep, Through
+from retune.methods.adaptors import count_parameters
+from retune.methods.captions import Pairs, captions_of
+from retune.methods.given import Context, Images, Need, Training
+from retune.methods.learnt_context import LearntContext, affirmed_and_denied
+from retune.methods.losses import info_nce, masked_bce
+from retune.methods.per_step import PerStep, Through
+from retune.methods.strategy import Figure, State, Strategy
+from retune.methods.training import Optimizer, train, train_adamw
 from retune.projections import Projections
 from retune.prompts.embeddings import PromptEmbeddings
 from retune.settings import Count, NonNegative, Positive, Share
-from retune.strategy import Context, Figure, Images, Need, State, Strategy, Training
-from retune.training import Optimizer, train, train_adamw
 
 
 @dataclass

@@ -25,13 +25,14 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import nn
 
-from retune.adaptors import count_parameters, normalised
-from retune.losses import masked_bce
-from retune.per_step import PerStep
+from retune.methods.adaptors import count_parameters, normalised
+from retune.methods.given import Context, Images, Training
+from retune.methods.losses import masked_bce
+from retune.methods.per_step import PerStep
+from retune.methods.strategy import Figure, State, Strategy
+from retune.methods.training import seeded, train
 from retune.prompts.embeddings import PromptEmbeddings
 from retune.settings import Count, Positive, Unit
-from retune.strategy import Context, Figure, Images, State, Strategy, Training
-from retune.training import seeded, train
 
 Placement = Literal["image", "text", "double"]
 

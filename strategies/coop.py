@@ -27,11 +27,12 @@ import torch
 from torch import nn
 from torch.nn.functional import normalize
 
-from retune.learnt_context import LearntContext, affirmed_and_denied
-from retune.losses import masked_bce
+from retune.methods.given import Context, Images, Need, Training
+from retune.methods.learnt_context import LearntContext, affirmed_and_denied
+from retune.methods.losses import masked_bce
+from retune.methods.strategy import Figure, State, Strategy
+from retune.methods.training import Optimizer, train
 from retune.settings import Count, Positive
-from retune.strategy import Context, Figure, Images, Need, State, Strategy, Training
-from retune.training import Optimizer, train
 
 
 @dataclass

@@ -25,11 +25,11 @@ from typing import ClassVar
 import torch
 from torch.nn.functional import mse_loss
 
-from retune.adaptors import normalised
-from retune.linear import Logits, RehearsedLinear
-from retune.losses import masked_bce
+from retune.methods.adaptors import normalised
+from retune.methods.given import Training
+from retune.methods.linear import Logits, RehearsedLinear
+from retune.methods.losses import masked_bce
 from retune.settings import NonNegative
-from retune.strategy import Training
 
 
 @dataclass

@@ -8,11 +8,11 @@ from typing import ClassVar
 import torch
 from torch.nn import functional
 
-from retune.adaptors import normalised
-from retune.linear import LinearStrategy
-from retune.losses import masked_bce
+from retune.methods.adaptors import normalised
+from retune.methods.given import Training
+from retune.methods.linear import LinearStrategy
+from retune.methods.losses import masked_bce
 from retune.settings import Count, NonNegative
-from retune.strategy import Training
 
 
 @dataclass

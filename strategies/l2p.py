@@ -30,14 +30,15 @@ import torch
 from torch import nn
 from torch.nn.functional import linear, normalize
 
-from retune.adaptors import count_parameters, load_prefixed, normalised, prefixed
-from retune.heads import LabelHeads
-from retune.linear import Start
-from retune.losses import masked_bce
+from retune.methods.adaptors import count_parameters, load_prefixed, normalised, prefixed
+from retune.methods.given import Context, Images, Need, Training
+from retune.methods.heads import LabelHeads
+from retune.methods.linear import Start
+from retune.methods.losses import masked_bce
+from retune.methods.strategy import State, Strategy
+from retune.methods.training import train
 from retune.prompt_tokens import PromptedTower
 from retune.settings import Count, NonNegative, Positive
-from retune.strategy import Context, Images, Need, State, Strategy, Training
-from retune.training import train
 
 CHUNK = 64
 SPREAD = 0.01

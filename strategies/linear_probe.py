@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from retune.adaptors import normalised
-from retune.linear import DescendedLinear
-from retune.losses import masked_bce
-from retune.strategy import Training
+from retune.methods.adaptors import normalised
+from retune.methods.given import Training
+from retune.methods.linear import DescendedLinear
+from retune.methods.losses import masked_bce
 
 
 @dataclass

@@ -28,13 +28,14 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from retune.adaptors import normalised
-from retune.linear import LinearStrategy
-from retune.lora import image_lora
-from retune.losses import masked_bce
+from retune.methods.adaptors import normalised
+from retune.methods.given import Context, Images, Need, Training
+from retune.methods.linear import LinearStrategy
+from retune.methods.lora import image_lora
+from retune.methods.losses import masked_bce
+from retune.methods.strategy import State
+from retune.methods.training import train_adamw
 from retune.settings import Count, NonNegative, Positive, Share
-from retune.strategy import Context, Images, Need, State, Training
-from retune.training import train_adamw
 
 CHUNK = 64
 

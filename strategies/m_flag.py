@@ -29,16 +29,17 @@ import torch
 from torch import nn
 
 from retune import published
-from retune.adaptors import count_parameters, linear, load_prefixed, normalised, prefixed
-from retune.captions import Pairs, captions_of
 from retune.geometry import geometry
-from retune.heads import LabelHeads
-from retune.losses import alignment, orthogonality
+from retune.methods.adaptors import count_parameters, linear, load_prefixed, normalised, prefixed
+from retune.methods.captions import Pairs, captions_of
+from retune.methods.given import Context, Images, Need, Training
+from retune.methods.heads import LabelHeads
+from retune.methods.losses import alignment, orthogonality
+from retune.methods.strategy import Figure, State, Strategy
+from retune.methods.training import seeded, train_adamw
 from retune.projections import projector
 from retune.prompts.embeddings import Combine
 from retune.settings import Count, NonNegative, Positive
-from retune.strategy import Context, Figure, Images, Need, State, Strategy, Training
-from retune.training import seeded, train_adamw
 
 CHUNK = 256
 PAPER = {"tower": "pixels", "hidden": 2048, "joint": 1024, "lr": 2e-5, "epochs": 50, "batch_size": 1024}

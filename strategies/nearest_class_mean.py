@@ -24,8 +24,9 @@ from typing import ClassVar
 import torch
 from torch.nn.functional import normalize
 
-from retune.linear import LinearStrategy
-from retune.strategy import Context, State, Training
+from retune.methods.given import Context, Training
+from retune.methods.linear import LinearStrategy
+from retune.methods.strategy import State
 
 
 @dataclass

@@ -28,12 +28,13 @@ from typing import ClassVar
 
 import torch
 
-from retune.adaptors import normalised
-from retune.linear import Logits, RehearsedLinear
-from retune.losses import masked_bce
+from retune.methods.adaptors import normalised
+from retune.methods.given import Context, Training
+from retune.methods.linear import Logits, RehearsedLinear
+from retune.methods.losses import masked_bce
+from retune.methods.strategy import State
 from retune.metrics import best_f1_threshold
 from retune.settings import NonNegative
-from retune.strategy import Context, State, Training
 
 
 @dataclass

@@ -30,9 +30,9 @@ from typing import ClassVar
 
 import torch
 
-from retune.ridge import RidgeStrategy
+from retune.methods.given import Context
+from retune.methods.ridge import RidgeStrategy
 from retune.settings import Count
-from retune.strategy import Context
 
 
 @dataclass

@@ -19,14 +19,15 @@ from typing import Any, ClassVar, Literal, get_args
 import torch
 from torch import nn
 
-from retune.adaptors import AdaptorKind, adaptor, count_parameters
-from retune.losses import masked_bce
-from retune.per_step import PerStep, Through
+from retune.methods.adaptors import AdaptorKind, adaptor, count_parameters
+from retune.methods.given import Context, Images, Training
+from retune.methods.losses import masked_bce
+from retune.methods.per_step import PerStep, Through
+from retune.methods.strategy import Figure, State, Strategy
+from retune.methods.training import Optimizer, train
 from retune.prompts.embeddings import Combine, PromptEmbeddings, Scoring
 from retune.published import CODE
 from retune.settings import Count, Positive
-from retune.strategy import Context, Figure, Images, State, Strategy, Training
-from retune.training import Optimizer, train
 
 Placement = Literal["double", "shared", "image", "text"]
 

@@ -8,7 +8,7 @@ all labels that are known of either, each sample having its own targets:
 
 The paper fills its memory as images stream by, uniformly over images, and passes over the stream once. Here
 the backbone is frozen and features are kept, not images; the memory is filled after each experience, with
-the rule of :class:`retune.memory.SampleMemory`; and there are several passes. The classifiers share no weights,
+the rule of :class:`retune.methods.memory.SampleMemory`; and there are several passes. The classifiers share no weights,
 so replay can only help where a label is seen in several experiences: a label whose images are all in one
 cannot be forgotten by a linear probe, and rehearsing it on fewer images than it was learnt on may cost a little.
 """
@@ -20,10 +20,10 @@ from typing import ClassVar
 
 import torch
 
-from retune.adaptors import normalised
-from retune.linear import Logits, RehearsedLinear
-from retune.losses import masked_bce
-from retune.strategy import Training
+from retune.methods.adaptors import normalised
+from retune.methods.given import Training
+from retune.methods.linear import Logits, RehearsedLinear
+from retune.methods.losses import masked_bce
 
 
 @dataclass

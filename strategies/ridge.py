@@ -23,7 +23,7 @@ from typing import ClassVar
 
 import torch
 
-from retune.ridge import RidgeStrategy
+from retune.methods.ridge import RidgeStrategy
 
 
 @dataclass

@@ -37,11 +37,12 @@ from annotated_types import Gt, Le
 from torch import nn
 from torch.nn.functional import one_hot
 
-from retune.adaptors import count_parameters, load_prefixed, normalised, prefixed
-from retune.losses import masked_bce
+from retune.methods.adaptors import count_parameters, load_prefixed, normalised, prefixed
+from retune.methods.given import Context, Images, Need, Training
+from retune.methods.losses import masked_bce
+from retune.methods.strategy import State, Strategy
+from retune.methods.training import seeded, train
 from retune.settings import Count, Positive
-from retune.strategy import Context, Images, Need, State, Strategy, Training
-from retune.training import seeded, train
 
 
 class Expert(nn.Module):

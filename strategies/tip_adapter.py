@@ -33,10 +33,11 @@ import torch
 from torch import nn
 from torch.nn.functional import normalize
 
-from retune.losses import masked_bce
+from retune.methods.given import Context, Images, Training
+from retune.methods.losses import masked_bce
+from retune.methods.strategy import Figure, State, Strategy
+from retune.methods.training import train_adamw
 from retune.settings import Count, NonNegative, Positive
-from retune.strategy import Context, Figure, Images, State, Strategy, Training
-from retune.training import train_adamw
 
 CHUNK = 2048
 """Images compared with the whole cache at a time."""

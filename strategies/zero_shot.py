@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from retune.methods.given import Images, Training
+from retune.methods.strategy import Strategy
 from retune.prompts.embeddings import Combine, Scoring
-from retune.strategy import Images, Strategy, Training
 
 if TYPE_CHECKING:
     import torch

@@ -13,7 +13,7 @@ import torch
 from torch.nn.functional import normalize
 
 from retune import Context, Images, Strategy, Training
-from retune.strategy import State
+from retune.methods.strategy import State
 
 
 @dataclass

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from retune.geometry import geometry
-from retune.losses import alignment, orthogonality
+from retune.methods.losses import alignment, orthogonality
 
 
 def drawn(*shape: int, seed: int = 0) -> torch.Tensor:

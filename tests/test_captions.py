@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from retune import Context, Images, PromptBank, Training
-from retune.captions import NEUTRAL, captions_of
 from retune.errors import UserError
+from retune.methods.captions import NEUTRAL, captions_of
 from retune.prompts import Prompt, Source
 from retune.prompts.embeddings import PromptEmbeddings
 

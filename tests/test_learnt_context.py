@@ -8,7 +8,7 @@ import torch
 from retune import load_backbone
 from retune.backbones.base import TextPath
 from retune.errors import UserError
-from retune.learnt_context import LearntContext, affirmed_and_denied
+from retune.methods.learnt_context import LearntContext, affirmed_and_denied
 
 BASE = "Chest radiograph with findings of"
 

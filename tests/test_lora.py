@@ -13,8 +13,8 @@ from torch import nn
 
 from retune import load_backbone
 from retune.errors import MissingPackage, UserError
-from retune.lora import LoraTexts, add_lora
-from retune.towers import Towers
+from retune.methods.lora import LoraTexts, add_lora
+from retune.methods.towers import Towers
 
 TEXTS = ["no pneumothorax", "the heart is large"]
 SMALL = {"num_hidden_layers": 2, "num_attention_heads": 2, "hidden_size": 32, "intermediate_size": 48}

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from retune.losses import info_nce
+from retune.methods.losses import info_nce
 
 
 def unit(rows: int, dim: int, seed: int) -> torch.Tensor:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from retune.memory import SampleMemory, Stored, metered
+from retune.methods.memory import SampleMemory, Stored, metered
 
 
 def test_counts_rows_and_bytes_of_what_is_kept() -> None:

@@ -15,7 +15,7 @@ from safetensors.numpy import load_file
 import retune
 from retune.cli.main import main
 from retune.errors import StrategyError
-from retune.memory import Stored
+from retune.methods.memory import Stored
 
 START = """
 import sys, torch

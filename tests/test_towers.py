@@ -11,8 +11,8 @@ import torch
 from retune import Strategy, load_backbone
 from retune.backbones.base import Backbone
 from retune.errors import StrategyError
-from retune.strategy import Need
-from retune.towers import Towers
+from retune.methods.given import Need
+from retune.methods.towers import Towers
 
 TEXTS = ["No pleural effusion.", "Mild cardiomegaly with small effusions."]
 ALL = frozenset(get_args(Need))

@@ -10,18 +10,18 @@ from typing import Any, ClassVar
 
 import torch
 
-from retune.adaptors import count_parameters, load_prefixed, normalised, prefixed
 from retune.avalanche_bridge.benchmark import as_dataset, as_experience
 from retune.avalanche_bridge.head import Head, HeadKind
 from retune.avalanche_bridge.names import PREFIX
 from retune.avalanche_bridge.quiet import quietly
 from retune.avalanche_bridge.state import load_optimizer, optimizer_state
-from retune.linear import Start
-from retune.losses import masked_bce
+from retune.methods.adaptors import count_parameters, load_prefixed, normalised, prefixed
+from retune.methods.given import Context, Images, Need, Training
+from retune.methods.linear import Start
+from retune.methods.losses import masked_bce
+from retune.methods.strategy import State, Strategy
+from retune.methods.training import Optimizer, isolated
 from retune.settings import Count, Positive
-from retune.strategy import Context, Images, Need, State, Strategy, Training
-from retune.supervised import isolated
-from retune.training import Optimizer
 
 GENERAL = """
 Everything of the method itself, its loop, penalty and memory, is Avalanche's code (Lomonaco et al., CVPR

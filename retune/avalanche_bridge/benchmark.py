@@ -22,7 +22,7 @@ def to_avalanche(stream: Stream, features: str | Backbone | Features, *, task_la
     """A real Avalanche benchmark with a train and a test stream of T experiences each.
 
     Targets are float32 rows (C,), 1, 0 or NaN: a label that an experience does not show is NaN, so the
-    criterion is :func:`retune.losses.masked_bce`. Training experience t holds the images of the stream's
+    criterion is :func:`retune.methods.losses.masked_bce`. Training experience t holds the images of the stream's
     experience t. Test experience t holds *all* test images with the labels of training experience t, the
     others NaN: so ``strategy.eval(benchmark.test_stream)`` judges every label group, and metrics of single
     experiences are those of label groups. In a data-incremental stream all test experiences are alike.

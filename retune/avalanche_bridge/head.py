@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from retune.adaptors import adaptor, linear
+from retune.methods.adaptors import adaptor, linear
 
 HeadKind = Literal["linear", "adaptor"]
 

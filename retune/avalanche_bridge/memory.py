@@ -8,8 +8,8 @@ from typing import Any, Final
 import torch
 
 from retune.avalanche_bridge.benchmark import as_dataset
-from retune.memory import PREFIX
-from retune.strategy import State
+from retune.methods.memory import PREFIX
+from retune.methods.strategy import State
 
 FEATURES: Final = f"{PREFIX}features"
 TARGETS: Final = f"{PREFIX}targets"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from retune.errors import UnknownName, UserError
 
 if TYPE_CHECKING:
-    from retune.strategy import Strategy
+    from retune.methods.strategy import Strategy
 
 PREFIX: Final = "avalanche:"
 DISTRIBUTION: Final = "avalanche-lib"

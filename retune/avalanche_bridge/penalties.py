@@ -9,8 +9,8 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 from retune.avalanche_bridge.base import Bridged
 from retune.avalanche_bridge.state import dumped, loaded
+from retune.methods.strategy import State
 from retune.settings import NonNegative, Positive, Unit
-from retune.strategy import State
 
 
 @dataclass

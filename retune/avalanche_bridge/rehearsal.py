@@ -12,8 +12,9 @@ import torch
 from retune.avalanche_bridge.base import Bridged
 from retune.avalanche_bridge.memory import Rows, datasets_of, groups_of, kept, rows_of
 from retune.errors import BadSetting, MissingPackage
+from retune.methods.given import Context, Training
+from retune.methods.strategy import State
 from retune.settings import Count, NonNegative
-from retune.strategy import Context, State, Training
 
 
 @dataclass

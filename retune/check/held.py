@@ -14,8 +14,9 @@ import numpy as np
 import torch
 
 from retune.errors import StrategyError
-from retune.memory import PREFIX
-from retune.strategy import Images, State, Training
+from retune.methods.given import Images, Training
+from retune.methods.memory import PREFIX
+from retune.methods.strategy import State
 
 NUMBER: Final = 8
 """Bytes that a number in a list counts for."""
@@ -142,7 +143,7 @@ class Leash:
 
 @dataclass(frozen=True)
 class _Leashed:
-    """Rows on a leash; a :class:`retune.strategy.Lazy`."""
+    """Rows on a leash; a :class:`retune.methods.given.Lazy`."""
 
     values: Any
     leash: Leash

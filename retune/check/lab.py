@@ -14,14 +14,15 @@ import torch
 from retune.backbones.base import Backbone
 from retune.check.tower import SmallTower
 from retune.inputs import embed_prompts
+from retune.methods.given import Context, Images, Training, training
+from retune.methods.strategy import Strategy
+from retune.methods.towers import Towers
+from retune.methods.training import isolated
 from retune.prompts import PromptBank
 from retune.prompts import load as load_bank
 from retune.settings import make, settings_of
 from retune.spec import find_strategy
-from retune.strategy import Context, Images, Strategy, Training, training
 from retune.streams.stream import Experience
-from retune.supervised import isolated
-from retune.towers import Towers
 
 LABELS = ("Cardiomegaly", "Edema", "Consolidation", "Atelectasis", "Pneumothorax", "Pleural Effusion")
 DIM, TOKENS, TOKEN_DIM, SIDE = 128, 16, 320, 128
@@ -30,7 +31,7 @@ SEED = 7
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows made when they are asked for; a :class:`retune.strategy.Lazy`."""
+    """Rows made when they are asked for; a :class:`retune.methods.given.Lazy`."""
 
     make: Callable[[torch.Tensor], torch.Tensor]
     chosen: torch.Tensor

@@ -14,10 +14,11 @@ from retune.check.report import Check, Progress, Report, require, require_settin
 from retune.check.tables import several
 from retune.check.world import changed, snapshot
 from retune.data.dataset import Dataset
+from retune.methods.training import isolated
 from retune.plugins import registry
 from retune.settings import make
 from retune.streams.stream import Experience, Scenario, Stream
-from retune.supervised import aside, isolated
+from retune.supervised import aside
 
 
 @dataclass(frozen=True)

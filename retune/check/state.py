@@ -15,8 +15,8 @@ from retune.check.held import Leash, rows, weight
 from retune.check.report import require
 from retune.check.subject import Subject, same, tensors
 from retune.checkpoint import Checkpoint
-from retune.memory import PREFIX, Stored, metered
-from retune.strategy import State, Strategy
+from retune.methods.memory import PREFIX, Stored, metered
+from retune.methods.strategy import State, Strategy
 
 LARGEST: Final = 60 * 2**20
 """Bytes of the largest state."""

@@ -8,7 +8,7 @@ from typing import Any, Final
 from retune.check import answers, conduct, state
 from retune.check.report import Check, Progress, Report, made, require_settings, run_checks
 from retune.check.subject import Subject
-from retune.strategy import Strategy
+from retune.methods.strategy import Strategy
 from retune.supervised import aside
 
 CHECKS: Final = tuple(

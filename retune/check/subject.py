@@ -9,9 +9,10 @@ from typing import Any
 import torch
 
 from retune.check.lab import Lab, quick_settings
+from retune.methods.given import Training
+from retune.methods.strategy import Strategy
 from retune.plugins import is_file
 from retune.spec import find_strategy
-from retune.strategy import Strategy, Training
 
 
 @dataclass(frozen=True)

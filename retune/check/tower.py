@@ -9,7 +9,7 @@ from retune.backbones.base import Capability
 from retune.backbones.models.phantom_clip import PhantomClip
 from retune.backbones.openclip.config import PROMPTED
 from retune.backbones.openclip.towers import ImageTower
-from retune.training import seeded
+from retune.methods.training import seeded
 
 WIDTH = 32
 

@@ -16,7 +16,7 @@ from retune import load_backbone
 from retune.backbones.openclip.towers import ImageTower
 from retune.check.tower import SmallTower
 from retune.errors import UserError
-from retune.lora import image_lora
+from retune.methods.lora import image_lora
 
 R = 3
 

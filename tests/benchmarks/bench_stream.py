@@ -35,10 +35,10 @@ from safetensors.numpy import save_file
 from torch import nn
 from torch.nn import functional
 
-from retune.adaptors import adaptor
 from retune.data.dataset import Dataset
 from retune.data.findings import NIH as LABELS
 from retune.inputs import embed_prompts
+from retune.methods.adaptors import adaptor
 from retune.prompts import load as load_bank
 from retune.prompts.embeddings import PromptEmbeddings
 from retune.spec import Spec, resolve

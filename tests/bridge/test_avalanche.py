@@ -18,7 +18,7 @@ from retune.avalanche_bridge.benchmark import to_avalanche
 from retune.avalanche_bridge.quiet import quietly
 from retune.data.dataset import Dataset
 from retune.errors import UserError
-from retune.losses import masked_bce
+from retune.methods.losses import masked_bce
 from retune.metrics import auroc, final_auc, forgetting, forgetting_per_label
 from retune.streams.cuts import masked
 

@@ -13,7 +13,6 @@ import pytest
 import torch
 
 import retune
-from retune.adaptors import normalised
 from retune.avalanche_bridge import rehearsal
 from retune.avalanche_bridge.benchmark import as_dataset, as_experience
 from retune.avalanche_bridge.head import Head
@@ -24,10 +23,11 @@ from retune.check.strategy import check_strategy
 from retune.checkpoint import Checkpoint
 from retune.cli.main import main
 from retune.errors import BadSetting, MissingPackage, UnknownName, UserError
-from retune.losses import masked_bce
-from retune.memory import metered
+from retune.methods.adaptors import normalised
+from retune.methods.losses import masked_bce
+from retune.methods.memory import metered
+from retune.methods.training import seeded
 from retune.spec import find_strategy
-from retune.training import seeded
 
 with quietly():
     from avalanche.benchmarks.utils import AvalancheDataset, DataAttribute

@@ -17,7 +17,7 @@ import retune
 from retune import Strategy, registry
 from retune.cross_modal import CrossModalAdaptor
 from retune.errors import BadSetting, UserError
-from retune.training import seeded, train_adamw
+from retune.methods.training import seeded, train_adamw
 
 if TYPE_CHECKING:
     from conftest import Lab
@@ -26,7 +26,7 @@ Adaptor = registry("strategies").load("adaptor")
 
 
 @pytest.mark.parametrize("figure", Adaptor.published_figures(), ids=lambda f: f.name)
-def test_the_figures_are_the_published_ones(figure: retune.strategy.Figure) -> None:
+def test_the_figures_are_the_published_ones(figure: retune.methods.strategy.Figure) -> None:
     assert figure.ours == figure.published
 
 

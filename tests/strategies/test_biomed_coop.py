@@ -13,7 +13,7 @@ from scipy.stats import entropy, median_abs_deviation
 from torch.nn.functional import normalize
 
 from retune import registry
-from retune.losses import masked_bce
+from retune.methods.losses import masked_bce
 
 if TYPE_CHECKING:
     from conftest import Lab

@@ -16,10 +16,10 @@ from torch import nn
 
 import retune
 from retune import Images, Strategy, Training, registry
-from retune.adaptors import normalised
-from retune.captions import captions_of
 from retune.errors import UserError
 from retune.geometry import geometry
+from retune.methods.adaptors import normalised
+from retune.methods.captions import captions_of
 
 if TYPE_CHECKING:
     from conftest import Lab

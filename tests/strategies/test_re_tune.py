@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from retune import Context, Images, Strategy, Training, registry
-from retune.adaptors import adaptor, count_parameters
+from retune.methods.adaptors import adaptor, count_parameters
 from retune.prompts.embeddings import PromptEmbeddings
 
 ReTune = registry("strategies").load("re-tune")

@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional
 
 from retune import Context, Images, Strategy, Training
-from retune.adaptors import normalised
+from retune.methods.adaptors import normalised
 from retune.prompts.embeddings import PromptEmbeddings
 from retune.settings import make
 from retune.spec import find_strategy

@@ -12,8 +12,8 @@ import torch
 from sklearn.linear_model import Ridge
 
 from retune import Context, Images, Strategy, Training
+from retune.methods.ridge import PENALTIES
 from retune.prompts.embeddings import PromptEmbeddings
-from retune.ridge import PENALTIES
 from retune.settings import make
 from retune.spec import find_strategy
 

@@ -11,7 +11,7 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.metrics import roc_auc_score
 
 from retune import Images, Training, registry
-from retune.adaptors import normalised
+from retune.methods.adaptors import normalised
 
 if TYPE_CHECKING:
     from conftest import Lab

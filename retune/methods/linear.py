@@ -9,11 +9,12 @@ from typing import ClassVar, Literal
 import torch
 from torch.nn import functional
 
-from retune.adaptors import normalised
-from retune.memory import SampleMemory
+from retune.methods.adaptors import normalised
+from retune.methods.given import Context, Images, Need, Training
+from retune.methods.memory import SampleMemory
+from retune.methods.strategy import State, Strategy
+from retune.methods.training import train
 from retune.settings import Count, NonNegative, Positive
-from retune.strategy import Context, Images, Need, State, Strategy, Training
-from retune.training import train
 
 Start = Literal["zero-shot", "zeros"]
 """What labels score before they are learnt: as their prompts do, or nothing."""

@@ -6,9 +6,9 @@ import torch
 from torch import nn
 from torch.nn.functional import linear
 
-from retune.adaptors import normalised
-from retune.losses import masked_bce
-from retune.training import train
+from retune.methods.adaptors import normalised
+from retune.methods.losses import masked_bce
+from retune.methods.training import train
 
 
 class LabelHeads(nn.Module):

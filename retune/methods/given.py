@@ -1,11 +1,10 @@
-"""The contract of a strategy: what it is given, and what it must answer."""
+"""What a strategy is given: images, an experience, a context."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -16,15 +15,15 @@ from retune.streams.stream import Experience
 if TYPE_CHECKING:
     import torch
 
+    from retune.methods.towers import Towers
     from retune.prompts import PromptBank
     from retune.prompts.embeddings import PromptEmbeddings
-    from retune.towers import Towers
+
 
 Need = Literal[
     "features", "joint", "texts", "tokens", "pixels", "text-gradients", "trainable-tower", "prompted-tower"
 ]
 """What a strategy may ask of a backbone; see :data:`retune.backbones.base.MEANINGS`."""
-State = dict[str, Any]
 
 
 class Lazy(Protocol):
@@ -142,110 +141,6 @@ class Context:
     device: str = "cpu"
     bank: PromptBank | None = None
     towers: Towers | None = None
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A published figure beside ours.
-
-    Args:
-        name: What it counts.
-        published: As the paper or its code has it.
-        ours: As counted on what we build.
-        source: Where it was published.
-        unit: ``parameters`` or ``%``.
-    """
-
-    name: str
-    published: float
-    ours: float
-    source: str
-    unit: str = "parameters"
-
-
-class Strategy(ABC):
-    """A method that learns over a stream; a dataclass whose fields are its settings.
-
-    The runner calls :meth:`setup` once, then :meth:`fit` and :meth:`score` after each other for
-    every experience. On resuming, :meth:`setup` is followed by :meth:`load_state_dict`.
-    """
-
-    name: ClassVar[str]
-    version: ClassVar[str] = "1"
-    paper: ClassVar[str] = ""
-    needs: ClassVar[frozenset[Need]] = frozenset({"features", "joint"})
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
-    """Named settings: ``re-tune/paper`` is ``re-tune`` with the settings of its preset ``paper``."""
-    sees_everything: ClassVar[bool] = False
-    """An upper bound: it is given all training images and all labels at once, and marked so."""
-    keeps_samples: ClassVar[bool] = False
-    """Whether anything of single past images is kept. It then stands in :meth:`state_dict` under keys that
-    start with ``memory.``, where the runner meters it; see :mod:`retune.memory`."""
-
-    def requires(self) -> frozenset[Need]:
-        """What these settings ask of a backbone; ``needs`` where they make no difference."""
-        return self.needs
-
-    def setup(self, context: Context) -> None:
-        """Prepare for scoring before any training.
-
-        Args:
-            context: Labels, dimension, prompts, seed.
-        """
-        self.context = context
-
-    @abstractmethod
-    def fit(self, experience: Training) -> None:
-        """Learn from one experience.
-
-        Args:
-            experience: Its images and masked targets, and no other experience's.
-        """
-
-    @abstractmethod
-    def score(self, images: Images) -> torch.Tensor:
-        """Score every label, the not yet learnt ones included.
-
-        Args:
-            images: N images. A row of the answer must not depend on the other rows.
-
-        Returns:
-            float32 (N, C) logits; higher means more likely present.
-        """
-
-    def state_dict(self) -> State:
-        """Everything learnt, as tensors and JSON values."""
-        return {}
-
-    def load_state_dict(self, state: State) -> None:
-        """Take up what :meth:`state_dict` gave.
-
-        Args:
-            state: As returned by :meth:`state_dict`.
-        """
-
-    def trainable_parameters(self) -> int:
-        """How many parameters have been trained so far."""
-        return 0
-
-    def diagnostics(self) -> Mapping[str, Any]:
-        """Whatever else of its state a reader should know, as JSON values; it goes into the result."""
-        return {}
-
-    @classmethod
-    def published_figures(cls) -> Sequence[Figure]:
-        """The paper's figures beside those of the published architecture built here, without allocating it."""
-        return ()
-
-    @classmethod
-    def parameter_counts(cls, dim: int, n_labels: int) -> Mapping[str, int]:
-        """Trainable parameters of each variant, for the card.
-
-        Args:
-            dim: Dimension d of the joint space.
-            n_labels: Number of labels C.
-        """
-        return {}
 
 
 def training(

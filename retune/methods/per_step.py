@@ -8,8 +8,8 @@ from typing import Generic, Literal, TypeVar
 import torch
 from torch import nn
 
-from retune.adaptors import count_parameters, load_prefixed, prefixed
-from retune.strategy import State
+from retune.methods.adaptors import count_parameters, load_prefixed, prefixed
+from retune.methods.strategy import State
 
 M = TypeVar("M", bound=nn.Module)
 Through = Literal["per-step", "shared"]

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
+import numpy as np
 import torch
+
+if TYPE_CHECKING:
+    import torch
+
 
 Optimizer = Literal["adam", "sgd"]
 
@@ -100,3 +106,24 @@ def train_adamw(
             loss(batch).backward()
             optimizer.step()
             schedule.step()
+
+
+@contextmanager
+def isolated(seed: int) -> Iterator[None]:
+    """Seed the global random generators for a plugin that uses them, and put them back after.
+
+    Args:
+        seed: Of Python's, NumPy's and PyTorch's.
+    """
+    import torch
+
+    python, numpy = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        torch.manual_seed(seed)
+        random.seed(seed)
+        np.random.seed(seed % 2**32)
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)

@@ -10,8 +10,8 @@ from retune.errors import StrategyError, UserError
 if TYPE_CHECKING:
     import torch
 
+    from retune.methods.given import Context, Training
     from retune.prompts import PromptBank
-    from retune.strategy import Context, Training
 
 Pairs = Literal["auto", "reports", "captions"]
 """Where an image's text comes from: reports where there are any, reports or nothing, always captions."""

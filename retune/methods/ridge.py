@@ -14,10 +14,11 @@ from typing import Any, Final
 
 import torch
 
-from retune.adaptors import normalised
-from retune.linear import LinearStrategy
+from retune.methods.adaptors import normalised
+from retune.methods.given import Context, Images, Training
+from retune.methods.linear import LinearStrategy
+from retune.methods.strategy import State
 from retune.settings import Positive
-from retune.strategy import Context, Images, State, Training
 
 PENALTIES: Final = tuple(10.0 ** (k / 2) for k in range(-8, 17))
 """What a penalty is chosen from: 1e-4 to 1e8 by half decades, for features of about 1."""

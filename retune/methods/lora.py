@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from retune.errors import MissingPackage, UserError
-from retune.training import seeded
+from retune.methods.training import seeded
 
 if TYPE_CHECKING:
     from retune.backbones.base import TextPath
