@@ -16,9 +16,10 @@ if TYPE_CHECKING:
     from retune.plugins import registry
     from retune.prompts import PromptBank
     from retune.results.result import Result
-    from retune.runner import plan, run
+    from retune.runner.plan import plan
+    from retune.runner.run import run
+    from retune.runner.spec import Spec
     from retune.scaffold import new_strategy
-    from retune.spec import Spec
     from retune.streams.stream import Experience, Scenario, Stream
 
 __version__ = "0.1.0"
@@ -32,7 +33,7 @@ _PUBLIC = {
     "PromptBank": "retune.prompts",
     "Result": "retune.results.result",
     "Scenario": "retune.streams.stream",
-    "Spec": "retune.spec",
+    "Spec": "retune.runner.spec",
     "Strategy": "retune.methods.strategy",
     "Stream": "retune.streams.stream",
     "Training": "retune.methods.strategy",
@@ -43,9 +44,9 @@ _PUBLIC = {
     "encode_texts": "retune.features.encode",
     "load_backbone": "retune.backbones.load",
     "new_strategy": "retune.scaffold",
-    "plan": "retune.runner",
+    "plan": "retune.runner.run",
     "registry": "retune.plugins",
-    "run": "retune.runner",
+    "run": "retune.runner.run",
 }
 
 __all__ = [

@@ -85,7 +85,7 @@ def _described(cls: type[Any], origin: str) -> dict[str, Any]:
 
 
 def _strategy(name: str, dim: int, n_labels: int, paper: bool) -> dict[str, Any]:
-    from retune.spec import find_strategy, origin_of
+    from retune.runner.resolve import find_strategy, origin_of
 
     cls, plain_name, preset = find_strategy(name)
     described = _described(cls, origin_of(plain_name))

@@ -11,9 +11,9 @@ import json
 import re
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 from annotated_types import Ge, Gt, Le, Lt
 
@@ -26,6 +26,9 @@ NonNegative = Annotated[float, Ge(0)]
 Share = Annotated[float, Ge(0), Lt(1)]
 Unit = Annotated[float, Ge(0), Le(1)]
 Count = Annotated[int, Ge(1)]
+
+SEARCH: Final = "write --search lr=1e-4,1e-3"
+"""How a search of settings is mended."""
 
 
 @dataclass(frozen=True)
@@ -139,6 +142,34 @@ def parse_assignments(assignments: list[str] | tuple[str, ...]) -> dict[str, str
             raise BadSetting(f"'{text}' is not key=value", where="--set", fix="write --set lr=1e-3")
         values[key.strip()] = value.strip()
     return values
+
+
+def parse_search(assignments: Sequence[str]) -> dict[str, list[Any]]:
+    """Read ``key=value,value`` texts, or ``key=[...]`` in JSON; later ones win.
+
+    Raises:
+        BadSetting: If one has no ``=``, no key or no value.
+    """
+    grid: dict[str, list[Any]] = {}
+    for text in assignments:
+        key, _, given = (part.strip() for part in text.partition("="))
+        values: Any = [value.strip() for value in given.split(",")]
+        if given.startswith("["):
+            try:
+                values = json.loads(given)
+            except ValueError as error:
+                raise BadSetting(f"'{given}' is no JSON ({error})", where="--search", fix=SEARCH) from None
+        if not key or "" in values:
+            raise BadSetting(f"'{text}' is not key=value,value", where="--search", fix=SEARCH)
+        grid[key] = values
+    return grid
+
+
+def searched(name: str, values: Sequence[Any]) -> str:
+    """What :func:`parse_search` reads: one setting and its values."""
+    texts = [typed(value) for value in values]
+    plain = all(text and text == text.strip() and not set(text) & set(",[{") for text in texts)
+    return f"{name}={','.join(texts) if plain else json.dumps(list(values))}"
 
 
 def _fields(cls: type[Any]) -> list[dataclasses.Field[Any]]:

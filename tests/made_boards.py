@@ -9,9 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from retune.runner import prepare
-from retune.shelf import Shelf
-from retune.spec import Spec
+from retune.runner.run import prepare
+from retune.runner.shared import Shared
+from retune.runner.spec import Spec
 
 DATA = '{ images = 300, seed = 0, size = 64, sites = ["A", "B", "C", "D"], label_noise = 0.02 }'
 TRACKS = f"""
@@ -40,7 +40,7 @@ scenario_settings = {{ steps = 2, order = "dataset" }}
 """
 SETTINGS = {"data.images": 300, "data.size": 64}
 ENTRY, SCORES = "entry.json", "scores.safetensors"
-SHELF = Shelf(backbones=False)
+SHELF = Shared(backbones=False)
 
 
 def runs_of(folder: Path, strategy: str, *, seeds: int = 3, order: str = "dataset", **settings: Any) -> Path:
@@ -55,7 +55,7 @@ def runs_of(folder: Path, strategy: str, *, seeds: int = 3, order: str = "datase
             device="cpu",
         )
         name = f"{Path(strategy).name.replace('/', '-')}-{order}-{seed}"
-        prepare(spec, folder / name, shelf=SHELF).execute()
+        prepare(spec, folder / name, shared=SHELF).execute()
     return folder
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from safetensors.numpy import load_file
 
-from retune.shelf import Shelf
+from retune.runner.shared import Shared
 from retune.suite.execute import Report, execute
 from retune.suite.expand import expand
 from retune.suite.grid import read_suite
@@ -79,9 +79,9 @@ def dies_once(folder: Path) -> str:
 
 def planned(out: Path, strategies: list[Any], **more: Any) -> Plans:
     """A small suite, planned."""
-    shelf = Shelf()
+    shared = Shared()
     read = read_suite(None, {**SMALL, "strategies": strategies, **more})
-    return plan_suite(expand(read, shelf), out, shelf=shelf)
+    return plan_suite(expand(read, shared), out, shared=shared)
 
 
 def run(out: Path, strategies: list[Any], workers: int = 2, **more: Any) -> Report:

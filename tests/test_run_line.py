@@ -12,8 +12,7 @@ from made_features import SETTINGS, features_file
 import retune
 from retune.cli.main import main
 from retune.results.result import Result
-from retune.search import parse_search, searched
-from retune.settings import typed
+from retune.settings import parse_search, searched, typed
 
 ODD = """
 from dataclasses import dataclass

@@ -42,7 +42,7 @@ def test_the_result_has_the_contracted_fields(finished: tuple[retune.Result, Pat
             "images_encoded", "peak_memory_bytes", "stored_images", "stored_bytes",
         },
     }  # fmt: skip
-    assert document["schema"] == "retune.results.result/1"
+    assert document["schema"] == "retune.result/1"
     for part, fields in contract.items():
         assert fields <= set(document[part]), part
     assert all({"value", "low", "high"} == set(m) for m in document["metrics"].values())

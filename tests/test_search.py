@@ -16,7 +16,7 @@ from sklearn.metrics import roc_auc_score
 import retune
 from retune.cli.main import main
 from retune.errors import BadSetting, StrategyError, UnknownName, UserError
-from retune.search import parse_search
+from retune.settings import parse_search
 
 PICKS = """
 import torch

@@ -15,7 +15,7 @@ from made_features import SETTINGS, features_file
 import retune
 from retune.cli.main import main
 from retune.errors import BadSetting, StrategyError
-from retune.time_limit import OutOfTime, limited
+from retune.runner.time_limit import OutOfTime, limited
 
 SHORT = 0.05
 

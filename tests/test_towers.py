@@ -49,7 +49,7 @@ def test_what_was_not_declared_is_refused(backbone: Backbone, asked: str) -> Non
 
 
 def test_what_was_declared_is_what_these_settings_require(backbone: Backbone) -> None:
-    from retune.spec import find_strategy
+    from retune.runner.resolve import find_strategy
 
     cls: Any = find_strategy("linear-probe")[0]
     probe: Strategy = cls(start="zeros")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 from PIL import Image
 
-from retune.backbones.precision import Precision, arithmetic, choose_device
+from retune.backbones.precision import Precision, autocast, choose_device
 
 if TYPE_CHECKING:
     import torch
@@ -157,6 +157,6 @@ class Backbone(ABC):
         """The device that the setting ``device`` means here."""
         return choose_device(self.device)
 
-    def arithmetic(self) -> AbstractContextManager[None]:
+    def autocast(self) -> AbstractContextManager[None]:
         """The precision that the setting ``precision`` asks for."""
-        return arithmetic(self.torch_device, self.precision)
+        return autocast(self.torch_device, self.precision)

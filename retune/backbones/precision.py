@@ -34,7 +34,7 @@ def choose_device(name: str) -> torch.device:
 
 
 @contextmanager
-def arithmetic(device: torch.device, precision: Precision) -> Iterator[None]:
+def autocast(device: torch.device, precision: Precision) -> Iterator[None]:
     """Do products in a precision; weights stay float32.
 
     Args:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def hushed() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Drop log records and warnings while a model library works.
 
     open_clip logs through the root logger, whose first use would also install a handler for good.

@@ -13,15 +13,15 @@ import torch
 
 from retune.backbones.base import Backbone
 from retune.check.tower import SmallTower
-from retune.inputs import embed_prompts
 from retune.methods.given import Context, Images, Training, training
 from retune.methods.strategy import Strategy
 from retune.methods.towers import Towers
 from retune.methods.training import isolated
 from retune.prompts import PromptBank
 from retune.prompts import load as load_bank
+from retune.runner.images import embed_prompts
+from retune.runner.resolve import find_strategy
 from retune.settings import make, settings_of
-from retune.spec import find_strategy
 from retune.streams.stream import Experience
 
 LABELS = ("Cardiomegaly", "Edema", "Consolidation", "Atelectasis", "Pneumothorax", "Pleural Effusion")

@@ -14,7 +14,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 from retune.check.world import restored
 from retune.errors import UserError
-from retune.time_limit import OutOfTime, limited
+from retune.runner.time_limit import OutOfTime, limited
 
 T = TypeVar("T")
 Progress = Callable[[str, int, int], None]

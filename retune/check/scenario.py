@@ -16,9 +16,9 @@ from retune.check.world import changed, snapshot
 from retune.data.dataset import Dataset
 from retune.methods.training import isolated
 from retune.plugins import registry
+from retune.runner.guard import stdout_to_stderr
 from retune.settings import make
 from retune.streams.stream import Experience, Scenario, Stream
-from retune.supervised import aside
 
 
 @dataclass(frozen=True)
@@ -233,7 +233,7 @@ def check_scenario(
     Raises:
         UserError: If there is no such scenario or setting, or it cannot be imported.
     """
-    with aside():
+    with stdout_to_stderr():
         cls = registry("scenarios").load(scenario) if isinstance(scenario, str) else scenario
         cut = Cut(cls, dict(settings or {}))
         require_settings(cut.scenario)

@@ -14,9 +14,9 @@ from retune.check.answers import is_json
 from retune.check.held import Leash, rows, weight
 from retune.check.report import require
 from retune.check.subject import Subject, same, tensors
-from retune.checkpoint import Checkpoint
 from retune.methods.memory import PREFIX, Stored, metered
 from retune.methods.strategy import State, Strategy
+from retune.runner.checkpoint import Checkpoint
 
 LARGEST: Final = 60 * 2**20
 """Bytes of the largest state."""

@@ -9,7 +9,7 @@ from retune.check import answers, conduct, state
 from retune.check.report import Check, Progress, Report, made, require_settings, run_checks
 from retune.check.subject import Subject
 from retune.methods.strategy import Strategy
-from retune.supervised import aside
+from retune.runner.guard import stdout_to_stderr
 
 CHECKS: Final = tuple(
     Check[Subject](demand)
@@ -62,7 +62,7 @@ def check_strategy(
     Raises:
         UserError: If there is no such strategy or setting, or it cannot be imported.
     """
-    with aside():
+    with stdout_to_stderr():
         subject = Subject.of(strategy, dict(settings or {}))
         require_settings(subject.unprepared)
         findings = run_checks(CHECKS, subject, limit=limit, progress=progress)

@@ -12,7 +12,7 @@ from retune.check.lab import Lab, quick_settings
 from retune.methods.given import Training
 from retune.methods.strategy import Strategy
 from retune.plugins import is_file
-from retune.spec import find_strategy
+from retune.runner.resolve import find_strategy
 
 
 @dataclass(frozen=True)

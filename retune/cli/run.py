@@ -80,10 +80,9 @@ def run(
     from retune.cli.tables import print_run, print_seeds
     from retune.data.source import parse_roots
     from retune.errors import BadSetting
-    from retune.runner import prepare
-    from retune.search import parse_search
-    from retune.settings import parse_assignments
-    from retune.spec import Spec
+    from retune.runner.run import prepare
+    from retune.runner.spec import Spec
+    from retune.settings import parse_assignments, parse_search
 
     if seed is not None and seeds is not None:
         raise BadSetting("--seed and --seeds exclude each other", fix="give one of them")

@@ -116,12 +116,12 @@ def suite(
         "precision": precision and precision.value, "replicates": replicates, "time_limit": time_limit,
         "skip_bad_images": skip_bad_images,
     }  # fmt: skip
-    from retune.suite.work import shelf
+    from retune.suite.work import shared
 
     read = read_suite(file, given)
     folder = out or Path(file.stem if file else "suite")
     with bars() as progress:
-        plans = plan_suite(expand(read, shelf), folder, shelf=shelf, progress=progress)
+        plans = plan_suite(expand(read, shared), folder, shared=shared, progress=progress)
     if dry_run:
         print_json(document(read, plans, folder)) if json else _print_plans(plans, console())
         return

@@ -24,7 +24,7 @@ from retune.errors import BadSetting, UnknownName, UserError
 from retune.features.encode import Encoded, encode_images, encode_texts
 from retune.files import make_folder, storing
 from retune.prompts import load as load_bank
-from retune.spec import DEFAULTS
+from retune.runner.spec import DEFAULTS
 
 BLOCK: Final = 8192
 """Images whose features are in memory at a time."""
@@ -82,7 +82,7 @@ def embed(
     Args:
         out: The file, ``.safetensors``.
         data: Name of a data set, or several with commas between.
-        root: Folder of the data set's files, as :class:`retune.spec.Spec` takes it.
+        root: Folder of the data set's files, as :class:`retune.runner.spec.Spec` takes it.
         backbone: What encodes.
         prompts: A prompt bank whose texts go into the file, too.
         split: Which images.

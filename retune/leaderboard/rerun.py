@@ -20,8 +20,9 @@ from retune.leaderboard.verify import Verdict, Wrong
 from retune.plugins import registry
 from retune.prompts import names as banks
 from retune.results.paired import METRICS
-from retune.runner import prepare
-from retune.spec import Spec, origin_of
+from retune.runner.resolve import origin_of
+from retune.runner.run import prepare
+from retune.runner.spec import Spec
 from retune.system import cores
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from retune.leaderboard.verify import Verifier
     from retune.progress import Progress
     from retune.results.result import Result
-    from retune.shelf import Shelf
+    from retune.runner.shared import Shared
 
 TOLERANCE: Final = 2e-2
 """By how much an AUC of a label at a moment may differ in a repeated run. On the machine it was made on a run repeats to
@@ -91,7 +92,7 @@ def rerun(
             if progress:
                 progress(f"{entry.name} again", k, len(entry.runs))
             spec = spec_of(entry, run, track, verifier, time_limit)
-            largest = max(largest, _repeated(spec, entry, run, verifier.shelf))
+            largest = max(largest, _repeated(spec, entry, run, verifier.shared))
     except CannotRepeat as error:
         return replace(verdict, reason=f"not run again: {error}")
     except Wrong as error:
@@ -150,10 +151,10 @@ def _address(entry: Entry) -> str:
     return f"{origin}/{name}"
 
 
-def _repeated(spec: Spec, entry: Entry, run: Run, shelf: Shelf) -> float:
+def _repeated(spec: Spec, entry: Entry, run: Run, shared: Shared) -> float:
     """By how much the AUC of a label at a moment differs at most when a run is repeated."""
     with tempfile.TemporaryDirectory(prefix="retune-rerun-") as folder, _threads(run.threads):
-        ready = prepare(spec, Path(folder) / "run", shelf=shelf)
+        ready = prepare(spec, Path(folder) / "run", shared=shared)
         parts = ready.plan.parts
         here = {
             "backbone": (parts.backbone.fingerprint, entry.backbone.fingerprint),

@@ -27,8 +27,8 @@ from retune.leaderboard.tracks import Track
 from retune.plugins import registry
 from retune.results.image_digests import digests, salted
 from retune.results.paired import METRICS
+from retune.runner.shared import Shared
 from retune.settings import make
-from retune.shelf import Shelf
 from retune.streams.stream import Scenario, Stream
 
 Roots = str | Path | Mapping[str, str | Path] | None
@@ -71,12 +71,12 @@ class Verifier:
     Args:
         board: The leaderboard.
         roots: Folder of a data set's files, or one by name.
-        shelf: Keeps what was read.
+        shared: Keeps what was read.
     """
 
     board: Board
     roots: Roots = None
-    shelf: Shelf = field(default_factory=partial(Shelf, backbones=False))
+    shared: Shared = field(default_factory=partial(Shared, backbones=False))
 
     def verify(self, folder: Path) -> Verdict:
         """Verify one entry as far as there is data; nothing is written.
@@ -149,7 +149,7 @@ class Verifier:
         found = []
         for k, run in enumerate(entry.runs):
             cut = partial(scenario.stream, dataset, run.seed)
-            stream: Stream = self.shelf.kept("stream", (track.id, run.seed), cut)
+            stream: Stream = self.shared.kept("stream", (track.id, run.seed), cut)
             if stream.first.tolist() != run.first:
                 raise Wrong(f"runs.{k}.first: labels are not learnt in the order that seed {run.seed} gives")
             if stream.fingerprint != run.stream:
@@ -185,7 +185,7 @@ class Verifier:
     def _dataset(self, track: Track) -> Dataset:
         roots = self.roots_of(track)
         try:
-            return self.shelf.dataset(DataSource.make(track.data, roots, track.data_settings))
+            return self.shared.dataset(DataSource.make(track.data, roots, track.data_settings))
         except UserError as error:
             if roots is not None:
                 raise

@@ -14,8 +14,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from retune.errors import UserError, mistake
 from retune.files import write_whole
 
-SCHEMA: Final = "retune.results.result/1"
+SCHEMA: Final = "retune.result/1"
 RESULT_FILE: Final = "result.json"
+RUN_FILE: Final = "run.json"
+CHECKPOINT_FILE: Final = "checkpoint.safetensors"
 SCORES_FILE: Final = "scores.safetensors"
 
 
@@ -119,7 +121,7 @@ class CandidateRecord(Record):
 
 
 class SearchRecord(Record):
-    """How settings were chosen: on held-out patients of the first experience; see :mod:`retune.search`."""
+    """How settings were chosen: on held-out patients of the first experience; see :mod:`retune.runner.candidates`."""
 
     candidates: list[CandidateRecord]
     chosen: dict[str, Any]
@@ -177,7 +179,7 @@ class Result(Record):
 
     model_config = ConfigDict(extra="allow", frozen=True, populate_by_name=True)
 
-    schema_name: Literal["retune.results.result/1"] = Field(default=SCHEMA, alias="schema")
+    schema_name: Literal["retune.result/1"] = Field(default=SCHEMA, alias="schema")
     run: RunRecord
     dataset: DatasetRecord
     scenario: ScenarioRecord
@@ -238,6 +240,3 @@ class Result(Record):
             ) from error
         except ValidationError as error:
             raise UserError(f"is not a result: {mistake(error)}", where=str(file)) from error
-
-
-RUN_FILE: Final = "run.json"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from retune.results.result import Result
-    from retune.spec import Spec
+    from retune.runner.spec import Spec
 
 THREADS: Final = 1
 """Threads of every run, however many run beside each other: the last bits of a product depend on them."""
@@ -92,7 +92,5 @@ def command(spec: Spec, out: Path | None = None) -> str:
         spec: The run.
         out: Its folder.
     """
-    from retune.run_line import run_words
-
-    words = run_words(spec) + (["--out", str(out)] if out else [])
+    words = spec.words() + (["--out", str(out)] if out else [])
     return f"OMP_NUM_THREADS={THREADS} {shlex.join(words)}"

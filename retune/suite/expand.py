@@ -8,9 +8,10 @@ from typing import Any
 
 from retune.errors import StrategyError, UserError
 from retune.plugins import registry
+from retune.runner.resolve import find_strategy, require_capabilities
+from retune.runner.shared import Shared
+from retune.runner.spec import DEFAULTS, Spec
 from retune.settings import make
-from retune.shelf import Shelf
-from retune.spec import DEFAULTS, Spec, find_strategy, require_capabilities
 from retune.suite.cells import Cell
 from retune.suite.grid import ALL, DataRow, Root, StrategyRow, Suite
 from retune.suite.known import data_names, require_known, require_told_apart
@@ -58,24 +59,24 @@ class Expanded:
     failures: list[Failure] = field(default_factory=list)
 
 
-def expand(suite: Suite, shelf: Shelf) -> Expanded:
+def expand(suite: Suite, shared: Shared) -> Expanded:
     """Every combination of a suite once: seeds outside, strategies inside.
 
     Args:
         suite: What a user wrote.
-        shelf: Where backbones are kept.
+        shared: Where backbones are kept.
 
     Raises:
         UserError: If a name or a setting is wrong. A plugin that cannot be imported is a failure of its cells.
     """
-    return _Expansion(suite, shelf).run()
+    return _Expansion(suite, shared).run()
 
 
 class _Expansion:
     """One suite on its way to cells."""
 
-    def __init__(self, suite: Suite, shelf: Shelf) -> None:
-        self.suite, self.shelf = suite, shelf
+    def __init__(self, suite: Suite, shared: Shared) -> None:
+        self.suite, self.shared = suite, shared
         self.found = Expanded()
         self.names = Lookup()
 
@@ -112,7 +113,7 @@ class _Expansion:
         return self.found
 
     def _backbone(self, name: str) -> Any:
-        return self.shelf.backbone(name, device=self.suite.device, precision=self.suite.precision)
+        return self.shared.backbone(name, device=self.suite.device, precision=self.suite.precision)
 
     def _broken(self, cell: Cell) -> str | None:
         spec = cell.spec

@@ -8,8 +8,8 @@ from typing import Final
 from retune.data.source import DataSource
 from retune.errors import BadSetting, UnknownName
 from retune.plugins import Kind, registry
+from retune.runner.spec import DEFAULTS
 from retune.settings import settings_of
-from retune.spec import DEFAULTS
 from retune.suite.cells import Cell
 from retune.suite.grid import ALL, Suite
 from retune.suite.lookup import Lookup, display, names_of

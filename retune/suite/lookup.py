@@ -8,8 +8,8 @@ from typing import Any
 
 from retune.errors import RetuneError, UserError
 from retune.plugins import Kind, is_file, registry
+from retune.runner.resolve import find_strategy
 from retune.settings import settings_of
-from retune.spec import find_strategy
 from retune.suite.grid import StrategyRow
 
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from retune.errors import RetuneError, StrategyError, UserError
 from retune.plugins import BUILT_IN, Kind, is_file, registry
 from retune.results.result import RESULT_FILE
-from retune.runner import Plan, plan
-from retune.shelf import Shelf, key_of
+from retune.runner.plan import Plan, plan
+from retune.runner.shared import Shared, key_of
 from retune.suite.cells import Cell, Finished
 from retune.suite.expand import Expanded, Failure, Skipped
 
@@ -70,27 +70,27 @@ class Plans:
 
 
 def plan_suite(
-    expanded: Expanded, out: Path, *, shelf: Shelf | None = None, progress: Progress | None = None
+    expanded: Expanded, out: Path, *, shared: Shared | None = None, progress: Progress | None = None
 ) -> Plans:
     """Plan every cell; nothing is encoded or written.
 
     Args:
         expanded: The cells.
         out: Folder of the suite; each run gets one below ``runs/`` in it.
-        shelf: What is read once for all cells.
+        shared: What is read once for all cells.
         progress: Told what is done.
 
     Raises:
         UserError: If the input is at fault. Where a plugin is, its cells fail.
     """
-    shelf = shelf or Shelf()
+    shared = shared or Shared()
     jobs: dict[str, Job] = {}
     skipped, failures = list(expanded.skipped), list(expanded.failures)
     tell = progress or (lambda stage, done, total: None)
     for k, cell in enumerate(expanded.cells):
         tell("planning", k, len(expanded.cells))
         try:
-            planned = plan(cell.spec, progress, shelf=shelf)
+            planned = plan(cell.spec, progress, shared=shared)
         except StrategyError as error:
             failures.append(Failure(cell, str(error)))
         except UserError as error:

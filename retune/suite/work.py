@@ -17,8 +17,9 @@ from typing import Final, Literal, TextIO
 from retune.errors import RetuneError, UserError
 from retune.plugins import BUILT_IN
 from retune.progress import Progress
-from retune.runner import Plan, Run, RunBusy, claim, plan
-from retune.shelf import Shelf
+from retune.runner.plan import Plan, plan
+from retune.runner.run import Run, RunBusy, claim
+from retune.runner.shared import Shared
 from retune.suite.cells import THREADS
 from retune.suite.plans import Job
 
@@ -30,9 +31,9 @@ HELD: Final = 2000
 """Characters kept of what a plugin prints."""
 
 _one_at_a_time = threading.Lock()
-shelf = Shelf()
+shared = Shared()
 """What the runs of this process share."""
-_without_backbones = Shelf(backbones=False)
+_without_backbones = Shared(backbones=False)
 
 
 @dataclass(frozen=True)
@@ -84,12 +85,12 @@ def work(job: Job, command: str | None = None) -> Ended:
 
 def _execute(job: Job, command: str | None) -> None:
     # What is not retune's own may change a backbone's weights: it gets one of its own every time.
-    own = shelf if job.origin == BUILT_IN else _without_backbones
-    planned = plan(job.cell.spec, shelf=own)
+    own = shared if job.origin == BUILT_IN else _without_backbones
+    planned = plan(job.cell.spec, shared=own)
     if planned.id != job.id:
         # Files may have changed since they were read by a process that lives long.
         own.clear()
-        planned = plan(job.cell.spec, shelf=own)
+        planned = plan(job.cell.spec, shared=own)
     if planned.id != job.id:
         raise UserError(
             "this process sees other data, weights or settings than the one that planned the suite",
@@ -108,10 +109,10 @@ def encode(job: Job, progress: Progress | None = None) -> int:
         job: The run.
         progress: Told what is done.
     """
-    from retune.inputs import embed_prompts
-    from retune.inputs import encode as encode_images
+    from retune.runner.images import embed_prompts
+    from retune.runner.images import encode as encode_images
 
-    planned = plan(job.cell.spec, progress, shelf=shelf)
+    planned = plan(job.cell.spec, progress, shared=shared)
     parts = planned.parts
     done = encode_images(planned, progress or (lambda stage, done, total: None))
     embed_prompts(
@@ -126,7 +127,7 @@ def _bounded(planned: Plan) -> Iterator[Progress]:
 
     The limit itself stops whatever Python can stop; compiled code that never returns is beyond it.
     """
-    from retune.lessons import SCORED
+    from retune.runner.session import SCORED
 
     limit = planned.spec.time_limit
     # In a cluster the process is not this suite's to end.

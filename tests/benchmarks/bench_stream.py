@@ -37,11 +37,12 @@ from torch.nn import functional
 
 from retune.data.dataset import Dataset
 from retune.data.findings import NIH as LABELS
-from retune.inputs import embed_prompts
 from retune.methods.adaptors import adaptor
 from retune.prompts import load as load_bank
 from retune.prompts.embeddings import PromptEmbeddings
-from retune.spec import Spec, resolve
+from retune.runner.images import embed_prompts
+from retune.runner.resolve import resolve
+from retune.runner.spec import Spec
 from retune.streams.stream import Stream
 
 EPOCHS, BATCH, LR, STEPS = 10, 6144, 1e-4, 5

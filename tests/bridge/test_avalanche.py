@@ -233,7 +233,7 @@ def test_ten_lines_train_and_judge_with_avalanche(capsys: pytest.CaptureFixture[
 
 QUIET = """
 import sys
-import retune.catalog, retune.spec
+import retune.catalog, retune.runner.spec
 retune.catalog.listing("strategies"), retune.catalog.card("strategy", "avalanche:EWC")
 assert not [m for m in sys.modules if m.split(".")[0] in ("avalanche", "wandb", "qpsolvers")]
 from retune.check.lab import Lab

@@ -20,14 +20,14 @@ from retune.avalanche_bridge.names import REFUSED, SUPPORTED
 from retune.avalanche_bridge.quiet import quietly
 from retune.check.lab import LABELS, SEED, Lab
 from retune.check.strategy import check_strategy
-from retune.checkpoint import Checkpoint
 from retune.cli.main import main
 from retune.errors import BadSetting, MissingPackage, UnknownName, UserError
 from retune.methods.adaptors import normalised
 from retune.methods.losses import masked_bce
 from retune.methods.memory import metered
 from retune.methods.training import seeded
-from retune.spec import find_strategy
+from retune.runner.checkpoint import Checkpoint
+from retune.runner.resolve import find_strategy
 
 with quietly():
     from avalanche.benchmarks.utils import AvalancheDataset, DataAttribute

@@ -25,7 +25,7 @@ from retune.leaderboard.board import Board
 from retune.leaderboard.fields import printable
 from retune.leaderboard.intake import read
 from retune.leaderboard.verify import Verifier
-from retune.time_limit import limited
+from retune.runner.time_limit import limited
 
 CASES: dict[str, Hostile] = {**TEXTS, **FILES}
 VALID = "small-v1/valid-1"

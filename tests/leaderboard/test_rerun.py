@@ -17,8 +17,8 @@ from retune.leaderboard.board import Board
 from retune.leaderboard.rerun import rerun
 from retune.leaderboard.submit import submit
 from retune.leaderboard.verify import Verdict, Verifier
-from retune.runner import prepare
-from retune.spec import Spec
+from retune.runner.run import prepare
+from retune.runner.spec import Spec
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +84,7 @@ def test_settings_that_a_search_chose_are_those_of_each_run(tmp_path: Path, veri
         replicates=10,
         device="cpu",
     )
-    prepare(spec, tmp_path / "runs" / "one", shelf=SHELF).execute()
+    prepare(spec, tmp_path / "runs" / "one", shared=SHELF).execute()
     (one,) = submit([tmp_path / "runs"], Said("searched"), board=tmp_path)
     assert one.entry.strategy.searched
     assert one.entry.strategy.settings == {}

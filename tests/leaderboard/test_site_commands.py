@@ -33,7 +33,7 @@ def spec_of(command: str, monkeypatch: pytest.MonkeyPatch) -> Any:
         seen.append((spec, folder))
         raise UserError("enough")
 
-    monkeypatch.setattr("retune.runner.prepare", prepare)
+    monkeypatch.setattr("retune.runner.run.prepare", prepare)
     words = shlex.split(command.replace("\\\n", " "))
     assert words[:3] == ["OMP_NUM_THREADS=1", "retune", "run"]
     assert main(words[2:]) == 2

@@ -20,9 +20,9 @@ from retune.data.source import DataSource
 from retune.errors import UserError
 from retune.leaderboard.assemble import Said
 from retune.leaderboard.submit import submit
-from retune.runner import prepare
+from retune.runner.run import prepare
+from retune.runner.spec import Spec
 from retune.scaffold import new_strategy
-from retune.spec import Spec
 
 
 @pytest.fixture
@@ -386,7 +386,7 @@ def test_a_run_of_a_file_is_called_by_its_name(board: Path, tmp_path: Path) -> N
         replicates=10,
         device="cpu",
     )
-    prepare(spec, tmp_path / "runs" / "one", shelf=SHELF).execute()
+    prepare(spec, tmp_path / "runs" / "one", shared=SHELF).execute()
     (one,) = submit([tmp_path / "runs"], board=board)
     assert one.entry.method.name == "my-own"
     assert str(tmp_path).encode() not in (one.folder / ENTRY).read_bytes()

@@ -13,8 +13,8 @@ from made_boards import put
 from retune.cli.main import main
 from retune.leaderboard.check import check
 from retune.leaderboard.submit import submit
-from retune.runner import prepare
-from retune.spec import Spec
+from retune.runner.run import prepare
+from retune.runner.spec import Spec
 
 LABELS = ("Edema", "Pneumonia", "Fracture")
 TRACK = """

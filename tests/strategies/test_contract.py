@@ -15,13 +15,13 @@ from retune import Experience, Images, Strategy
 from retune.check.report import Check, made
 from retune.check.strategy import CHECKS
 from retune.check.subject import Subject
-from retune.checkpoint import Checkpoint
 from retune.errors import StrategyError
 from retune.methods.adaptors import normalised
 from retune.methods.given import Need, training
 from retune.methods.towers import Towers
 from retune.plugins import registry
-from retune.spec import find_strategy
+from retune.runner.checkpoint import Checkpoint
+from retune.runner.resolve import find_strategy
 
 if TYPE_CHECKING:
     from conftest import Lab

@@ -15,8 +15,8 @@ from retune.backbones.base import MEANINGS
 from retune.catalog import card
 from retune.errors import UnknownName, UserError
 from retune.plugins import registry
+from retune.runner.resolve import find_strategy
 from retune.settings import make, settings_of, values_of
-from retune.spec import find_strategy
 
 NAMES = registry("strategies").names()
 PRESETS = [f"{name}/{preset}" for name in NAMES for preset in find_strategy(name)[0].presets]

@@ -12,8 +12,8 @@ from torch.nn import functional
 from retune import Context, Images, Strategy, Training
 from retune.methods.adaptors import normalised
 from retune.prompts.embeddings import PromptEmbeddings
+from retune.runner.resolve import find_strategy
 from retune.settings import make
-from retune.spec import find_strategy
 
 D, C = 8, 3
 REHEARSING = ["replay", "der++", "pseudo-label-replay"]

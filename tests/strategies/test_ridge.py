@@ -14,8 +14,8 @@ from sklearn.linear_model import Ridge
 from retune import Context, Images, Strategy, Training
 from retune.methods.ridge import PENALTIES
 from retune.prompts.embeddings import PromptEmbeddings
+from retune.runner.resolve import find_strategy
 from retune.settings import make
-from retune.spec import find_strategy
 
 D, C, N = 6, 4, 90
 EXACT = ["ridge", "ranpac", "nearest-class-mean"]

@@ -11,13 +11,13 @@ import pytest
 from retune.cli.main import main
 from retune.errors import UserError
 from retune.plugins import registry
-from retune.shelf import Shelf
+from retune.runner.shared import Shared
 from retune.suite.expand import Expanded, expand
 from retune.suite.grid import DataRow, StrategyRow, Suite, read_suite
 
 
 def expanded(**options: Any) -> Expanded:
-    return expand(read_suite(None, options), Shelf())
+    return expand(read_suite(None, options), Shared())
 
 
 def test_every_combination_once_seeds_outside_strategies_inside() -> None:
@@ -67,7 +67,7 @@ def test_settings_go_to_whatever_has_them(tmp_path: Path) -> None:
         batch_size = [16, 32]
         """
     )
-    cells = {(c.scenario, c.strategy): c.spec for c in expand(read_suite(file), Shelf()).cells}
+    cells = {(c.scenario, c.strategy): c.spec for c in expand(read_suite(file), Shared()).cells}
     assert len(cells) == 6
     plain = {"epochs": 2, "lr": 1e-4, "data.images": 300}
     assert cells["class-incremental", "re-tune"].settings == plain
@@ -90,7 +90,7 @@ def test_folders_go_to_their_data_sets_and_files_are_found_beside_the_suite(tmp_
         'data = ["phantom", { data = "chexpert", uncertain = "ones" }, "nih,chexpert"]\n'
         'root = { nih = "nih", chexpert = "/data/chexpert" }\n'
     )
-    cells = {c.data: c.spec for c in expand(read_suite(folder / "s.toml"), Shelf()).cells}
+    cells = {c.data: c.spec for c in expand(read_suite(folder / "s.toml"), Shared()).cells}
     assert {spec.strategy for spec in cells.values()} == {str(folder / "mine.py")}
     nih = str(folder / "nih")
     roots = {"phantom": None, "chexpert": {"chexpert": "/data/chexpert"}}
@@ -156,7 +156,7 @@ def test_mistakes_are_told_in_one_line_before_anything_runs(text: str, words: st
     file = tmp_path / "table.toml"
     file.write_text(text)
     with pytest.raises(UserError) as caught:
-        expand(read_suite(file), Shelf())
+        expand(read_suite(file), Shared())
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
 

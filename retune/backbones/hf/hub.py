@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from retune.backbones.quiet import hushed
+from retune.backbones.quiet import quiet
 from retune.errors import MissingFiles, StorageError, UserError
 
 _DISK: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
@@ -48,7 +48,7 @@ def fetched(repository: str, names: Sequence[str], *, needs: str, revision: str 
     try:
         for name in names:
             try:
-                with hushed():
+                with quiet():
                     answers(repository, name)
                     return Path(hf_hub_download(repository, name, **pinned))
             except errors.RemoteEntryNotFoundError:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
 from retune.backbones.hf.files import HfFiles
-from retune.backbones.quiet import gist, hushed
+from retune.backbones.quiet import gist, quiet
 from retune.errors import UserError
 
 _SAFE: Final[dict[str, Any]] = {"local_files_only": True, "trust_remote_code": False}
@@ -102,7 +102,7 @@ def load_tokenizer(files: HfFiles) -> Any:
 
 def _told(load: Callable[[], Loaded], what: str, where: str) -> Loaded:
     try:
-        with hushed(), _no_bars():
+        with quiet(), _no_bars():
             return load()
     except Exception as error:
         raise UserError(f"{what} ({gist(error)})", where=where) from error

@@ -135,7 +135,7 @@ class TransformersDual(Backbone):
 
         from retune.backbones.hf.towers import pooled
 
-        with torch.inference_mode(), self.arithmetic():
+        with torch.inference_mode(), self.autocast():
             return pooled(self._model.get_image_features(pixel_values=self._normalised(pixels))).float().cpu()
 
     def encode_tokens(self, pixels: torch.Tensor) -> torch.Tensor:
@@ -144,7 +144,7 @@ class TransformersDual(Backbone):
 
         image = self._config.vision_config
         patches = (image.image_size // image.patch_size) ** 2
-        with torch.inference_mode(), self.arithmetic():
+        with torch.inference_mode(), self.autocast():
             out = self._model.vision_model(pixel_values=self._normalised(pixels))
             tokens: torch.Tensor = out.last_hidden_state[:, -patches:].float().cpu()
             return tokens
@@ -156,7 +156,7 @@ class TransformersDual(Backbone):
         from retune.backbones.hf.towers import pooled
 
         done = []
-        with torch.inference_mode(), self.arithmetic():
+        with torch.inference_mode(), self.autocast():
             for batch in _batches(texts):
                 tokens = self._tokens([*batch, *batch[-1:] * (TEXT_BATCH - len(batch))])
                 out = self._model.get_text_features(**tokens.to(self.torch_device))
@@ -253,7 +253,7 @@ class TransformersDual(Backbone):
             self._model,
             lambda texts: self._tokens(texts, padding_side="right").input_ids,
             self._length,
-            self.arithmetic,
+            self.autocast,
             numbers=(tokenizer.eos_token_id, tokenizer.pad_token_id),
             sees_padding=self._config.model_type in _SEE_PADDING,
             pads_left=tokenizer.padding_side == "left",

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from retune.backbones.openclip.towers import Arithmetic, TextTower, Tokenizer
+from retune.backbones.openclip.towers import Autocast, TextTower, Tokenizer
 
 
 class Normalise:
@@ -57,7 +57,7 @@ class HfText(TextTower):
         model: The whole model.
         tokenizer: Texts to int64 (P, C), words first.
         context_length: C.
-        arithmetic: Makes the context in which products are done.
+        autocast: Makes the context in which products are done.
         numbers: The tokenizer's numbers of its end (None without one) and of its padding.
         sees_padding: Whether padding is attended to, as in SigLIP; then texts are always C long.
         pads_left: Whether the tower was trained with its padding in front.
@@ -68,7 +68,7 @@ class HfText(TextTower):
         model: Any,
         tokenizer: Tokenizer,
         context_length: int,
-        arithmetic: Arithmetic,
+        autocast: Autocast,
         *,
         numbers: tuple[int | None, int],
         sees_padding: bool,
@@ -77,7 +77,7 @@ class HfText(TextTower):
         self.end, self.pad = numbers
         self.sees_padding = sees_padding
         self.pads_left = pads_left
-        super().__init__(model, tokenizer, context_length, arithmetic)
+        super().__init__(model, tokenizer, context_length, autocast)
 
     def _embedding(self) -> nn.Module:
         module: nn.Module = self.tower.text_model.get_input_embeddings()

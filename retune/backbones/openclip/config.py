@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from retune.backbones.base import Capability
 from retune.backbones.openclip.files import ModelFiles
-from retune.backbones.quiet import hushed
+from retune.backbones.quiet import quiet
 from retune.errors import UserError
 
 WHOLE: Final[frozenset[Capability]] = frozenset({"features", "texts", "joint", "pixels"})
@@ -81,7 +81,7 @@ def text_token_dim(files: ModelFiles) -> int:
 
 def _timm_width(name: str, where: str) -> int:
     """Channels that a timm model's last layer gives; the model is built without memory for weights."""
-    with hushed():
+    with quiet():
         import timm
         import torch
 

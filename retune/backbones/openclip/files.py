@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from retune.backbones.hf.hub import cached, fetched, from_hub
-from retune.backbones.quiet import hushed
+from retune.backbones.quiet import quiet
 from retune.errors import MissingFiles, UnknownName, UserError
 
 CONFIG: Final = "open_clip_config.json"
@@ -139,7 +139,7 @@ def _on_hub(repository: str) -> ModelFiles:
 
 
 def _built_in(name: str) -> ModelFiles:
-    with hushed():
+    with quiet():
         import open_clip
 
     model, _, tag = name.rpartition("/")
@@ -249,7 +249,7 @@ def _from_url(url: str, where: str) -> Path:
     from open_clip import download_pretrained_from_url
 
     try:
-        with hushed():
+        with quiet():
             return Path(download_pretrained_from_url(url))
     except (OSError, RuntimeError) as error:
         raise MissingFiles(

@@ -14,7 +14,7 @@ from PIL import Image
 from retune.backbones.base import Backbone, BackboneCard, Capability, TextPath
 from retune.backbones.openclip import config
 from retune.backbones.openclip.files import ModelFiles, find_files
-from retune.backbones.quiet import gist, hushed
+from retune.backbones.quiet import gist, quiet
 from retune.cache import file_digests
 from retune.errors import MissingFiles, UserError
 
@@ -103,7 +103,7 @@ class OpenClip(Backbone):
         """Embed uint8 (B, S, S) preprocessed pictures as float32 (B, d), not normalised."""
         import torch
 
-        with torch.inference_mode(), self.arithmetic():
+        with torch.inference_mode(), self.autocast():
             features: torch.Tensor = self._model.encode_image(self._normalised(pixels))
             return features.float().cpu()
 
@@ -112,7 +112,7 @@ class OpenClip(Backbone):
         import torch
 
         done = []
-        with torch.inference_mode(), self.arithmetic():
+        with torch.inference_mode(), self.autocast():
             for start in range(0, len(texts), TEXT_BATCH):
                 batch = list(texts[start : start + TEXT_BATCH])
                 tokens = self._tokenizer(batch + batch[-1:] * (TEXT_BATCH - len(batch)))
@@ -131,7 +131,7 @@ class OpenClip(Backbone):
 
         if "tokens" not in self.capabilities:
             return super().encode_tokens(pixels)
-        with torch.inference_mode(), self.arithmetic():
+        with torch.inference_mode(), self.autocast():
             return patch_tokens(self._model.visual, self._normalised(pixels)).float().cpu()
 
     def encode_words(self, texts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -170,14 +170,14 @@ class OpenClip(Backbone):
         from retune.backbones.openclip.towers import text_tower
 
         length = config.context_length(self.files.model_cfg)
-        return text_tower(self._model, self._tokenizer, length, self.arithmetic)
+        return text_tower(self._model, self._tokenizer, length, self.autocast)
 
     @cached_property
     def _transform(
         self,
     ) -> tuple[Callable[[Image.Image], Image.Image], Callable[[torch.Tensor], torch.Tensor]]:
         """open_clip's own preprocessing, cut in two: before and after pixels become numbers."""
-        with hushed():
+        with quiet():
             import open_clip.transform as transforms
             from torchvision.transforms import Compose, Normalize, ToTensor
 
@@ -202,7 +202,7 @@ class OpenClip(Backbone):
 
         device = self.torch_device
         # Weights made in inference mode could never take part in a gradient.
-        with hushed(), torch.inference_mode(mode=False):
+        with quiet(), torch.inference_mode(mode=False):
             import open_clip
 
             files = self.files
@@ -233,7 +233,7 @@ class OpenClip(Backbone):
         text_cfg = self.files.model_cfg["text_cfg"]
         settings = dict(text_cfg.get("tokenizer_kwargs", {}))
         settings["context_length"] = config.context_length(self.files.model_cfg)
-        with hushed():
+        with quiet():
             import open_clip.tokenizer as tokenizers
 
             tokenizer: Callable[[list[str]], torch.Tensor]

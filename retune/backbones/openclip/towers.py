@@ -15,7 +15,7 @@ from retune.errors import UserError
 
 Normalise = Callable[[torch.Tensor], torch.Tensor]
 Tokenizer = Callable[[list[str]], torch.Tensor]
-Arithmetic = Callable[[], AbstractContextManager[None]]
+Autocast = Callable[[], AbstractContextManager[None]]
 
 
 def normalised(pixels: torch.Tensor, normalise: Normalise, device: torch.device) -> torch.Tensor:
@@ -79,16 +79,16 @@ class TextTower(ABC):
         tower: The module that holds it.
         tokenizer: Texts to int64 (P, C), padded.
         context_length: C, how many words the tower takes.
-        arithmetic: Makes the context in which products are done.
+        autocast: Makes the context in which products are done.
     """
 
     width: int
 
-    def __init__(self, tower: Any, tokenizer: Tokenizer, context_length: int, arithmetic: Arithmetic) -> None:
+    def __init__(self, tower: Any, tokenizer: Tokenizer, context_length: int, autocast: Autocast) -> None:
         self.tower = tower
         self.tokenizer = tokenizer
         self.context_length = context_length
-        self.arithmetic = arithmetic
+        self.autocast = autocast
         self.embedding: nn.Module = self._embedding()
         self.device = next(self.embedding.parameters()).device
 
@@ -141,7 +141,7 @@ class TextTower(ABC):
                 f"a text has {length} words with those to learn, the text tower takes {self.context_length}",
                 fix="learn fewer, or shorten the prompts",
             )
-        with self.arithmetic():
+        with self.autocast():
             return self._forward(words[:, :length].to(self.device), mask[:, :length].to(self.device))
 
     @abstractmethod
@@ -220,18 +220,18 @@ class HuggingFaceText(TextTower):
         return out.last_hidden_state, self.tower.proj(self.tower.pooler(out, attended))
 
 
-def text_tower(model: Any, tokenizer: Tokenizer, context_length: int, arithmetic: Arithmetic) -> TextTower:
+def text_tower(model: Any, tokenizer: Tokenizer, context_length: int, autocast: Autocast) -> TextTower:
     """The text tower of an open_clip model, which a plain ``CLIP`` holds in pieces.
 
     Args:
         model: An ``open_clip.CLIP`` or ``CustomTextCLIP``.
         tokenizer: Texts to padded int64 (P, C).
         context_length: C.
-        arithmetic: Makes the context in which products are done.
+        autocast: Makes the context in which products are done.
     """
     tower = getattr(model, "text", model)
     kind = HuggingFaceText if hasattr(tower, "pooler") else OwnText
-    return kind(tower, tokenizer, context_length, arithmetic)
+    return kind(tower, tokenizer, context_length, autocast)
 
 
 def _columns(mask: torch.Tensor) -> int:

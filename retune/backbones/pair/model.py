@@ -167,7 +167,7 @@ class Pair(Backbone):
     def _encoded(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         import torch
 
-        with torch.inference_mode(), self.arithmetic():
+        with torch.inference_mode(), self.autocast():
             features, patches = self._loaded_vision.both(pixels)
             return features.cpu(), patches.cpu()
 
@@ -191,7 +191,7 @@ class Pair(Backbone):
 
     @cached_property
     def _loaded_text(self) -> TextModel:
-        return self._text.load(self.torch_device, self.arithmetic)
+        return self._text.load(self.torch_device, self.autocast)
 
 
 def split(source: str) -> tuple[str, str]:

@@ -15,7 +15,7 @@ from torch import Tensor
 from retune.backbones.hf.files import HfFiles, find_hf_files, fingerprint_of
 from retune.backbones.hf.load import load_tokenizer
 from retune.backbones.pair.vision_hf import class_of, kind_of, load_strictly, read_config, refuse_code
-from retune.backbones.quiet import gist, hushed
+from retune.backbones.quiet import gist, quiet
 from retune.errors import UserError
 
 WORDS: Final = 256
@@ -86,7 +86,7 @@ class TextTower:
     @cached_property
     def parameters(self) -> int:
         """Number of parameters, counted without reading them."""
-        with hushed(), torch.device("meta"):
+        with quiet(), torch.device("meta"):
             try:
                 return sum(p.numel() for p in self._class(self._config, **self._options).parameters())
             except Exception as error:
@@ -94,12 +94,12 @@ class TextTower:
                     f"transformers cannot build this model ({gist(error)})", where=self.files.where
                 ) from error
 
-    def load(self, device: torch.device, arithmetic: Callable[[], AbstractContextManager[None]]) -> TextModel:
+    def load(self, device: torch.device, autocast: Callable[[], AbstractContextManager[None]]) -> TextModel:
         """The tower with its weights.
 
         Args:
             device: Where it works.
-            arithmetic: Makes the context in which its products are done.
+            autocast: Makes the context in which its products are done.
 
         Raises:
             UserError: If weights or tokenizer are damaged, or not those of this architecture.
@@ -116,7 +116,7 @@ class TextTower:
             tokenizer,
             limit,
             causal=self._kind.causal,
-            arithmetic=arithmetic,
+            autocast=autocast,
         )
 
     def _tokenizer(self) -> Any:
@@ -161,11 +161,11 @@ class TextModel:
         limit: int,
         *,
         causal: bool,
-        arithmetic: Callable[[], AbstractContextManager[None]],
+        autocast: Callable[[], AbstractContextManager[None]],
     ) -> None:
         self._where = where
         self._model, self._tokenizer, self._limit, self._causal = model, tokenizer, limit, causal
-        self._arithmetic = arithmetic
+        self._autocast = autocast
         self._table = model.get_input_embeddings()
         self.width: int = self._table.embedding_dim
 
@@ -220,7 +220,7 @@ class TextModel:
 
     def _both(self, words: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         words, mask = words.to(self._table.weight.device), mask.to(self._table.weight.device)
-        with self._arithmetic():
+        with self._autocast():
             if self._causal:
                 states = self._model(
                     inputs_embeds=words, attention_mask=mask.long(), use_cache=False
@@ -251,7 +251,7 @@ class TextModel:
     def _pieces(self, texts: Sequence[str]) -> list[list[int]]:
         if not texts:
             return []
-        with hushed():
+        with quiet():
             rows = self._tokenizer(list(texts), truncation=True, max_length=self._limit, padding=False)[
                 "input_ids"
             ]

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from retune.backbones.hf.files import HfFiles, find_hf_files, fingerprint_of
 from retune.backbones.hf.load import load_image_processor
 from retune.backbones.pair.vision import ImageTower, VisionTower, flat
-from retune.backbones.quiet import gist, hushed
+from retune.backbones.quiet import gist, quiet
 from retune.errors import UserError
 
 ADAPTER: Final = "pair vision of transformers/1"
@@ -92,7 +92,7 @@ class HfVision(VisionTower):
 
     def build(self) -> ImageTower:
         """The tower with random weights."""
-        with hushed():
+        with quiet():
             try:
                 return self._tower(self._class(self._config, **dict(self._kind.options)))
             except UserError:
@@ -193,7 +193,7 @@ def class_of(name: str, files: HfFiles) -> Any:
     Raises:
         UserError: If the installed version lacks it.
     """
-    with hushed():
+    with quiet():
         import transformers
 
         found = getattr(transformers, name, None)
@@ -212,7 +212,7 @@ def read_config(model: Any, files: HfFiles) -> Any:
     Raises:
         UserError: If it has impossible values.
     """
-    with hushed():
+    with quiet():
         try:
             return model.config_class.from_pretrained(str(files.folder), local_files_only=True)
         except Exception as error:
@@ -232,7 +232,7 @@ def load_strictly(model: Any, files: HfFiles, **options: Any) -> Any:
     Raises:
         UserError: If weights are missing, damaged, or of other shapes.
     """
-    with hushed():
+    with quiet():
         from transformers.utils import logging
 
         drawn = logging.is_progress_bar_enabled()

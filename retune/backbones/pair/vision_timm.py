@@ -19,7 +19,7 @@ from torch import Tensor
 from retune.backbones.hf.files import CONFIG
 from retune.backbones.hf.hub import from_hub
 from retune.backbones.pair.vision import ImageTower, VisionTower, flat
-from retune.backbones.quiet import gist, hushed
+from retune.backbones.quiet import gist, quiet
 from retune.cache import file_digests
 from retune.errors import MissingFiles, UnknownName, UserError
 
@@ -100,7 +100,7 @@ class TimmVision(VisionTower):
 
     def _model(self, *, pretrained: bool) -> Any:
         files = self.files
-        with hushed():
+        with quiet():
             timm: Any = import_module("timm")
             try:
                 # With its classifier at first: only then is every weight of the file asked for.
@@ -123,7 +123,7 @@ class TimmVision(VisionTower):
         # The model's arguments may change its input size.
         with torch.device("meta"):
             model = self._model(pretrained=False)
-        with hushed():
+        with quiet():
             library: Any = import_module("timm.data")
             try:
                 data = dict(library.resolve_model_data_config(model))
@@ -140,7 +140,7 @@ class TimmVision(VisionTower):
     @cached_property
     def _resize(self) -> Callable[[Image.Image], Image.Image]:
         """The library's own preprocessing up to where pixels become numbers."""
-        with hushed():
+        with quiet():
             from timm.data.transforms import MaybeToTensor
             from torchvision.transforms import Compose
 
@@ -185,7 +185,7 @@ def _find(name: str) -> TimmFiles:
 
 
 def _by_name(name: str) -> TimmFiles:
-    with hushed():
+    with quiet():
         timm: Any = import_module("timm")
         cfg = timm.get_pretrained_cfg(name) if timm.is_model(name) else None
         if cfg is None or not cfg.hf_hub_id:
@@ -207,7 +207,7 @@ def _described(where: str, config: Path, weights: Path) -> TimmFiles:
         classes = int(read["num_classes"] if "num_classes" in read else read["pretrained_cfg"]["num_classes"])
     except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"is not a configuration of timm ({gist(error)})", where=str(config)) from error
-    with hushed():
+    with quiet():
         timm: Any = import_module("timm")
         if not timm.is_model(about["architecture"]):
             raise UnknownName(

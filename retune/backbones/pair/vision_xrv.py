@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from retune.backbones.pair.vision import ImageTower, VisionTower, flat
-from retune.backbones.quiet import gist, hushed
+from retune.backbones.quiet import gist, quiet
 from retune.cache import file_digests
 from retune.errors import MissingFiles, UnknownName, UserError
 
@@ -107,7 +107,7 @@ class XrvVision(VisionTower):
             return kept
         try:
             kept.parent.mkdir(parents=True, exist_ok=True)
-            with hushed(), redirect_stdout(StringIO()):
+            with quiet(), redirect_stdout(StringIO()):
                 utils.download(url, str(kept))
         except Exception as error:
             raise MissingFiles(
@@ -164,7 +164,7 @@ class XrvVision(VisionTower):
 
     @cached_property
     def _library(self) -> Any:
-        with hushed():
+        with quiet():
             try:
                 import torchxrayvision
             except ImportError as error:

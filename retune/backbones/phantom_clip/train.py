@@ -29,7 +29,7 @@ from retune.backbones.phantom_clip.recipe import (
     encode_text,
     train_tokenizer,
 )
-from retune.backbones.quiet import hushed
+from retune.backbones.quiet import quiet
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def train(
     random = np.random.default_rng(settings.init_seed)
     about = config(train_tokenizer(pairs.texts, folder), settings.tower)
     tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
-    with hushed():
+    with quiet():
         from open_clip import CLIP
 
         model = CLIP(**about["model_cfg"]).to(memory_format=torch.channels_last).train()

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from retune.backbones.quiet import gist, hushed
+from retune.backbones.quiet import gist, quiet
 from retune.errors import BadSetting, MissingPackage, RetuneError, UserError
 from retune.prompts.writer.llm import TEMPERATURE, TOP_P, Message
 
@@ -208,7 +208,7 @@ def _bounded(timeout: float, key: str) -> Iterator[None]:
     before = session.event_hooks
     session.event_hooks = {**before, "response": [*before.get("response", []), watch]}
     try:
-        with hushed():
+        with quiet():
             yield
     finally:
         session.event_hooks = before

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, Final, Protocol
 
-from retune.backbones.quiet import gist, hushed
+from retune.backbones.quiet import gist, quiet
 from retune.errors import UserError
 
 Message = Mapping[str, str]
@@ -63,7 +63,7 @@ class LocalModel:
         device = choose_device(self._device)
         tokenizer = load_tokenizer(self._files)
         try:
-            with hushed():
+            with quiet():
                 from transformers import AutoModelForCausalLM
 
                 loaded: Any = AutoModelForCausalLM.from_pretrained(
@@ -98,7 +98,7 @@ class LocalModel:
             what = f"takes {_context(model)} tokens, the instruction alone has {ids.shape[1]}"
             raise UserError(what, where=self._spec, fix="shorten the instruction, or use another model")
         devices = [model.device] if model.device.type == "cuda" else []
-        with torch.random.fork_rng(devices), torch.inference_mode(), hushed():
+        with torch.random.fork_rng(devices), torch.inference_mode(), quiet():
             torch.manual_seed(seed)
             out = model.generate(
                 input_ids=ids,
@@ -117,7 +117,7 @@ class LocalModel:
     def _encoded(self, tokenizer: Any, messages: Sequence[Message]) -> Any:
         import torch
 
-        with hushed():
+        with quiet():
             if tokenizer.chat_template is None:
                 text = "\n\n".join(message["content"] for message in messages) + "\n\n"
                 return torch.tensor([tokenizer(text)["input_ids"]])

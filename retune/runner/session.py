@@ -13,15 +13,15 @@ import numpy as np
 import torch
 
 from retune.data.dataset import IntArray
-from retune.inputs import Inputs, embed_prompts
 from retune.methods.given import Context, Need, Training, training
 from retune.methods.strategy import Strategy
 from retune.methods.towers import Towers
+from retune.runner.guard import Guard
+from retune.runner.images import Inputs, embed_prompts
 from retune.streams.stream import Experience, Stream
-from retune.supervised import Supervised
 
 if TYPE_CHECKING:
-    from retune.runner import Plan
+    from retune.runner.plan import Plan
 
 IN_TOWERS: Final[frozenset[Need]] = frozenset(
     {"pixels", "text-gradients", "trainable-tower", "prompted-tower"}
@@ -33,7 +33,7 @@ SCORED: Final = 16_384
 
 
 @dataclass(frozen=True)
-class Lessons:
+class Session:
     """What strategies learn from, and what they are asked.
 
     Args:
@@ -46,7 +46,7 @@ class Lessons:
     stream: Stream
     inputs: Inputs = field(repr=False)
 
-    def begin(self, strategy: Strategy) -> Supervised:
+    def begin(self, strategy: Strategy) -> Guard:
         """Set a strategy up."""
         parts, seed = self.plan.parts, self.plan.spec.seed
         needs, device = strategy.requires(), self.inputs.device
@@ -61,36 +61,36 @@ class Lessons:
             bank=parts.bank,
             towers=Towers(parts.backbone, needs, device),
         )
-        learner = Supervised(strategy, self.plan.spec.time_limit)
+        learner = Guard(strategy, self.plan.spec.time_limit)
         learner.setup(context)
         return learner
 
-    def fit(self, learner: Supervised, shown: Experience, step: int) -> float:
+    def fit(self, learner: Guard, shown: Experience, step: int) -> float:
         """Let a strategy learn from an experience, number ``step`` of the stream; returns its seconds."""
         needs = learner.strategy.requires()
         # Small maps on features lose accuracy in half precision and gain little: towers alone use it.
-        arithmetic = self.plan.parts.backbone.arithmetic() if needs & IN_TOWERS else nullcontext()
-        with self._lent(shown, learner.strategy) as seen, arithmetic:
+        autocast = self.plan.parts.backbone.autocast() if needs & IN_TOWERS else nullcontext()
+        with self._view(shown, learner.strategy) as seen, autocast:
             start = time.perf_counter()
             learner.fit(seen, step)
             return time.perf_counter() - start
 
-    def score(self, learner: Supervised, rows: IntArray, step: int) -> torch.Tensor:
+    def score(self, learner: Guard, rows: IntArray, step: int) -> torch.Tensor:
         """Scores of some images after experience number ``step``, float32 (N, C) on the CPU."""
         parts = []
         for first in range(0, max(1, len(rows)), SCORED):
             chosen = rows[first : first + SCORED]
-            with self.inputs.lent(chosen, learner.strategy.requires()) as images:
+            with self.inputs.view(chosen, learner.strategy.requires()) as images:
                 parts.append(learner.score(images, self.stream.labels, step))
         return torch.cat(parts)
 
     @contextmanager
-    def _lent(self, shown: Experience, strategy: Strategy) -> Iterator[Training]:
+    def _view(self, shown: Experience, strategy: Strategy) -> Iterator[Training]:
         """What a strategy sees of an experience; only an upper bound may look at it again later."""
         dataset, rows = self.stream.dataset, shown.rows
         reports = dataset.columns.get("report")
         told = None if reports is None else tuple(map(str, reports[rows].tolist()))
-        with self.inputs.lent(rows, strategy.requires(), for_good=strategy.sees_everything) as images:
+        with self.inputs.view(rows, strategy.requires(), for_good=strategy.sees_everything) as images:
             yield training(shown, images, self.plan.spec.seed, self.inputs.device, told, self._patients[rows])
 
     @cached_property

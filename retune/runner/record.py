@@ -17,14 +17,18 @@ from retune.backbones.contamination import contamination
 from retune.files import write_whole
 from retune.metrics import Report, continual_report, forgetting_per_label
 from retune.results.image_digests import digests
-from retune.results.result import SCORES_FILE, Result
-from retune.runner import CHECKPOINT_FILE, versions
+from retune.results.result import CHECKPOINT_FILE, SCORES_FILE, Result
 from retune.settings import values_of
 
 if TYPE_CHECKING:
-    from retune.learning import Outcome
     from retune.progress import Progress
-    from retune.runner import Plan
+    from retune.runner.loop import Outcome
+    from retune.runner.plan import Plan
+from importlib.metadata import PackageNotFoundError, version
+from typing import Final
+
+from retune.progress import Progress
+from retune.runner.plan import Plan
 
 LEVEL = 0.95
 
@@ -161,3 +165,17 @@ def _cost(plan: Plan, outcome: Outcome) -> dict[str, Any]:
         "stored_features": outcome.stored.features,
         "stored_bytes": outcome.stored.bytes,
     }
+
+
+PACKAGES: Final = ("retune", "torch", "numpy", "scikit-learn", "open_clip_torch", "transformers")
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and the packages that numbers depend on."""
+    found = {"python": ".".join(map(str, sys.version_info[:3]))}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found

@@ -25,7 +25,7 @@ MOST: Final = 8
 """How many of a kind are kept: those used last."""
 
 
-class Shelf:
+class Shared:
     """Keeps data sets with their digests, prompt banks, backbones and cut streams; nothing on it changes.
 
     Args:
@@ -38,13 +38,13 @@ class Shelf:
 
     def kept(self, kind: str, key: Hashable, make: Callable[[], T]) -> T:
         """What was made for a key, made now if it is not there any more."""
-        shelf = self._kept.setdefault(kind, OrderedDict())
-        if key not in shelf:
-            shelf[key] = make()
-            if len(shelf) > MOST:
-                shelf.popitem(last=False)
-        shelf.move_to_end(key)
-        found: T = shelf[key]
+        shared = self._kept.setdefault(kind, OrderedDict())
+        if key not in shared:
+            shared[key] = make()
+            if len(shared) > MOST:
+                shared.popitem(last=False)
+        shared.move_to_end(key)
+        found: T = shared[key]
         return found
 
     def backbone(self, name: str, *, device: str = "auto", precision: Precision = "fp32") -> Backbone:

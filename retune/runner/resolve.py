@@ -1,19 +1,17 @@
-"""A run, said in names and settings and turned into the objects that do it."""
+"""Names and settings, turned into the objects that do a run."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Set
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from retune.avalanche_bridge import names as avalanche
 from retune.backbones.base import MEANINGS, Backbone
 from retune.backbones.load import load_backbone
-from retune.backbones.precision import Precision
-from retune.data.chexpert_labels import Blank, Uncertain
 from retune.data.source import DataSource
 from retune.errors import BadSetting, UnknownName, UserError
 from retune.methods.given import Need
@@ -21,84 +19,11 @@ from retune.methods.strategy import Strategy
 from retune.plugins import is_file, registry
 from retune.prompts import PromptBank
 from retune.prompts import load as load_bank
-from retune.search import Search
-from retune.settings import Positive, make, read_value, settings_of, values_of
+from retune.runner.candidates import Candidates
+from retune.runner.guard import attributed, stdout_to_stderr
+from retune.runner.spec import BY_DATASET, DEFAULTS, Spec
+from retune.settings import make, settings_of, values_of
 from retune.streams.stream import Scenario
-from retune.supervised import aside, blamed
-
-DEFAULTS: Final = {
-    "scenario": "class-incremental",
-    "strategy": "re-tune",
-    "data": "phantom",
-    "backbone": "phantom-clip",
-    "prompts": "language-model",
-}
-BY_DATASET: Final = "data-incremental"
-"""The scenario of several data sets where none is named."""
-
-
-@dataclass(frozen=True)
-class Spec:
-    """What a user asks for.
-
-    Args:
-        scenario: Name of a scenario, or a Python file; None for class-incremental, or data-incremental
-            over several data sets.
-        strategy: Name of a strategy, a Python file, or ``avalanche:`` and the name of one of Avalanche's.
-        data: Name of a data set, or several with commas between; None for the scenario's own, else phantom.
-        root: Folder of the data set's files. Of several data sets: a folder for each name, or one that
-            holds a folder of each name.
-        backbone: Name of a backbone, or ``open_clip:``, ``hf-hub:``, ``local-dir:``, ``pair:`` or
-            ``features:`` and what to load.
-        prompts: Name of a prompt bank, or a JSONL file.
-        steps: Number of experiences, where the scenario has that setting.
-        seed: Of every random draw.
-        uncertain: What labels marked uncertain count as, where the data set knows such; None for its default.
-        blank: What labels that are not mentioned count as; None for the data set's default.
-        settings: By name: plain ones go to the strategy, ``scenario.order`` and ``data.size`` style ones
-            to the scenario and the data set, ``data.nih.views`` to one of several. Values may be text.
-        device: Where to encode and learn, e.g. ``cpu`` or ``cuda:1``; ``auto`` is a GPU where there is one.
-        precision: Of the products in the backbone's towers: fp32 or bf16; maps on cached features learn in fp32.
-        skip_bad_images: Leave out images that are missing or cannot be decoded.
-        replicates: Bootstrap replicates behind each interval.
-        search: Values to choose from, by the strategy's settings: those are taken that are best on patients held
-            out of the first experience; see :mod:`retune.search`.
-        time_limit: Seconds that a strategy may take to set up, to learn from one experience or to score; None for
-            as long as it likes. It changes no result.
-    """
-
-    scenario: str | None = None
-    strategy: str = DEFAULTS["strategy"]
-    data: str | None = None
-    root: str | Path | Mapping[str, str | Path] | None = None
-    backbone: str = DEFAULTS["backbone"]
-    prompts: str = DEFAULTS["prompts"]
-    steps: int | None = None
-    seed: int = 0
-    uncertain: Uncertain | None = None
-    blank: Blank | None = None
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    device: str = "auto"
-    precision: Precision = "fp32"
-    skip_bad_images: bool = False
-    replicates: int = 1000
-    search: Mapping[str, Sequence[Any]] = field(default_factory=dict)
-    time_limit: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.seed < 0:
-            raise BadSetting(f"{self.seed} is below 0", where="--seed", fix="give a whole number from 0")
-        if self.replicates < 1:
-            raise BadSetting(
-                f"{self.replicates} is below 1", where="--replicates", fix="give a whole number from 1"
-            )
-        for option, kind in (
-            ("uncertain", Uncertain | None),
-            ("blank", Blank | None),
-            ("precision", Precision),
-            ("time_limit", Positive | None),
-        ):
-            read_value(kind, getattr(self, option), where=f"--{option.replace('_', '-')}")
 
 
 @dataclass(frozen=True)
@@ -111,12 +36,12 @@ class Parts:
     origin: str
     backbone: Backbone
     bank: PromptBank
-    search: Search | None = None
+    search: Candidates | None = None
 
     @property
     def needs(self) -> frozenset[Need]:
         """What the strategy asks of the backbone, or any that is tried in a search."""
-        tried = self.search.candidates if self.search else (self.strategy,)
+        tried = self.search.strategies if self.search else (self.strategy,)
         return frozenset().union(*(strategy.requires() for strategy in tried))
 
     def identity(self) -> dict[str, Any]:
@@ -136,7 +61,7 @@ class Parts:
         }
 
 
-@aside()
+@stdout_to_stderr()
 def resolve(
     spec: Spec,
     *,
@@ -147,7 +72,7 @@ def resolve(
 
     Args:
         spec: What a user asks for.
-        backbone: Makes the backbone; see :class:`retune.shelf.Shelf` for one that keeps what it made.
+        backbone: Makes the backbone; see :class:`retune.runner.shared.Shared` for one that keeps what it made.
         bank: Makes the prompt bank.
 
     Raises:
@@ -173,7 +98,7 @@ def resolve(
     strategy_class, plain_name, preset = find_strategy(spec.strategy)
     strategy, search = _strategies(strategy_class, plain_name, {**preset, **groups["strategy"]}, spec)
     encoder = backbone(spec.backbone, device=spec.device, precision=spec.precision)
-    for tried in search.candidates if search else (strategy,):
+    for tried in search.strategies if search else (strategy,):
         require_capabilities(tried, spec.strategy, encoder)
     return Parts(
         source=DataSource.make(data, spec.root, groups["data"], uncertain=spec.uncertain, blank=spec.blank),
@@ -188,7 +113,7 @@ def resolve(
 
 def _strategies(
     cls: type[Strategy], name: str, settings: Mapping[str, Any], spec: Spec
-) -> tuple[Strategy, Search | None]:
+) -> tuple[Strategy, Candidates | None]:
     """A strategy with these settings, and those that a search is to choose from."""
     for attribute in ("name", "version"):
         if not isinstance(getattr(cls, attribute, None), str):
@@ -199,7 +124,7 @@ def _strategies(
             )
 
     def build(more: Mapping[str, Any]) -> Strategy:
-        with blamed(cls, "__init__"):
+        with attributed(cls, "__init__"):
             made: Strategy = make(cls, {**settings, **more}, owner=f"strategy {name}")
         for key, value in values_of(made).items():
             try:
@@ -210,7 +135,7 @@ def _strategies(
 
     strategy = build({})
     by_hand = {key.removeprefix("strategy."): value for key, value in spec.settings.items()}
-    return strategy, Search.make(spec.search, build, given=by_hand) if spec.search else None
+    return strategy, Candidates.make(spec.search, build, given=by_hand) if spec.search else None
 
 
 def find_strategy(name: str) -> tuple[type[Strategy], str, Mapping[str, Any]]:
@@ -242,7 +167,7 @@ def require_capabilities(strategy: Strategy, name: str, backbone: Backbone) -> N
     Raises:
         UserError: Says what is lacking, and which backbones would do.
     """
-    with blamed(strategy, "requires"):
+    with attributed(strategy, "requires"):
         needs = strategy.requires()
     if not isinstance(needs, Set) or not all(isinstance(need, str) for need in needs):
         raise UserError(f"needs {needs!r}, which is no set of names", where=f"strategy {name}")
@@ -264,12 +189,6 @@ def require_capabilities(strategy: Strategy, name: str, backbone: Backbone) -> N
         f"which backbone {backbone.name} does not give",
         fix=f"these do: {', '.join(able)}" if able else "no packaged backbone gives that",
     )
-
-
-def run_id(identity: Mapping[str, Any]) -> str:
-    """Twelve hexadecimal digits of the SHA-256 of whatever determines a result."""
-    text = json.dumps(identity, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def origin_of(name: str) -> str:

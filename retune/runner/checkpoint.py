@@ -15,7 +15,7 @@ from retune.backbones.quiet import gist
 from retune.errors import StrategyError
 from retune.files import write_whole
 from retune.methods.strategy import State
-from retune.runner import CHECKPOINT_FILE
+from retune.results.result import CHECKPOINT_FILE
 
 
 @dataclass(frozen=True)

@@ -22,13 +22,13 @@ from retune.streams.stream import Stream
 if TYPE_CHECKING:
     from retune.backbones.base import Backbone
     from retune.progress import Progress
-    from retune.runner import Plan
+    from retune.runner.plan import Plan
 
 KINDS: Final[dict[Need, ImageKind]] = {"features": "images", "tokens": "tokens", "pixels": "pixels"}
 
 
 @dataclass
-class Loan:
+class View:
     """Images are lent to a strategy: for one experience, and no longer."""
 
     over: bool = False
@@ -42,7 +42,7 @@ class Rows:
     places: IntArray
     device: str
     float32: bool
-    loan: Loan
+    view: View
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -64,7 +64,7 @@ class Rows:
         return self._copied(self.places)
 
     def _copied(self, places: IntArray) -> torch.Tensor:
-        if self.loan.over:
+        if self.view.over:
             raise StrategyError("asks for images of an earlier call, which belong to the past")
         values = torch.from_numpy(self.encoded.take(places)).to(self.device)
         return values.float() if self.float32 else values
@@ -85,7 +85,7 @@ class Inputs:
     device: str
 
     @contextmanager
-    def lent(self, rows: IntArray, needs: frozenset[Need], *, for_good: bool = False) -> Iterator[Images]:
+    def view(self, rows: IntArray, needs: frozenset[Need], *, for_good: bool = False) -> Iterator[Images]:
         """Some rows as a strategy may see them: afterwards it can read them no more.
 
         Args:
@@ -93,16 +93,16 @@ class Inputs:
             needs: What it declared.
             for_good: Whether it may keep them.
         """
-        loan, places = Loan(), self.place[rows]
+        view, places = View(), self.place[rows]
         sources: dict[str, Callable[[], Any]] = {}
         for need, kind in KINDS.items():
             if need in needs:
-                values = Rows(self.encoded[kind], places, self.device, kind != "pixels", loan)
+                values = Rows(self.encoded[kind], places, self.device, kind != "pixels", view)
                 sources[need] = values.whole if need == "features" else values.itself
         try:
             yield Images(len(rows), sources)
         finally:
-            loan.over = not for_good
+            view.over = not for_good
 
 
 @dataclass(frozen=True)

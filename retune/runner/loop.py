@@ -14,21 +14,21 @@ import numpy as np
 import torch
 
 from retune.backbones.precision import repeatable
-from retune.checkpoint import Checkpoint
 from retune.data.dataset import FloatArray
-from retune.inputs import Prepared, encode
-from retune.lessons import Lessons
 from retune.methods.memory import Stored, metered
 from retune.methods.strategy import Strategy
 from retune.metrics import best_f1_threshold
-from retune.search import Found
+from retune.runner.checkpoint import Checkpoint
+from retune.runner.guard import Guard, attributed
+from retune.runner.images import Prepared, encode
+from retune.runner.search import Found, search, split
+from retune.runner.session import Session
 from retune.streams.stream import Experience, Stream
-from retune.supervised import Supervised, blamed
 from retune.system import keep_freed_memory
 
 if TYPE_CHECKING:
     from retune.progress import Progress
-    from retune.runner import Plan
+    from retune.runner.plan import Plan
 
 
 @dataclass
@@ -90,7 +90,7 @@ def learn(plan: Plan, folder: Path, progress: Progress) -> Outcome:
     with repeatable(plan.parts.backbone.torch_device):
         if plan.parts.search is not None:
             # What cannot be searched is told before hours of encoding.
-            plan.parts.search.split(plan.stream, plan.spec.seed)
+            split(plan.stream, plan.spec.seed)
         prepared = encode(plan, progress)
         return _Loop(plan, folder, progress, prepared).run()
 
@@ -101,7 +101,7 @@ class _Loop:
     def __init__(self, plan: Plan, folder: Path, progress: Progress, prepared: Prepared) -> None:
         self.plan, self.folder, self.progress = plan, folder, progress
         self.stream = prepared.stream
-        self.lessons = Lessons(plan, prepared.stream, prepared.inputs)
+        self.session = Session(plan, prepared.stream, prepared.inputs)
         self.outcome = Outcome(
             self.stream,
             torch.empty(0, len(self.stream.test), len(self.stream.labels)),
@@ -130,31 +130,31 @@ class _Loop:
         """Test scores after one more experience, whose labels get their thresholds if they are new."""
         outcome, step = self.outcome, experience.step
         shown = self.stream.joint() if outcome.strategy.sees_everything else experience
-        outcome.fit_seconds += self.lessons.fit(self.learner, shown, step)
+        outcome.fit_seconds += self.session.fit(self.learner, shown, step)
         with outcome.timed("score"):
-            latest = self.lessons.score(self.learner, self.stream.test, step)
-            training_scores = self.lessons.score(self.learner, shown.rows, step).numpy()
+            latest = self.session.score(self.learner, self.stream.test, step)
+            training_scores = self.session.score(self.learner, shown.rows, step).numpy()
         for c in shown.observed:
             if np.isnan(outcome.thresholds[c]):
                 outcome.thresholds[c] = best_f1_threshold(shown.targets[:, c], training_scores[:, c])
         return latest
 
-    def _begun(self) -> Supervised:
+    def _begun(self) -> Guard:
         """A strategy at the start of the stream, with the settings that a search found best."""
-        outcome, search = self.outcome, self.plan.parts.search
-        if search is not None:
+        outcome, candidates = self.outcome, self.plan.parts.search
+        if candidates is not None:
             with outcome.timed("search"):
-                outcome.search = search.run(self.lessons, self.progress)
-            outcome.strategy = search.candidates[outcome.search.best]
-        learner = self.lessons.begin(outcome.strategy)
+                outcome.search = search(candidates, self.session, self.progress)
+            outcome.strategy = candidates.strategies[outcome.search.best]
+        learner = self.session.begin(outcome.strategy)
         with outcome.timed("score"):
-            outcome.scores = self.lessons.score(learner, self.stream.test, 0)[None]
-        if search is not None:
+            outcome.scores = self.session.score(learner, self.stream.test, 0)[None]
+        if candidates is not None:
             # What was found is not looked for again.
             self._write({}, learner)
         return learner
 
-    def _resumed(self) -> Supervised | None:
+    def _resumed(self) -> Guard | None:
         """A strategy where its checkpoint left it; None where there is no checkpoint."""
         outcome = self.outcome
         found = Checkpoint.read(self.folder, self.plan.id)
@@ -168,8 +168,8 @@ class _Loop:
         outcome.stored = Stored(**found.progress["stored"])
         if self.plan.parts.search is not None:
             outcome.search = Found(**found.progress["search"])
-            outcome.strategy = self.plan.parts.search.candidates[outcome.search.best]
-        learner = self.lessons.begin(outcome.strategy)
+            outcome.strategy = self.plan.parts.search.strategies[outcome.search.best]
+        learner = self.session.begin(outcome.strategy)
         if found.step:
             learner.resume(found.state)
             outcome.trainable_parameters, outcome.diagnostics = learner.trained(), learner.diagnostics()
@@ -183,7 +183,7 @@ class _Loop:
         outcome.trainable_parameters, outcome.diagnostics = learner.trained(), learner.diagnostics()
         self._write(state, learner)
 
-    def _write(self, state: dict[str, Any], learner: Supervised) -> None:
+    def _write(self, state: dict[str, Any], learner: Guard) -> None:
         outcome = self.outcome
         progress = {
             "thresholds": [None if np.isnan(t) else float(t) for t in outcome.thresholds],
@@ -194,5 +194,5 @@ class _Loop:
             "search": asdict(outcome.search) if outcome.search else None,
         }
         checkpoint = Checkpoint(self.plan.id, outcome.scores, state, progress)
-        with blamed(learner.strategy, "state_dict"):
+        with attributed(learner.strategy, "state_dict"):
             checkpoint.write(self.folder)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from retune.errors import RetuneError, StrategyError
-from retune.time_limit import OutOfTime, limited
+from retune.runner.time_limit import OutOfTime, limited
 
 if TYPE_CHECKING:
     import torch
@@ -27,7 +27,7 @@ class TooSlow(StrategyError):
 
 
 @dataclass(frozen=True)
-class Supervised:
+class Guard:
     """A strategy at work: whatever it does wrong is a :class:`StrategyError` of one line that names it.
 
     Args:
@@ -114,7 +114,7 @@ class Supervised:
     @contextmanager
     def _called(self, doing: str, seed: int) -> Iterator[None]:
         try:
-            with aside(), isolated(seed), blamed(self.strategy, doing), limited(self.seconds):
+            with stdout_to_stderr(), isolated(seed), attributed(self.strategy, doing), limited(self.seconds):
                 yield
         except OutOfTime:
             raise TooSlow(
@@ -135,14 +135,14 @@ class Supervised:
 
 
 @contextmanager
-def aside() -> Iterator[None]:
+def stdout_to_stderr() -> Iterator[None]:
     """Send what a plugin prints to standard error: standard output is for results."""
     with redirect_stdout(sys.stderr):
         yield
 
 
 @contextmanager
-def blamed(strategy: Strategy | type[Strategy], doing: str) -> Iterator[None]:
+def attributed(strategy: Strategy | type[Strategy], doing: str) -> Iterator[None]:
     """Say in one line where a strategy failed.
 
     Args:

@@ -1,0 +1,179 @@
+"""One run: a stream, a strategy, a result. Re-issuing it continues it, to the same bit."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from retune.errors import RunConflict, StrategyError, UserError
+from retune.files import make_folder, write_whole
+from retune.progress import Progress
+from retune.results.result import CHECKPOINT_FILE, RESULT_FILE, RUN_FILE, Result
+from retune.runner.plan import Plan, plan
+from retune.runner.shared import Shared
+from retune.runner.spec import DEFAULTS, Spec
+
+
+class RunBusy(RunConflict):
+    """Another process is at work on the run."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run with its folder claimed: nothing has been encoded or learnt yet, or all of it has."""
+
+    plan: Plan
+    folder: Path
+
+    def execute(
+        self, *, command: str | None = None, progress: Progress | None = None, wait: float = 0
+    ) -> Result:
+        """Do what is left to do.
+
+        Args:
+            command: How to say it on a command line, for the record.
+            progress: Called with a stage, what is done of it and what there is to do.
+            wait: Seconds to wait for another process that is at it.
+
+        Raises:
+            RunConflict: If another process is at it.
+            StorageError: If the disk is full.
+        """
+        # Looked at before the lock: a finished run may lie where nothing can be written.
+        if (self.folder / RESULT_FILE).exists():
+            return Result.read(self.folder)
+        lock = FileLock(self.folder / ".lock")
+        try:
+            lock.acquire(timeout=wait)
+        except Timeout:
+            raise RunBusy("another process is at work on this run", where=str(self.folder)) from None
+        try:
+            # The other process may have finished it meanwhile.
+            if (self.folder / RESULT_FILE).exists():
+                return Result.read(self.folder)
+            # Torch is imported only when there is work to do.
+            from retune.runner.loop import learn
+            from retune.runner.record import record
+
+            tell = progress or (lambda stage, done, total: None)
+            outcome = learn(self.plan, self.folder, tell)
+            return record(self.plan, outcome, self.folder, command or _command(self.plan), tell)
+        except (UserError, StrategyError):
+            self._withdraw()
+            raise
+        finally:
+            lock.release()
+            Path(lock.lock_file).unlink(missing_ok=True)
+
+    def _withdraw(self) -> None:
+        """Leave no trace of a run that its input or its strategy made impossible before anything was learnt."""
+        if not (self.folder / CHECKPOINT_FILE).exists():
+            (self.folder / RUN_FILE).unlink(missing_ok=True)
+            (self.folder / ".lock").unlink(missing_ok=True)
+            with suppress(OSError):
+                self.folder.rmdir()
+
+
+def run(
+    spec: Spec | None = None,
+    *,
+    out: str | Path | None = None,
+    progress: Progress | None = None,
+    **options: Any,
+) -> Result:
+    """Run one strategy over one stream and write its result.
+
+    A finished run is read, not repeated; an interrupted one continues after its last experience.
+
+    Args:
+        spec: What to run; or give its fields as keyword arguments.
+        out: Folder of the run; made under ``runs/`` where left out.
+        progress: Called with a stage, what is done of it and what there is to do.
+        **options: Fields of :class:`retune.runner.spec.Spec`.
+
+    Returns:
+        The result, as written to ``result.json`` beside ``scores.safetensors``.
+
+    Raises:
+        UserError: If the input is at fault.
+        RunConflict: If ``out`` holds another run.
+        StorageError: If the disk is full.
+    """
+    spec = replace(spec, **options) if spec else Spec(**options)
+    return prepare(spec, out, progress=progress).execute(progress=progress)
+
+
+def prepare(
+    spec: Spec,
+    out: str | Path | None = None,
+    *,
+    progress: Progress | None = None,
+    shared: Shared | None = None,
+) -> Run:
+    """Check everything that can be checked early, and make or find the run's folder.
+
+    Args:
+        spec: What to run.
+        out: Folder of the run; made under ``runs/`` where left out.
+        progress: Called with a stage, what is done of it and what there is to do.
+        shared: What earlier runs of this process have left to be used again.
+
+    Raises:
+        UserError: If the input is at fault.
+        RunConflict: If ``out`` holds another run.
+    """
+    planned = plan(spec, progress, shared=shared)
+    folder = Path(out) if out else planned.default_folder()
+    claim(folder, planned)
+    return Run(planned, folder)
+
+
+def claim(folder: Path, planned: Plan) -> None:
+    """Make a run's folder, or see that it is this run's.
+
+    Raises:
+        RunConflict: If it holds another run.
+        UserError: If it cannot be written.
+    """
+    marker = folder / RUN_FILE
+    if marker.exists():
+        try:
+            found = json.loads(marker.read_text())["id"]
+        except (OSError, ValueError, KeyError, TypeError):
+            raise RunConflict(
+                f"{RUN_FILE} cannot be read", where=str(folder), fix="choose another --out"
+            ) from None
+        if found != planned.id:
+            raise RunConflict(
+                f"holds a different run ({found}, this one is {planned.id})",
+                where=str(folder),
+                fix="choose another --out, or remove that folder",
+            )
+        return
+    if (folder / RESULT_FILE).exists():
+        raise RunConflict("holds a result of another origin", where=str(folder), fix="choose another --out")
+    make_folder(folder)
+    write_whole(
+        marker, (json.dumps({"id": planned.id, **planned.parts.identity()}, indent=1) + "\n").encode()
+    )
+
+
+def _command(plan: Plan) -> str:
+    """The command that does the run, without this machine's folders and limits."""
+    spec, source = plan.spec, plan.parts.source
+    usual = source.name == (plan.parts.scenario.data or DEFAULTS["data"])
+    roots = {name: "DIR" for name, root in source.roots.items() if root is not None}
+    told = replace(
+        spec,
+        scenario=spec.scenario or plan.parts.scenario.name,
+        data=None if usual else spec.data or source.name,
+        root=roots if len(source.readers) > 1 else next(iter(roots.values()), None),
+        time_limit=None,
+    )
+    return shlex.join(told.words())

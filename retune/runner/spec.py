@@ -1,0 +1,109 @@
+"""A run as a user asks for it: in names and settings, and as it is typed."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from retune.backbones.precision import Precision
+from retune.data.chexpert_labels import Blank, Uncertain
+from retune.errors import BadSetting
+from retune.settings import Positive, read_value, searched, typed
+
+DEFAULTS: Final = {
+    "scenario": "class-incremental",
+    "strategy": "re-tune",
+    "data": "phantom",
+    "backbone": "phantom-clip",
+    "prompts": "language-model",
+}
+BY_DATASET: Final = "data-incremental"
+"""The scenario of several data sets where none is named."""
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What a user asks for.
+
+    Args:
+        scenario: Name of a scenario, or a Python file; None for class-incremental, or data-incremental
+            over several data sets.
+        strategy: Name of a strategy, a Python file, or ``avalanche:`` and the name of one of Avalanche's.
+        data: Name of a data set, or several with commas between; None for the scenario's own, else phantom.
+        root: Folder of the data set's files. Of several data sets: a folder for each name, or one that
+            holds a folder of each name.
+        backbone: Name of a backbone, or ``open_clip:``, ``hf-hub:``, ``local-dir:``, ``pair:`` or
+            ``features:`` and what to load.
+        prompts: Name of a prompt bank, or a JSONL file.
+        steps: Number of experiences, where the scenario has that setting.
+        seed: Of every random draw.
+        uncertain: What labels marked uncertain count as, where the data set knows such; None for its default.
+        blank: What labels that are not mentioned count as; None for the data set's default.
+        settings: By name: plain ones go to the strategy, ``scenario.order`` and ``data.size`` style ones
+            to the scenario and the data set, ``data.nih.views`` to one of several. Values may be text.
+        device: Where to encode and learn, e.g. ``cpu`` or ``cuda:1``; ``auto`` is a GPU where there is one.
+        precision: Of the products in the backbone's towers: fp32 or bf16; maps on cached features learn in fp32.
+        skip_bad_images: Leave out images that are missing or cannot be decoded.
+        replicates: Bootstrap replicates behind each interval.
+        search: Values to choose from, by the strategy's settings: those are taken that are best on patients held
+            out of the first experience; see :mod:`retune.runner.search`.
+        time_limit: Seconds that a strategy may take to set up, to learn from one experience or to score; None for
+            as long as it likes. It changes no result.
+    """
+
+    scenario: str | None = None
+    strategy: str = DEFAULTS["strategy"]
+    data: str | None = None
+    root: str | Path | Mapping[str, str | Path] | None = None
+    backbone: str = DEFAULTS["backbone"]
+    prompts: str = DEFAULTS["prompts"]
+    steps: int | None = None
+    seed: int = 0
+    uncertain: Uncertain | None = None
+    blank: Blank | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    device: str = "auto"
+    precision: Precision = "fp32"
+    skip_bad_images: bool = False
+    replicates: int = 1000
+    search: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    time_limit: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise BadSetting(f"{self.seed} is below 0", where="--seed", fix="give a whole number from 0")
+        if self.replicates < 1:
+            raise BadSetting(
+                f"{self.replicates} is below 1", where="--replicates", fix="give a whole number from 1"
+            )
+        for option, kind in (
+            ("uncertain", Uncertain | None),
+            ("blank", Blank | None),
+            ("precision", Precision),
+            ("time_limit", Positive | None),
+        ):
+            read_value(kind, getattr(self, option), where=f"--{option.replace('_', '-')}")
+
+    def words(self) -> list[str]:
+        """The words of the command that does this run; options at their defaults are left out."""
+        words = ["retune", "run"]
+        for option in dataclasses.fields(self):
+            value = getattr(self, option.name)
+            default = option.default if option.default is not dataclasses.MISSING else {}
+            always = option.name in ("scenario", "strategy", "seed")
+            if value is not None and (always or value != default):
+                words += _option("set" if option.name == "settings" else option.name.replace("_", "-"), value)
+        return words
+
+
+def _option(name: str, value: Any) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        for key, one in value.items():
+            yield from (f"--{name}", searched(key, one) if name == "search" else f"{key}={typed(one)}")
+    elif value is True:
+        yield f"--{name}"
+    else:
+        yield from (f"--{name}", str(value))
