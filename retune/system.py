@@ -14,18 +14,20 @@ import numpy as np
 import numpy.typing as npt
 
 
-def cores() -> int:
-    """How many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 _TRIM_THRESHOLD: Final = -1
 _MMAP_THRESHOLD: Final = -3
 _NEVER: Final = 2**31 - 1
 _LARGEST: Final = 32 * 2**20
 """The largest threshold that glibc takes."""
+BLOCK: Final = 64 * 2**20
+"""Bytes of a mapped array that are read before the system is told that they may go."""
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def keep_freed_memory() -> None:
@@ -41,10 +43,6 @@ def keep_freed_memory() -> None:
         libc = ctypes.CDLL("libc.so.6")
         libc.mallopt(_TRIM_THRESHOLD, _NEVER)
         libc.mallopt(_MMAP_THRESHOLD, _LARGEST)
-
-
-BLOCK: Final = 64 * 2**20
-"""Bytes of a mapped array that are read before the system is told that they may go."""
 
 
 def take_rows(mapped: npt.NDArray[Any], rows: npt.NDArray[np.int64], out: npt.NDArray[Any]) -> None:

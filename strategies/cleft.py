@@ -18,26 +18,31 @@ negatives; findings are independent, so each has a prompt that affirms and one t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import nn
+from torch.nn.functional import normalize
 
-from retune import published
-from retune.lora_towers import LoraTowers
-from retune.methods.adaptors import count_parameters
+from retune.errors import StrategyError
+from retune.methods.adaptors import count_parameters, linear
 from retune.methods.captions import Pairs, captions_of
-from retune.methods.given import Context, Images, Need, Training
+from retune.methods.given import Context, Images, Lazy, Need, Training
 from retune.methods.learnt_context import LearntContext, affirmed_and_denied
+from retune.methods.lora import LoraTexts, add_lora
 from retune.methods.losses import info_nce, masked_bce
 from retune.methods.per_step import PerStep, Through
-from retune.methods.strategy import Figure, State, Strategy
+from retune.methods.strategy import CODE, Figure, State, Strategy
 from retune.methods.training import Optimizer, train, train_adamw
-from retune.projections import Projections
 from retune.prompts.embeddings import PromptEmbeddings
 from retune.settings import Count, NonNegative, Positive, Share
+
+
+CHUNK = 64
 
 
 @dataclass
@@ -219,4 +224,174 @@ class Cleft(Strategy):
     @classmethod
     def published_figures(cls) -> Sequence[Figure]:
         """Of GPT-2 as in BioMedLM, DINOv2 ViT-B/14 with registers, BERT and CLIP, none of them allocated."""
-        return published.cleft()
+        import transformers as tf
+
+        with torch.device("meta"):
+            gpt2 = tf.GPT2Model(tf.GPT2Config(n_embd=2560, n_layer=32, n_head=20, n_positions=1024))
+            bert = count_parameters(tf.BertModel(tf.BertConfig(vocab_size=28_996)))
+            vit = tf.Dinov2WithRegistersModel(tf.Dinov2WithRegistersConfig(image_size=518, patch_size=14))
+            clip = count_parameters(tf.CLIPModel(tf.CLIPConfig(vision_config={"patch_size": 16})))
+            heads = Projections(768, 2560, 512, generator=None)
+            image_tower, words = count_parameters(vit), torch.empty(30, gpt2.config.n_embd).numel()
+            lora = sum(p.numel() for p in add_lora(gpt2, rank=8, alpha=32, dropout=0.1).values())
+        text, image = count_parameters(heads.text), count_parameters(heads.image)
+        everything = image_tower + image + lora + text
+        share, less = 100 * (lora + text) / bert, 100 * (1 - everything / clip)
+        return [
+            Figure("LoRA in GPT-2, r = 8", 2_621_440, lora, CODE),
+            Figure("text projection, 2560 to 512", 1_311_232, text, CODE),
+            Figure("image projection, 768 to 512", 393_728, image, CODE),
+            Figure("30 learnt words", 76_800, words, CODE),
+            Figure("LoRA and text projection, of a BERT encoder", 3.6, share, "the abstract", "%"),
+            Figure("all, below CLIP ViT-B/16", 39.2, less, "the abstract", "%"),
+        ]
+
+
+class LoraTowers:
+    """A text tower with LoRA, an image tower or its cached features, and linear projections of both.
+
+    Everything is frozen but inside :meth:`training`.
+
+    Args:
+        context: Of the run; its seed decides how everything starts.
+        rank: r of LoRA.
+        alpha: LoRA's updates are scaled by alpha / r.
+        dropout: Of LoRA's inputs.
+        width: Dimension of the learnt space.
+        alike: Start both projections as one isometry, where the backbone's space is joint already.
+        pixels: Train the image tower on pictures; otherwise its cached features are projected.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        *,
+        rank: int,
+        alpha: float,
+        dropout: float,
+        width: int,
+        alike: bool,
+        pixels: bool,
+    ) -> None:
+        towers = context.towers
+        if towers is None:
+            raise StrategyError("there are no towers to adapt")
+        self.device, self.pixels = context.device, pixels
+        self.alike = alike and "joint" in towers.backbone.capabilities
+        generator = torch.Generator().manual_seed(context.seed)
+        self.path = LoraTexts(
+            towers.trainable_texts(), rank=rank, alpha=alpha, dropout=dropout, generator=generator
+        )
+        self.heads = Projections(
+            context.dim, towers.text_dim, width, alike=self.alike, generator=generator
+        ).to(context.device)
+        self.tower = towers.image_tower() if pixels else nn.Identity()
+        modules = {"heads": self.heads, "tower": self.tower}
+        named = {f"{side}.{k}": p for side, module in modules.items() for k, p in module.named_parameters()}
+        self.weights: dict[str, nn.Parameter] = named | {f"lora.{k}": p for k, p in self.path.weights.items()}
+        self._require_grad(False)
+
+    def inputs(self, images: Images) -> torch.Tensor | Lazy:
+        """What :meth:`image` takes, to be indexed: pictures, or cached features."""
+        return images.pixels if self.pixels else images.features
+
+    def image(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Unit vectors of B images, (B, width)."""
+        return self.heads.project("image", self.tower(inputs))
+
+    @torch.no_grad()
+    def images(self, images: Images) -> torch.Tensor:
+        """Unit vectors of all N images, (N, width), without gradients."""
+        inputs, batches = self.inputs(images), torch.arange(len(images)).split(CHUNK)
+        return torch.cat([self.image(inputs[batch]) for batch in batches])
+
+    def texts(self, texts: Sequence[str]) -> torch.Tensor:
+        """Unit vectors of P texts, (P, width)."""
+        words, mask = self.path.embed(texts)
+        return self.project(self.path.encode(words.to(self.device), mask))
+
+    def project(self, texts: torch.Tensor) -> torch.Tensor:
+        """Unit vectors of P texts that the tower encoded already, (P, d_text) to (P, width)."""
+        return self.heads.project("text", texts)
+
+    def scale(self) -> torch.Tensor:
+        """The inverse temperature, at most 100."""
+        return self.heads.inverse_temperature()
+
+    @contextmanager
+    def training(self, generator: torch.Generator) -> Iterator[None]:
+        """With gradients to :attr:`weights`, and LoRA's dropout.
+
+        Args:
+            generator: Source of the dropout.
+        """
+        self._require_grad(True)
+        try:
+            with self.path.dropping(generator):
+                yield
+        finally:
+            self._require_grad(False)
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """Projections, updates, and the image tower's weights where it is trained."""
+        return {name: weight.data for name, weight in self.weights.items()}
+
+    def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Take up what :meth:`state_dict` gave, among other keys or not."""
+        for name, weight in self.weights.items():
+            weight.data.copy_(state[name])
+
+    def trainable_parameters(self) -> int:
+        """Of everything that :meth:`training` trains."""
+        return sum(weight.numel() for weight in self.weights.values())
+
+    def _require_grad(self, wanted: bool) -> None:
+        for weight in self.weights.values():
+            weight.requires_grad_(wanted)
+
+
+class Projections(nn.Module):
+    """Linear projections of images and of texts to one space, and the logarithm of an inverse temperature.
+
+    Args:
+        image: Dimension of images.
+        text: Dimension of texts.
+        width: Of the common space.
+        alike: Start both as one isometry, which keeps the cosines of a space that was joint before (only
+            nearly, where that is wider than ``width``); otherwise at random.
+        generator: Source of the initial weights; None leaves them uninitialised.
+        temperature: What the softmax starts from.
+
+    Raises:
+        ValueError: If dimensions that are to start alike differ.
+    """
+
+    def __init__(
+        self,
+        image: int,
+        text: int,
+        width: int,
+        *,
+        alike: bool = False,
+        generator: torch.Generator | None,
+        temperature: float = 0.07,
+    ) -> None:
+        super().__init__()
+        self.image, self.text = linear(image, width, generator), linear(text, width, generator)
+        self.scale = nn.Parameter(torch.tensor(-math.log(temperature)))
+        if alike:
+            if image != text:
+                raise ValueError(f"images of {image} and texts of {text} dimensions are in no joint space")
+            drawn = torch.randn(max(width, image), min(width, image), generator=generator)
+            basis = torch.linalg.qr(drawn).Q
+            for layer in (self.image, self.text):
+                layer.weight.data = (basis if width >= image else basis.T).clone()
+                layer.bias.data.zero_()
+
+    def project(self, side: Literal["image", "text"], vectors: torch.Tensor) -> torch.Tensor:
+        """Unit vectors in the common space, (N, width)."""
+        return normalize((self.image if side == "image" else self.text)(vectors), dim=1)
+
+    def inverse_temperature(self) -> torch.Tensor:
+        """At most 100, as in CLIP."""
+        return self.scale.exp().clamp(max=100)

@@ -21,6 +21,7 @@ statistics and dropout stay off, so that no score depends on batch mates; classi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -28,16 +29,13 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import nn
 
-from retune import published
-from retune.geometry import geometry
 from retune.methods.adaptors import count_parameters, linear, load_prefixed, normalised, prefixed
 from retune.methods.captions import Pairs, captions_of
 from retune.methods.given import Context, Images, Need, Training
 from retune.methods.heads import LabelHeads
 from retune.methods.losses import alignment, orthogonality
-from retune.methods.strategy import Figure, State, Strategy
+from retune.methods.strategy import CODE, Figure, State, Strategy
 from retune.methods.training import seeded, train_adamw
-from retune.projections import projector
 from retune.prompts.embeddings import Combine
 from retune.settings import Count, NonNegative, Positive
 
@@ -205,4 +203,89 @@ class MFlag(Strategy):
     @classmethod
     def published_figures(cls) -> Sequence[Figure]:
         """ResNet-50, both projectors, and the image side against GLoRIA."""
-        return published.m_flag()
+        from torchvision.models import resnet50
+
+        with torch.device("meta"):
+            resnet = resnet50()
+            resnet.fc = nn.Identity()
+            parts = resnet, projector(2048, 2048, 1024), projector(768, 2048, 1024)
+            tower, image, text = map(count_parameters, parts)
+        gloria = 134_178_368
+        less = 100 * (1 - (tower + image) / gloria)
+        return [
+            Figure("image tower, ResNet-50 without classifier", 23_508_032, tower, CODE),
+            Figure("image projector", 6_298_624, image, CODE),
+            Figure("text projector", 3_677_184, text, CODE),
+            Figure(f"image tower and projector below GLoRIA's {gloria:,}", 77.8, less, "abstract: 78 %", "%"),
+        ]
+
+
+def effective_rank(latent: torch.Tensor) -> float:
+    """How many directions a matrix uses (Roy & Vetterli, "The effective rank", EUSIPCO 2007).
+
+    exp(-sum_k p_k log p_k) with p_k = s_k / sum_j s_j of the singular values s. It is 1 for a matrix of
+    rank one and r where r singular values are equal and the rest 0. The rows are not centred: a mean
+    far from the origin is a direction too.
+
+    Args:
+        latent: Z, one row per image, (N, D).
+
+    Returns:
+        Between 1 and min(N, D); 0 where nothing but zeros is there.
+    """
+    values = torch.linalg.svdvals(latent.detach().double())
+    total = values.sum()
+    if not total > 0:
+        return 0.0
+    shares = values / total
+    return float(torch.special.entr(shares).sum().exp())
+
+
+def off_diagonal_correlation(latent: torch.Tensor) -> float:
+    """Mean absolute Pearson correlation between two different dimensions of a latent space.
+
+    Args:
+        latent: Z, one row per image, (N, D). Dimensions that are the same for every image have no
+            correlation and are left out.
+
+    Returns:
+        Between 0 and 1; NaN where fewer than two dimensions vary.
+    """
+    values = latent.detach().double()
+    varying = (values != values[:1]).any(0)
+    n = int(varying.sum())
+    if n < 2:
+        return float("nan")
+    centred = values[:, varying] - values[:, varying].mean(0)
+    unit = centred / torch.linalg.vector_norm(centred, dim=0)
+    correlation = (unit.T @ unit).abs()
+    return float((correlation.sum() - correlation.trace()) / (n * (n - 1)))
+
+
+def geometry(latent: torch.Tensor) -> dict[str, Any]:
+    """Both, and of how much, as JSON values; a correlation that is not defined is None.
+
+    Args:
+        latent: Z, one row per image, (N, D).
+    """
+    correlation = off_diagonal_correlation(latent)
+    return {
+        "measured_images": len(latent),
+        "latent_dimensions": latent.shape[1],
+        "effective_rank": effective_rank(latent),
+        "off_diagonal_correlation": None if math.isnan(correlation) else correlation,
+    }
+
+
+def projector(inputs: int, hidden: int, joint: int) -> nn.Sequential:
+    """M-FLAG's: Linear, BatchNorm, ReLU, Linear, BatchNorm without affine part (Liu et al., arXiv 2307.08347).
+
+    Args:
+        inputs: Dimension of what is projected.
+        hidden: Of what is inside.
+        joint: Of what comes out.
+    """
+    first, norm = nn.Linear(inputs, hidden), nn.BatchNorm1d(hidden)
+    return nn.Sequential(
+        first, norm, nn.ReLU(), nn.Linear(hidden, joint), nn.BatchNorm1d(joint, affine=False)
+    )

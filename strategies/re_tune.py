@@ -23,10 +23,9 @@ from retune.methods.adaptors import AdaptorKind, adaptor, count_parameters
 from retune.methods.given import Context, Images, Training
 from retune.methods.losses import masked_bce
 from retune.methods.per_step import PerStep, Through
-from retune.methods.strategy import Figure, State, Strategy
+from retune.methods.strategy import CODE, Figure, State, Strategy
 from retune.methods.training import Optimizer, train
 from retune.prompts.embeddings import Combine, PromptEmbeddings, Scoring
-from retune.published import CODE
 from retune.settings import Count, Positive
 
 Placement = Literal["double", "shared", "image", "text"]

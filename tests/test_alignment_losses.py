@@ -6,8 +6,8 @@ import math
 
 import pytest
 import torch
+from retune.strategies.m_flag import geometry
 
-from retune.geometry import geometry
 from retune.methods.losses import alignment, orthogonality
 
 

@@ -7,8 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-
-from retune.geometry import effective_rank, geometry, off_diagonal_correlation
+from retune.strategies.m_flag import effective_rank, geometry, off_diagonal_correlation
 
 
 def orthonormal(n: int, k: int, seed: int = 0) -> torch.Tensor:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+from retune.strategies.cleft import Projections
 from torch.nn.functional import cosine_similarity
-
-from retune.projections import Projections
 
 
 def vectors(n: int, dim: int, seed: int) -> torch.Tensor:

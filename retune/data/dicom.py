@@ -24,6 +24,10 @@ HIGH_THROUGHPUT: Final = "1.2.840.10008.1.2.4.20"
 COLOURS: Final = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 
 
+WINDOW: Final = (0.005, 0.995)
+"""Share of a deep picture's pixels that turn black and white: burnt-in markers must not set the exposure."""
+
+
 def is_dicom(data: bytes) -> bool:
     """Whether a file's bytes begin as a DICOM file does, whatever the file is called."""
     return data[128:132] == b"DICM"
@@ -157,10 +161,6 @@ def _padding(header: pydicom.Dataset, stored: Array) -> BoolArray:
     last = header.get("PixelPaddingRangeLimit")
     low, high = sorted((int(first), int(first if last is None else last)))
     return np.asarray((stored >= low) & (stored <= high), dtype=bool)
-
-
-WINDOW: Final = (0.005, 0.995)
-"""Share of a deep picture's pixels that turn black and white: burnt-in markers must not set the exposure."""
 
 
 def expose(pixels: npt.NDArray[np.uint16], outside: BoolArray | None = None) -> npt.NDArray[np.uint8]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 if TYPE_CHECKING:
     import torch
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 from retune.methods.given import Context, Images, Need, Training
 
 State = dict[str, Any]
+CODE: Final = "the authors' code"
+"""A source of published figures."""
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import torch
 from made_towers import pair, pixels_of
+from retune.strategies.l2p import PromptedTower
 from torch import nn
 
 from retune import load_backbone
 from retune.check.tower import SmallTower
 from retune.errors import UserError
-from retune.prompt_tokens import PromptedTower
 
 # Blocks and last norm, as the libraries call them.
 PLACES = {

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
+from retune.strategies.adaptor import CrossModalAdaptor
 from sklearn.metrics import roc_auc_score
 
 import retune
 from retune import Strategy, registry
-from retune.cross_modal import CrossModalAdaptor
 from retune.errors import BadSetting, UserError
 from retune.methods.training import seeded, train_adamw
 

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 import transformers
+from retune.strategies.m_flag import geometry
 from safetensors.torch import load_file
 from torch import nn
 
 import retune
 from retune import Images, Strategy, Training, registry
 from retune.errors import UserError
-from retune.geometry import geometry
 from retune.methods.adaptors import normalised
 from retune.methods.captions import captions_of
 

@@ -17,7 +17,7 @@ WHOLE: Final[frozenset[Capability]] = frozenset({"features", "texts", "joint", "
 INSIDE: Final[frozenset[Capability]] = frozenset({"tokens", "text-gradients", "trainable-tower"})
 """What a model gives whose two towers stand alone."""
 PROMPTED: Final[frozenset[Capability]] = frozenset({"prompted-tower"})
-"""What a vision transformer gives beside; see :class:`retune.prompt_tokens.PromptedTower`."""
+"""What a vision transformer gives beside; see :class:`retune.strategies.l2p.PromptedTower`."""
 TIMM: Final = ("vit_", "deit")
 """How timm's names of vision transformers begin."""
 
