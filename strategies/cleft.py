@@ -41,7 +41,6 @@ from retune.methods.training import Optimizer, train, train_adamw
 from retune.prompts.embeddings import PromptEmbeddings
 from retune.settings import Count, NonNegative, Positive, Share
 
-
 CHUNK = 64
 
 

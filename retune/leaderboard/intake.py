@@ -15,9 +15,8 @@ from pydantic import ValidationError
 from retune.errors import UserError
 from retune.leaderboard.entry import ENTRY_FILE, SCORES_FILE, Entry
 from retune.leaderboard.fields import printable
-from retune.leaderboard.plain_files import plain_content
 from retune.leaderboard.scores import Scores, unpack
-from retune.leaderboard.strict_json import parse
+from retune.leaderboard.untrusted import parse, plain_content
 
 MOST: Final = {ENTRY_FILE: 2**20, SCORES_FILE: 2**28}
 """Bytes that each file may have."""

@@ -11,8 +11,7 @@ from pydantic import ConfigDict, Field, ValidationError
 from retune.errors import UserError, mistake
 from retune.files import make_folder, write_whole
 from retune.leaderboard.fields import Line, Part, Seconds, Sha256, Share, printable
-from retune.leaderboard.plain_files import plain_content
-from retune.leaderboard.strict_json import parse
+from retune.leaderboard.untrusted import parse, plain_content
 
 SCHEMA: Final = "retune.verified/1"
 MOST: Final = 2**20

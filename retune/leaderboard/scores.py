@@ -22,7 +22,7 @@ from safetensors.numpy import load, save
 
 from retune.errors import UserError
 from retune.leaderboard.entry import Entry
-from retune.leaderboard.strict_json import parse
+from retune.leaderboard.untrusted import parse
 from retune.results.image_digests import WIDTH, Digests
 
 TOLERANCE: Final = 1e-4

@@ -6,16 +6,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from retune.backbones.contamination import Contaminated, contamination
 from retune.data.dataset import Dataset
 from retune.data.source import DataSource
 from retune.errors import RetuneError, UserError
 from retune.leaderboard.board import Board
-from retune.leaderboard.contaminated import understated
 from retune.leaderboard.entry import Entry
 from retune.leaderboard.fields import printable, shortened
 from retune.leaderboard.intake import Submission, read
@@ -276,3 +276,31 @@ def require_arithmetic(entry: Entry) -> None:
         far = (mean is None) != (told is None) or abs((mean or 0) - (told or 0)) > TOLERANCE
         if far or len(known) != estimate["n"]:
             raise Wrong(f"metrics.{name} is not the mean over its runs")
+
+
+ORDER: Final[tuple[Contaminated, ...]] = ("no", "possibly", "yes")
+
+
+def understated(entry: Entry, track: Track) -> str | None:
+    """What a named backbone's card says of a track's data where an entry says less; None where it does not.
+
+    Nothing of the backbone is loaded but its card; a name that only the submitter knows has none.
+
+    Args:
+        entry: Says whether its backbone is contaminated.
+        track: Its track.
+    """
+    name = entry.backbone.name
+    if name not in registry("backbones").names():
+        return None
+    try:
+        card = registry("backbones").load(name)().card
+    except RetuneError:
+        # A plugin that is broken here says nothing of the entry.
+        return None
+    source = DataSource.make(track.data, None, track.data_settings)
+    synthetic = all(reader.synthetic for reader in source.readers)
+    found = contamination(card, source.origins, synthetic=synthetic)
+    if ORDER.index(found) <= ORDER.index(entry.backbone.contaminated):
+        return None
+    return f"backbone.contaminated is {entry.backbone.contaminated}, the card of {name} says {found}"

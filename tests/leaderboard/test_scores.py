@@ -10,7 +10,7 @@ from safetensors.numpy import load
 from retune.errors import UserError
 from retune.leaderboard.entry import Entry
 from retune.leaderboard.scores import Scores, pack, unpack
-from retune.leaderboard.strict_json import parse
+from retune.leaderboard.untrusted import parse
 from retune.results.image_digests import digests, salted
 
 RUNS, MOMENTS, N, LABELS = 2, 3, 40, 4
