@@ -47,6 +47,7 @@ def embed(
     from retune.cli.console import bars, console, print_json
     from retune.data.source import parse_roots
     from retune.features.export import embed as write
+    from retune.prompts import load
     from retune.settings import parse_assignments
 
     with bars() as progress:
@@ -55,7 +56,7 @@ def embed(
             data=data,
             root=parse_roots(root, data),
             backbone=backbone,
-            prompts=prompts,
+            texts=[prompt.text for prompt in load(prompts).prompts] if prompts else (),
             split=split.value,
             settings=parse_assignments(settings or []),
             device=device,

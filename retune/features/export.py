@@ -6,7 +6,7 @@ import hashlib
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -23,14 +23,12 @@ from retune.data.source import DataSource
 from retune.errors import BadSetting, UnknownName, UserError
 from retune.features.encode import Encoded, encode_images, encode_texts
 from retune.files import make_folder, storing
-from retune.prompts import load as load_bank
-from retune.runner.spec import DEFAULTS
+from retune.progress import Progress
 
 BLOCK: Final = 8192
 """Images whose features are in memory at a time."""
 SUFFIX: Final = ".safetensors"
 
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -63,10 +61,10 @@ class Embedded:
 def embed(
     out: str | Path,
     *,
-    data: str = DEFAULTS["data"],
+    data: str = "phantom",
     root: str | Path | Mapping[str, str | Path] | None = None,
-    backbone: str = DEFAULTS["backbone"],
-    prompts: str | None = None,
+    backbone: str = "phantom-clip",
+    texts: Sequence[str] = (),
     split: Split | Literal["all"] = "all",
     settings: Mapping[str, Any] | None = None,
     device: str = "auto",
@@ -75,16 +73,16 @@ def embed(
     force: bool = False,
     progress: Progress | None = None,
 ) -> Embedded:
-    """Encode images, and a bank's prompts, and write their features whole or not at all.
+    """Encode images, and texts, and write their features whole or not at all.
 
     What the feature store holds is not encoded again. The same features give the same file to the bit.
 
     Args:
         out: The file, ``.safetensors``.
         data: Name of a data set, or several with commas between.
-        root: Folder of the data set's files, as :class:`retune.runner.spec.Spec` takes it.
+        root: Folder of the data set's files, as a run takes it.
         backbone: What encodes.
-        prompts: A prompt bank whose texts go into the file, too.
+        texts: Prompts whose features go into the file, too.
         split: Which images.
         settings: Of the data set: ``data.views`` and the like.
         device: Where to encode.
@@ -103,7 +101,13 @@ def embed(
     encoder = load_backbone(backbone, device=device, precision=precision)
     if encoder.precomputed:
         raise UserError("holds features already", where=encoder.name, fix="name the backbone that made them")
-    texts = _texts(encoder, prompts)
+    if texts and not {"texts", "joint"} <= encoder.capabilities:
+        raise UserError(
+            "does not embed texts in the space of its images",
+            where=f"backbone {encoder.name}",
+            fix="leave out --prompts",
+        )
+    prompts = list(dict.fromkeys(texts))
     source = DataSource.make(data, root, _of_data(settings or {}))
     dataset = source.read()
     rows = np.arange(len(dataset), dtype=np.int64) if split == "all" else dataset.rows(split)
@@ -123,12 +127,12 @@ def embed(
     ids = dataset.image_id[rows[encoded.good]].astype(str).tolist()
     if not ids:
         raise UserError("has no image that can be read", where=f"data set {data}", fix="check --root")
-    fingerprint = _write(path, _pieces(encoder, ids, encoded, texts, about, tell), force)
+    fingerprint = _write(path, _pieces(encoder, ids, encoded, prompts, about, tell), force)
     return Embedded(
         path=path,
         images=len(ids),
         dim=encoder.card.dim,
-        texts=len(texts),
+        texts=len(prompts),
         images_encoded=encoded.images_encoded,
         unreadable=len(rows) - len(ids),
         seconds=encoded.seconds,
@@ -152,18 +156,6 @@ def _of_data(settings: Mapping[str, Any]) -> dict[str, Any]:
         if not key.startswith("data."):
             raise BadSetting(f"'{key}' does not start with data.", where="--set", fix=f"write data.{key}")
     return {key.removeprefix("data."): value for key, value in settings.items()}
-
-
-def _texts(encoder: Backbone, prompts: str | None) -> list[str]:
-    if prompts is None:
-        return []
-    if not {"texts", "joint"} <= encoder.capabilities:
-        raise UserError(
-            "does not embed texts in the space of its images",
-            where=f"backbone {encoder.name}",
-            fix="leave out --prompts",
-        )
-    return list(dict.fromkeys(prompt.text for prompt in load_bank(prompts).prompts))
 
 
 def _about(encoder: Backbone, dataset: Dataset, origins: tuple[str, ...], split: str) -> dict[str, Any]:
