@@ -6,7 +6,6 @@ import shlex
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any
 
 from rich.console import Console
@@ -14,20 +13,11 @@ from rich.text import Text
 
 from retune.cli.console import console, plain_table
 from retune.data.findings import codes
+from retune.metrics.seeds import mean_and_sd
+from retune.metrics.table import in_table
 from retune.results.cautions import contaminated, left_out, pictures, undefined
 from retune.results.result import Cost, Result
 from retune.results.text import number
-
-MEANINGS = {
-    "final_auc": ("final AUC", "mean over labels at the end"),
-    "average_auc": ("average AUC", "mean over time, labels learnt by then"),
-    "forgetting": ("forgetting", "fall from a label's best; 0 is none"),
-    "backward_transfer": ("backward transfer", "change since first learnt"),
-    "forward_transfer": ("forward transfer", "against zero-shot, before learnt"),
-    "final_ap": ("final AP", "mean average precision at the end"),
-    "final_f1": ("final F1", "thresholds frozen when first learnt"),
-    "calibration_error": ("calibration error", "of scores as logits; lower is better"),
-}
 
 
 def print_run(result: Result, folder: Path) -> None:
@@ -54,16 +44,16 @@ def print_seeds(finished: Sequence[tuple[Result, Path]]) -> None:
     table.add_column("sd", justify="right")
     table.add_column("seeds", justify="right")
     table.add_column("each seed" if len(results) <= 5 else "range")
-    for key, (name, _) in MEANINGS.items():
-        values = [r.metrics[key].value for r in results]
+    for metric in in_table("run"):
+        values = [r.metrics[metric.key].value for r in results]
         known = [v for v in values if v is not None]
-        spread = number(stdev(known)) if len(known) > 1 else "-"
+        mean, sd = map(float, mean_and_sd(known))
         each = (
             " ".join(map(number, values))
             if len(values) <= 5
             else f"{number(min(known))} to {number(max(known))}"
         )
-        table.add_row(name, number(mean(known)) if known else "-", spread, str(len(known)), each)
+        table.add_row(metric.heading, number(mean), number(sd), str(len(known)), each)
     out.print(table)
     out.print()
     for result in results:
@@ -189,10 +179,12 @@ def _metrics(out: Console, result: Result) -> None:
     table.add_column("value", justify="right", no_wrap=True)
     table.add_column("95 % interval", no_wrap=True)
     table.add_column("")
-    for key, (name, meaning) in MEANINGS.items():
-        metric = result.metrics[key]
-        span = f"{number(metric.low)} to {number(metric.high)}" if metric.low is not None else ""
-        table.add_row(Text(name, "bold"), Text(number(metric.value), "bold"), span, Text(meaning, "dim"))
+    for metric in in_table("run"):
+        found = result.metrics[metric.key]
+        span = f"{number(found.low)} to {number(found.high)}" if found.low is not None else ""
+        table.add_row(
+            Text(metric.heading, "bold"), Text(number(found.value), "bold"), span, Text(metric.meaning, "dim")
+        )
     out.print(table)
     out.print(Text(f"Intervals: bootstrap over {result.dataset.n_test_patients:,} test patients.", "dim"))
     out.print()

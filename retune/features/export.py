@@ -30,7 +30,6 @@ BLOCK: Final = 8192
 SUFFIX: Final = ".safetensors"
 
 
-
 @dataclass(frozen=True)
 class Embedded:
     """What was written.

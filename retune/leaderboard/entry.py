@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Final, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Final, Literal, Self
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, create_model, model_validator
 
 from retune.leaderboard.fields import (
     Count,
@@ -23,6 +23,7 @@ from retune.leaderboard.fields import (
     Version,
     slug,
 )
+from retune.metrics.table import PUBLISHED
 
 SCHEMA: Final = "retune.entry/1"
 ENTRY_FILE: Final = "entry.json"
@@ -131,17 +132,40 @@ class Cost(Part):
     stored_bytes: Count
 
 
-class Values(Part):
-    """The numbers of one run; null where undefined."""
+class Estimate(Part):
+    """A number over seeds: mean, deviation, how many, and the patient-bootstrap interval of the mean.
 
-    final_auc: Share
-    average_auc: Share
-    forgetting: Signed
-    backward_transfer: Signed
-    forward_transfer: Signed
-    final_ap: Share
-    average_ap: Share
-    calibration_error: Share
+    Metrics without an interval have none for ``low`` and ``high``.
+    """
+
+    mean: Signed
+    sd: Share
+    n: Annotated[int, Field(ge=0, le=MOST_RUNS)]
+    low: Signed
+    high: Signed
+
+
+if TYPE_CHECKING:
+
+    class Values(Part):  # noqa: D101
+        def __getattr__(self, key: str) -> float | None: ...
+
+    class Metrics(Part):  # noqa: D101
+        def __getattr__(self, key: str) -> Estimate: ...
+
+else:
+    Values = create_model(
+        "Values",
+        __base__=Part,
+        __doc__="The numbers of one run; null where undefined.",
+        **{metric.key: (Signed if metric.low else Share, ...) for metric in PUBLISHED},
+    )
+    Metrics = create_model(
+        "Metrics",
+        __base__=Part,
+        __doc__="Every number over the seeds.",
+        **{metric.key: (Estimate, ...) for metric in PUBLISHED},
+    )
 
 
 class Run(Part):
@@ -174,32 +198,6 @@ class Run(Part):
     auc_matrix: list[list[Share]]
     values: Values
     cost: Cost
-
-
-class Estimate(Part):
-    """A number over seeds: mean, deviation, how many, and the patient-bootstrap interval of the mean.
-
-    Metrics without an interval have none for ``low`` and ``high``.
-    """
-
-    mean: Signed
-    sd: Share
-    n: Annotated[int, Field(ge=0, le=MOST_RUNS)]
-    low: Signed
-    high: Signed
-
-
-class Metrics(Part):
-    """Every number over the seeds."""
-
-    final_auc: Estimate
-    average_auc: Estimate
-    forgetting: Estimate
-    backward_transfer: Estimate
-    forward_transfer: Estimate
-    final_ap: Estimate
-    average_ap: Estimate
-    calibration_error: Estimate
 
 
 class Bootstrap(Part):

@@ -12,18 +12,15 @@ import numpy.typing as npt
 from retune.leaderboard.entry import Bootstrap, Entry
 from retune.metrics import (
     auroc,
-    average_auc,
     average_precision,
     expected_calibration_error,
-    final_auc,
+    mean_and_sd,
     patient_weights,
 )
-from retune.metrics.continual import nan_mean
-from retune.results.paired import METRICS, Comparison, Sample, distinct
+from retune.metrics.table import PUBLISHED
+from retune.results.compare import Comparison, Sample, distinct
 
 Floats = npt.NDArray[np.float64]
-VALUES: Final = (*METRICS, "final_ap", "average_ap", "calibration_error")
-"""What is published of each run and over them, in this order."""
 BOOTSTRAP: Final = Bootstrap(replicates=1000, level=0.95, seed=0)
 """The same for every entry: resamples of two entries can be compared one by one."""
 
@@ -82,22 +79,20 @@ def measure(
         values.append({**sample.values, **_beside_auc(run, precision, targets)})
         samples[run.seed] = sample
     compared = Comparison({"": samples}, bootstrap.level)
-    metrics = {name: compared.estimate("", name).model_dump() for name in METRICS}
-    metrics |= {name: over_runs([v[name] for v in values]) for name in VALUES if name not in METRICS}
+    metrics = {
+        m.key: compared.estimate("", m.key).model_dump()
+        if m.compared
+        else over_runs([v[m.key] for v in values])
+        for m in PUBLISHED
+    }
     replicates = np.mean([sample.replicates["final_auc"] for sample in samples.values()], axis=0)
     return Numbers(matrices, values, metrics, replicates)
 
 
 def over_runs(values: Sequence[float]) -> dict[str, Any]:
     """Mean and deviation of a number that has no interval."""
-    known = np.array([v for v in values if not np.isnan(v)])
-    return {
-        "mean": float(known.mean()) if len(known) else None,
-        "sd": float(known.std(ddof=1)) if len(known) > 1 else None,
-        "n": len(known),
-        "low": None,
-        "high": None,
-    }
+    mean, sd = (None if np.isnan(x) else float(x) for x in mean_and_sd(values))
+    return {"mean": mean, "sd": sd, "n": int(np.isfinite(values).sum()), "low": None, "high": None}
 
 
 def rounded(value: Any) -> Any:
@@ -113,11 +108,8 @@ def rounded(value: Any) -> Any:
 
 def _beside_auc(run: Run, precision: Floats, targets: npt.NDArray[np.float32]) -> dict[str, float]:
     probabilities = 0.5 * (1 + np.tanh(run.scores[-1].astype(np.float64) / 2))
-    return {
-        "final_ap": float(final_auc(precision)),
-        "average_ap": float(average_auc(precision, run.first)),
-        "calibration_error": float(nan_mean(np.asarray(expected_calibration_error(targets, probabilities)))),
-    }
+    bases = {"ap": precision, "ece": np.asarray(expected_calibration_error(targets, probabilities))}
+    return {m.key: float(m.of(bases[m.basis], run.first)) for m in PUBLISHED if not m.compared}
 
 
 def differences(entry: Entry, numbers: Numbers) -> Iterator[tuple[str, float]]:
@@ -125,10 +117,10 @@ def differences(entry: Entry, numbers: Numbers) -> Iterator[tuple[str, float]]:
     for k, run in enumerate(entry.runs):
         yield f"runs.{k}.auc_matrix", _largest(run.auc_matrix, numbers.matrices[k])
         published = run.values.model_dump()
-        for name in VALUES:
+        for name in (metric.key for metric in PUBLISHED):
             yield f"runs.{k}.values.{name}", _largest(published[name], numbers.values[k][name])
     over = entry.metrics.model_dump()
-    for name in VALUES:
+    for name in (metric.key for metric in PUBLISHED):
         yield from _of_estimate(name, over[name], numbers.metrics[name])
 
 

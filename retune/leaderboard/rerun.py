@@ -17,9 +17,9 @@ from retune.errors import RetuneError
 from retune.leaderboard.entry import Entry, Run
 from retune.leaderboard.fields import shortened
 from retune.leaderboard.verify import Verdict, Wrong
+from retune.metrics.table import BY_KEY
 from retune.plugins import registry
 from retune.prompts import names as banks
-from retune.results.paired import METRICS
 from retune.runner.resolve import origin_of
 from retune.runner.run import prepare
 from retune.runner.spec import Spec
@@ -181,7 +181,7 @@ def _difference(run: Run, matrix: npt.NDArray[np.float64]) -> float:
     largest = float(np.nan_to_num(np.abs(matrix - published)).max())
     differences = {"an AUC": (largest, TOLERANCE)}
     for name in ("final_auc", "average_auc"):
-        here, there = (float(METRICS[name](one, first)) for one in (matrix, published))
+        here, there = (float(BY_KEY[name].of(one, first)) for one in (matrix, published))
         differences[name] = float(np.nan_to_num(abs(here - there))), MEAN_TOLERANCE
     for what, (by, allowed) in differences.items():
         if by > allowed:

@@ -24,9 +24,9 @@ from retune.leaderboard.records import Record, Tier
 from retune.leaderboard.remarks import suspicions
 from retune.leaderboard.scores import TOLERANCE, Scores
 from retune.leaderboard.tracks import Track
+from retune.metrics.table import COMPARED
 from retune.plugins import registry
 from retune.results.image_digests import digests, salted
-from retune.results.paired import METRICS
 from retune.runner.shared import Shared
 from retune.settings import make
 from retune.streams.stream import Scenario, Stream
@@ -264,11 +264,11 @@ def require_arithmetic(entry: Entry) -> None:
     for k, run in enumerate(entry.runs):
         matrix = np.array(run.auc_matrix, dtype=np.float64)
         published: dict[str, Any] = run.values.model_dump()
-        for name, metric in METRICS.items():
-            value = float(metric(matrix, np.array(run.first)))
-            told = np.nan if published[name] is None else published[name]
+        for metric in COMPARED:
+            value = float(metric.of(matrix, np.array(run.first)))
+            told = np.nan if published[metric.key] is None else published[metric.key]
             if np.isnan(value) != np.isnan(told) or abs(np.nan_to_num(value - told)) > TOLERANCE:
-                raise Wrong(f"runs.{k}.values.{name} does not follow from its auc_matrix")
+                raise Wrong(f"runs.{k}.values.{metric.key} does not follow from its auc_matrix")
     for name, estimate in entry.metrics.model_dump().items():
         values = [getattr(run.values, name) for run in entry.runs]
         known = [v for v in values if v is not None]

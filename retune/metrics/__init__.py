@@ -25,9 +25,13 @@ from retune.metrics.continual import (
     forgetting_per_label,
     forward_transfer,
 )
-from retune.metrics.report import Metric, Report, continual_report
+from retune.metrics.report import Measured, Report, continual_report
+from retune.metrics.seeds import mean_and_sd
+from retune.metrics.table import METRICS, Metric
 
 __all__ = [
+    "METRICS",
+    "Measured",
     "Metric",
     "Report",
     "auroc",
@@ -48,5 +52,6 @@ __all__ = [
     "forgetting_per_label",
     "forward_transfer",
     "interval",
+    "mean_and_sd",
     "patient_weights",
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,12 +19,13 @@ from retune.metrics.binary import (
 )
 from retune.metrics.bootstrap import bootstrap_ranking, interval, patient_weights
 from retune.metrics.bootstrap_sums import bootstrap_calibration, bootstrap_f1
+from retune.metrics.table import METRICS, Basis, Metric
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Metric:
+class Measured:
     """A value of the whole test set and its bootstrap interval; NaN where undefined."""
 
     value: float
@@ -38,10 +38,7 @@ class Report:
     """What `continual_report` works out. Matrices are ``(T+1, C)``, NaN where undefined.
 
     Attributes:
-        metrics: ``final_auc, average_auc, forgetting, backward_transfer, forward_transfer`` from AUROC;
-            ``final_ap, average_ap, ap_forgetting, ap_backward_transfer, ap_forward_transfer`` from average
-            precision; ``final_f1, f1_forgetting``, NaN without thresholds; ``calibration_error`` after the
-            last experience. The keys are always these.
+        metrics: By key, each of :data:`retune.metrics.table.METRICS`; those of F1 are NaN without thresholds.
         auc_matrix: AUROC of each label at each moment.
         auc_low: Lower end of its interval.
         auc_high: Upper end.
@@ -51,7 +48,7 @@ class Report:
         undefined: Columns that lack a class in the test set and so are in no mean.
     """
 
-    metrics: dict[str, Metric]
+    metrics: dict[str, Measured]
     auc_matrix: Floats
     auc_low: Floats
     auc_high: Floats
@@ -106,34 +103,24 @@ def continual_report(
     continual.check_first(auc, first)
     auc_samples, ap_samples = bootstrap_ranking(y, s, weights, threads)
 
-    def measure(metric: Callable[[Floats], Floats], whole: Floats, samples: Floats) -> Metric:
-        low, high = interval(metric(samples), level)
-        return Metric(float(metric(whole)), float(low), float(high))
-
-    over_time: dict[str, Callable[[Floats], Floats]] = {
-        "forgetting": lambda r: continual.forgetting(r, first),
-        "backward_transfer": lambda r: continual.backward_transfer(r, first),
-        "forward_transfer": lambda r: continual.forward_transfer(r, first),
-    }
-    metrics: dict[str, Metric] = {}
-    for name, prefix, whole, samples in (("auc", "", auc, auc_samples), ("ap", "ap_", ap, ap_samples)):
-        metrics[f"final_{name}"] = measure(continual.final_auc, whole, samples)
-        metrics[f"average_{name}"] = measure(lambda r: continual.average_auc(r, first), whole, samples)
-        metrics |= {f"{prefix}{key}": measure(metric, whole, samples) for key, metric in over_time.items()}
-
     f1_matrix: Floats | None = None
-    metrics["final_f1"] = metrics["f1_forgetting"] = Metric(np.nan, np.nan, np.nan)
+    # Of each basis, the whole test set and every resample; without thresholds there is no F1.
+    bases: dict[Basis, tuple[Floats, Floats]] = {"auc": (auc, auc_samples), "ap": (ap, ap_samples)}
     if thresholds is not None:
         f1_matrix = np.stack([f1(y, moment, thresholds) for moment in s])
-        f1_samples = bootstrap_f1(y, s, thresholds, weights)
-        metrics["final_f1"] = measure(continual.final_auc, f1_matrix, f1_samples)
-        metrics["f1_forgetting"] = measure(over_time["forgetting"], f1_matrix, f1_samples)
-
+        bases["f1"] = f1_matrix, bootstrap_f1(y, s, thresholds, weights)
     probabilities = 0.5 * (1 + np.tanh(s[-1] / 2))  # the logistic function, without overflow
     ece = np.asarray(expected_calibration_error(y, probabilities))
-    ece_samples = bootstrap_calibration(y, probabilities, weights)
-    metrics["calibration_error"] = measure(continual.nan_mean, ece, ece_samples)
+    bases["ece"] = ece, bootstrap_calibration(y, probabilities, weights)
 
+    def measured(metric: Metric) -> Measured:
+        if metric.basis not in bases:
+            return Measured(np.nan, np.nan, np.nan)
+        whole, samples = bases[metric.basis]
+        low, high = interval(metric.of(samples, first), level)
+        return Measured(float(metric.of(whole, first)), float(low), float(high))
+
+    metrics = {metric.key: measured(metric) for metric in METRICS}
     low, high = interval(auc_samples, level)
     undefined = tuple(int(c) for c in np.flatnonzero(~has_both_classes(y)))
     return Report(metrics, auc, low, high, ap, f1_matrix, ece, undefined)

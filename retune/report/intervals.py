@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from retune.errors import UserError
+from retune.metrics.table import COMPARED, in_table
 from retune.report.suites import Suites
-from retune.results.collect import METRICS as SHOWN
-from retune.results.paired import METRICS, Estimate
+from retune.results.compare import Estimate
 from retune.results.result import SCORES_FILE, Result
 from retune.suite.cells import Finished
 from retune.suite.compare import compare
@@ -39,7 +39,7 @@ def spans(runs: Sequence[Result], suites: Suites, folders: Mapping[str, Path]) -
 
 def _agrees(metrics: Mapping[str, Estimate], runs: Sequence[Result]) -> bool:
     """Whether a table is of these results, and not of what stood there before."""
-    for name in SHOWN:
+    for name in (metric.key for metric in in_table("report")):
         values = [value for r in runs if (value := r.metrics[name].value) is not None]
         told = metrics[name].mean if name in metrics else None
         if told is None or not values:
@@ -59,7 +59,7 @@ def _measured(runs: Sequence[Result], folders: Mapping[str, Path]) -> dict[str, 
         compared = compare(cells, replicates=drawn.replicates, level=drawn.level, seed=drawn.seed)
     except UserError:
         return None
-    return {name: compared.estimate("", name) for name in METRICS}
+    return {metric.key: compared.estimate("", metric.key) for metric in COMPARED}
 
 
 def _number(value: float | None) -> float:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retune.metrics.continual import check_first, nan_mean
+from retune.metrics.seeds import mean_and_sd
 from retune.results.result import Interval, Result
 
 if TYPE_CHECKING:
@@ -46,19 +47,6 @@ def over_seeds(values: Sequence[Interval]) -> Cell:
     return Cell(
         float(mean[0]), float(sd[0]), int(np.isfinite(rows[:, 0]).sum()), float(mean[1]), float(mean[2])
     )
-
-
-def mean_and_sd(stack: Floats) -> tuple[Floats, Floats]:
-    """Mean and sample standard deviation over the first axis of what is not NaN.
-
-    Returns:
-        Both of the remaining shape; NaN below one and below two numbers.
-    """
-    values = np.moveaxis(np.asarray(stack, dtype=np.float64), 0, -1)
-    mean = np.asarray(nan_mean(values))
-    n = np.isfinite(values).sum(axis=-1)
-    squares = np.nansum((values - mean[..., None]) ** 2, axis=-1)
-    return mean, np.where(n > 1, np.sqrt(squares / np.maximum(n - 1, 1)), np.nan)
 
 
 def mean_seen(result: Result) -> Floats:

@@ -10,6 +10,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from retune.data.findings import codes
+from retune.metrics.table import in_table
 from retune.report.cautions import cautions
 from retune.report.figures import KEPT, kept
 from retune.report.heatmap import label_order
@@ -23,11 +24,6 @@ if TYPE_CHECKING:
 
 OPEN: Final = 6
 """Heat-maps that are shown unfolded, at most."""
-METRICS: Final = (
-    ("final_auc", "final AUC", "mean over labels at the end"),
-    ("average_auc", "average AUC", "mean over time, labels learnt by then"),
-    ("forgetting", "forgetting", "fall from a label's best; 0 is none"),
-)
 
 
 def render(runs: Runs, views: list[View]) -> str:
@@ -60,7 +56,7 @@ def render(runs: Runs, views: list[View]) -> str:
         strategies=len({r.strategy.name for r in results}),
         streams=sum(len(section.streams) for section in runs.sections),
         sections=[_section(section, view) for section, view in zip(runs.sections, views, strict=True)],
-        metrics=METRICS,
+        metrics=in_table("report"),
         levels=sorted({f"{100 * r.bootstrap.level:g} %" for r in results}),
         markup=Markup,
         rows=_rows,

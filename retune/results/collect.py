@@ -12,13 +12,13 @@ import numpy as np
 
 from retune.errors import UserError
 from retune.metrics.continual import check_first
+from retune.metrics.table import in_table
 from retune.results.result import RESULT_FILE, RUN_FILE, Result
 
 if TYPE_CHECKING:
     from retune.progress import Progress
 
 MATRICES: Final = ("auc_matrix", "auc_low", "auc_high")
-METRICS: Final = ("final_auc", "average_auc", "forgetting")
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def _checked(result: Result, file: Path) -> Result:
             problem = f"{name} must have {moments} rows of {labels} labels"
     if len(result.forgetting) != labels:
         problem = f"forgetting must hold {labels} numbers"
-    absent = [name for name in METRICS if name not in result.metrics]
+    absent = [metric.key for metric in in_table("report") if metric.key not in result.metrics]
     if absent:
         problem = f"metrics lacks {', '.join(absent)}"
     # A number that JSON should not hold: infinite, or more than anything can cost.

@@ -17,13 +17,18 @@ def shown(text: str, length: int | None = None) -> str:
     return clean if length is None or len(clean) <= length else clean[: length - 1].rstrip() + "…"
 
 
-def decimals(value: float | None) -> str:
+def number(value: float | None, *, signed: bool = False) -> str:
     """Three decimals without a leading zero; a dash where undefined."""
     if value is None or value != value:
-        return "–"
-    text = f"{value:.3f}".replace("-", "−")
-    text = "0.000" if text == "−0.000" else text
-    return text.replace("0.", ".", 1) if abs(value) < 0.9995 else text
+        return "-"
+    text = f"{value:+.3f}" if signed else f"{value:.3f}"
+    return text.replace("0.", ".", 1) if abs(value) < 0.9995 else text[: 5 if signed else 4]
+
+
+def decimals(value: float | None) -> str:
+    """:func:`number` as a page shows it: with printers' dashes, and no nought below nought."""
+    text = number(value).replace("-.000", ".000")
+    return "–" if text == "-" else text.replace("-", "−")
 
 
 def count(value: float) -> str:
@@ -48,11 +53,3 @@ def size(value: float) -> str:
 def slug(text: str, length: int = 60) -> str:
     """A part of a file name: small letters, digits and dashes."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:length].strip("-") or "x"
-
-
-def number(value: float | None, *, signed: bool = False) -> str:
-    """Three decimals without a leading zero; a dash where undefined."""
-    if value is None:
-        return "-"
-    text = f"{value:+.3f}" if signed else f"{value:.3f}"
-    return text.replace("0.", ".", 1) if abs(value) < 0.9995 else text[: 5 if signed else 4]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from retune.errors import UserError
 from retune.metrics import patient_weights
-from retune.results.paired import Comparison, Sample
+from retune.results.compare import Comparison, Sample
 from retune.results.result import SCORES_FILE
 
 if TYPE_CHECKING:

@@ -6,28 +6,29 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from retune.results.paired import Estimate
+from retune.metrics.table import in_table
+from retune.results.compare import Estimate
 from retune.results.result import Bootstrap
 from retune.results.text import number
 from retune.suite.ranks import Ranks
 from retune.suite.summary import DECIDES, BoundCheck, Row, Setting, Summary
 
+SHOWN: Final = in_table("suite")
+"""The first decides which method is best."""
 HEADS: Final = (
     "method",
     "n",
     "",
-    "final AUC",
+    SHOWN[0].heading,
     "to best",
-    "average AUC",
-    "forgetting",
-    "backward transfer",
+    *(metric.heading for metric in SHOWN[1:]),
     "trained",
     "fit",
     "kept",
 )
 """Columns of a table; the third says which methods are best, tied or bounds."""
 MARKS: Final = {"best": "best", "tied": "tied", "upper bound": "bound"}
-FINAL: Final = HEADS.index("final AUC")
+FINAL: Final = HEADS.index(SHOWN[0].heading)
 RANK_HEADS: Final = ("method", "mean rank", "tied with")
 
 
@@ -51,7 +52,7 @@ def cells_of(row: Row) -> list[Cell]:
         Cell(MARKS.get(row.role, "")),
         over_seeds(row.metrics[DECIDES]),
         Cell(number(to_best.mean, signed=True), span(to_best, signed=True)) if to_best else Cell("-"),
-        *(over_seeds(row.metrics[m]) for m in ("average_auc", "forgetting", "backward_transfer")),
+        *(over_seeds(row.metrics[metric.key]) for metric in SHOWN[1:]),
         Cell(f"{row.trained_parameters:,}"),
         Cell(f"{row.fit_seconds:.1f} s"),
         Cell(kept(row)),

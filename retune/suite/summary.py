@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Final, Literal
 from pydantic import ConfigDict, Field, ValidationError
 
 from retune.errors import UserError, mistake
+from retune.metrics.table import COMPARED
 from retune.results.cautions import contaminated, pictures, undefined
-from retune.results.paired import METRICS, Comparison, Estimate
+from retune.results.compare import Comparison, Estimate
 from retune.results.result import Bootstrap, Record, Result
 from retune.suite.compare import compare
 from retune.suite.ranks import Ranks, rank_methods
@@ -220,12 +221,12 @@ def _setting(cells: Sequence[Finished], compared: Comparison) -> Setting:
 def _row(strategy: str, results: list[Result], compared: Comparison, best: str | None, *, bound: bool) -> Row:
     to_best = {}
     if best is not None and strategy != best:
-        to_best = {metric: compared.difference(strategy, best, metric) for metric in METRICS}
+        to_best = {m.key: compared.difference(strategy, best, m.key) for m in COMPARED}
     return Row(
         strategy=strategy,
         role="upper bound" if bound else "best" if strategy == best else _role(to_best),
         seeds=sorted(compared.samples[strategy]),
-        metrics={metric: compared.estimate(strategy, metric) for metric in METRICS},
+        metrics={m.key: compared.estimate(strategy, m.key) for m in COMPARED},
         to_best=to_best,
         trained_parameters=max(r.cost.trainable_parameters for r in results),
         stored_images=max(r.cost.stored_images for r in results),

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from retune.files import make_folder, write_whole
-from retune.results.paired import METRICS, Estimate
+from retune.metrics.table import COMPARED
+from retune.results.compare import Estimate
 from retune.suite.latex import latex
 from retune.suite.layout import (
     FINAL,
@@ -123,14 +124,15 @@ def comma_separated(summary: Summary) -> str:
     writer = csv.writer(file, lineterminator="\n")
     where = ("scenario", "data", "synthetic", "backbone", "contaminated", "order")
     cost = ("trained_parameters", "fit_seconds", "stored_images", "stored_features", "stored_bytes")
-    names = [*METRICS, *(f"{metric}_to_best" for metric in METRICS)]
+    keys = [metric.key for metric in COMPARED]
+    names = [*keys, *(f"{key}_to_best" for key in keys)]
     writer.writerow(
         [*where, "strategy", "role", "seeds", *(f"{n}_{p}" for n in names for p in PARTS), *cost, "mean_rank"]
     )
     ranks = {method.strategy: method.rank for method in summary.ranks.methods}
     for setting in summary.settings:
         for row in setting.rows:
-            estimates = [row.metrics[m] for m in METRICS] + [row.to_best.get(m) for m in METRICS]
+            estimates = [row.metrics[key] for key in keys] + [row.to_best.get(key) for key in keys]
             writer.writerow(
                 [
                     *(getattr(setting, name) for name in where),

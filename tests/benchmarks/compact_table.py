@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from retune.results.paired import Estimate
+from retune.results.compare import Estimate
 from retune.suite.summary import Row, Setting, Summary
 
 MARKS = {"best": "**", "tied": "**"}

@@ -10,7 +10,7 @@ from sklearn.metrics import roc_auc_score
 
 from retune.errors import UserError
 from retune.metrics import patient_weights
-from retune.results.paired import METRICS
+from retune.metrics.table import COMPARED
 from retune.results.result import SCORES_FILE
 from retune.suite.compare import compare
 
@@ -63,7 +63,7 @@ def test_paired_differences_are_those_of_an_explicit_loop(made):
         rows = np.repeat(np.arange(len(targets)), counts)
         looped.append({key: _by_hand(targets[rows], s[:, rows]) for key, s in scores.items()})
 
-    for metric in METRICS:
+    for metric in (metric.key for metric in COMPARED):
         each = [whole["good", seed][metric] - whole["poor", seed][metric] for seed in (0, 1)]
         resampled = [
             np.mean([r["good", seed][metric] - r["poor", seed][metric] for seed in (0, 1)]) for r in looped
@@ -86,7 +86,7 @@ def test_values_are_those_of_the_results(made):
     cells = made[-1]
     compared = compare(cells, replicates=1)
     for cell in cells:
-        for metric in METRICS:
+        for metric in (metric.key for metric in COMPARED):
             told = cell.result.metrics[metric].value
             assert compared.samples[cell.strategy][cell.seed].values[metric] == told
 

@@ -18,7 +18,7 @@ from rich.console import Console
 
 from retune import run
 from retune.errors import UserError
-from retune.results.paired import METRICS
+from retune.metrics.table import COMPARED
 from retune.suite.cells import Finished
 from retune.suite.latex import escaped, latex
 from retune.suite.summary import Summary, summarise
@@ -140,7 +140,7 @@ def test_csv_has_a_line_for_each_row_and_leaves_the_undefined_empty(summary, wri
     for line, (setting, row) in zip(lines, rows, strict=True):
         assert line["synthetic"] == str(setting.synthetic)
         assert line["seeds"] == " ".join(map(str, row.seeds))
-        for metric in METRICS:
+        for metric in (metric.key for metric in COMPARED):
             assert float(line[f"{metric}_mean"]) == row.metrics[metric].mean
             sd = row.metrics[metric].sd
             assert line[f"{metric}_sd"] == ("" if sd is None else str(sd))

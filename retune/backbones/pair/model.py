@@ -173,8 +173,6 @@ class Pair(Backbone):
 
     @cached_property
     def _vision(self) -> VisionTower:
-        from retune.backbones.pair.vision import vision_tower
-
         return vision_tower(self.vision_name)
 
     @cached_property

@@ -16,6 +16,7 @@ from retune.leaderboard.site.bundle import vega
 from retune.leaderboard.site.command import needs, run_commands, submit_command, verify_command
 from retune.leaderboard.site.matrix import matrices
 from retune.leaderboard.site.view import Shown, Site, TrackShown
+from retune.metrics.table import PUBLISHED, in_table
 from retune.results import text
 from retune.settings import typed
 
@@ -28,16 +29,6 @@ TIER_MEANINGS: Final = {
     "recomputed": "every number was recomputed from the submitted scores with the verifier's own labels",
     "re-run": "recomputed, and the method was run again: every AUC is the same to .02, means to .005, mostly far closer",
 }
-METRICS: Final = (
-    ("final_auc", "final AUC", "mean over labels at the end"),
-    ("average_auc", "average AUC", "mean over time, labels learnt by then"),
-    ("forgetting", "forgetting", "fall from a label's best; 0 is none"),
-    ("backward_transfer", "backward transfer", "change since first learnt"),
-    ("forward_transfer", "forward transfer", "against zero-shot, before learnt"),
-    ("final_ap", "final AP", "mean average precision at the end"),
-    ("average_ap", "average AP", "the same over time"),
-    ("calibration_error", "calibration error", "of the scores read as logits"),
-)
 
 
 def write(site: Site, folder: Path, progress: Progress) -> None:
@@ -114,7 +105,9 @@ def _environment() -> Environment:
     pages.finalize = lambda value: (
         text.shown(value) if type(value) is str and not value.isprintable() else value
     )
-    pages.globals.update(tiers=TIERS, tier_meanings=TIER_MEANINGS, metrics=METRICS)
+    pages.globals.update(
+        tiers=TIERS, tier_meanings=TIER_MEANINGS, metrics=PUBLISHED, columns=in_table("board")
+    )
     return pages
 
 

@@ -11,34 +11,18 @@ deviation over seeds does that, so the two always stand together with the number
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from retune.metrics import (
-    average_auc,
-    backward_transfer,
-    bootstrap_auroc,
-    final_auc,
-    forgetting,
-    forward_transfer,
-    interval,
-)
+from retune.metrics import bootstrap_auroc, interval, mean_and_sd
+from retune.metrics.table import COMPARED
 from retune.results.result import Number, Record
 
 Floats = NDArray[np.float64]
-
-METRICS: Final[dict[str, Callable[[ArrayLike, ArrayLike], Floats]]] = {
-    "final_auc": lambda matrix, first: final_auc(matrix),
-    "average_auc": average_auc,
-    "forgetting": forgetting,
-    "backward_transfer": backward_transfer,
-    "forward_transfer": forward_transfer,
-}
-"""What is compared: functions of a matrix ``(..., T+1, C)`` of AUROC and the labels' first experiences."""
 
 
 class Estimate(Record):
@@ -61,7 +45,7 @@ class Estimate(Record):
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """One run: each of :data:`METRICS` on the test set as it is, and on every resample of its patients.
+    """One run: each metric that methods are compared by, on the test set as it is, and on every resample of its patients.
 
     Args:
         values: Numbers; NaN where undefined.
@@ -89,8 +73,8 @@ class Sample:
         """
         resampled = _resampled_auroc(np.asarray(targets), scores, weights)
         return cls(
-            {name: float(metric(matrix, first)) for name, metric in METRICS.items()},
-            {name: metric(resampled, first) for name, metric in METRICS.items()},
+            {metric.key: float(metric.of(matrix, first)) for metric in COMPARED},
+            {metric.key: metric.of(resampled, first) for metric in COMPARED},
         )
 
 
@@ -126,12 +110,9 @@ class Comparison:
         known = [(value, replicates) for value, replicates in runs if not np.isnan(value)]
         if not known:
             return Estimate(mean=None, sd=None, n=0, low=None, high=None)
-        values = np.array([value for value, _ in known])
+        mean, sd = mean_and_sd([value for value, _ in known])
         low, high = interval(np.mean([replicates for _, replicates in known], axis=0), self.level)
-        sd = values.std(ddof=1) if len(values) > 1 else np.nan
-        return Estimate(
-            mean=float(values.mean()), sd=float(sd), n=len(values), low=float(low), high=float(high)
-        )
+        return Estimate(mean=float(mean), sd=float(sd), n=len(known), low=float(low), high=float(high))
 
 
 def distinct(scores: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.intp], NDArray[np.intp]]:
