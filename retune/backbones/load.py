@@ -65,7 +65,7 @@ def _make(name: str) -> Backbone:
 
 def _config(scheme: str, rest: str) -> Path:
     """The configuration that says in whose format a model is; open_clip's where a model comes in both."""
-    from retune.backbones.hf import hub
+    from retune.backbones import hub
     from retune.backbones.openclip.files import NEEDS
 
     if scheme == "local-dir":

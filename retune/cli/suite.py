@@ -151,7 +151,8 @@ def _tables(report: Report, out: Path, to: Console | None) -> None:
     from collections import Counter
 
     from retune.cli.console import bars
-    from retune.suite.tables import print_tables, write_tables
+    from retune.cli.suite_tables import print_tables
+    from retune.suite.tables import write_tables
 
     with bars() as progress:
         failed = Counter(failure.cell.strategy for failure in report.failures)

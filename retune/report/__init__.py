@@ -12,8 +12,7 @@ from retune.files import make_folder, write_whole
 
 if TYPE_CHECKING:
     from retune.progress import Progress
-    from retune.report.groups import Runs
-    from retune.report.numbers import Spans
+    from retune.report.groups import Runs, Spans
     from retune.results.result import Result
 
 PAGE_FILE: Final = "report.html"

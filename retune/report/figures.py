@@ -14,9 +14,9 @@ import altair as alt
 import numpy as np
 
 from retune.data.findings import codes
-from retune.report.groups import Method, StreamGroup
+from retune.report.groups import Entry, Method, StreamGroup
 from retune.report.heatmap import label_order
-from retune.report.numbers import Entry, Floats
+from retune.report.numbers import Floats
 from retune.report.svg import FAINT, INK
 from retune.report.theme import (
     BLUE,

@@ -10,14 +10,22 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import numpy as np
 
 from retune.errors import UserError
-from retune.report.numbers import Entry, Spans
+from retune.metrics.seeds import mean_and_sd
+from retune.report.numbers import Cell, Floats, mean_seen, over_seeds
 from retune.results.result import Result
 from retune.settings import typed
 
+if TYPE_CHECKING:
+    from retune.report.groups import Method
+
 Key = TypeVar("Key", bound=Hashable)
+Spans = Mapping[str, tuple[float, float]]
+"""Both ends of an interval, by metric."""
 Intervals = Callable[[Sequence[Result]], Spans | None]
 """Of the runs of one method on one stream, the intervals of their means."""
 UNNAMED: Final[Mapping[str, str]] = {}
@@ -67,6 +75,61 @@ class Method:
     def key(self) -> str:
         """Text that is equal for equal methods."""
         return _text([self.name, self.settings, self.circumstances, self.upper_bound])
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One method on one stream.
+
+    Args:
+        method: Which.
+        runs: One for every seed.
+        spans: The intervals of the means over seeds, where they are known.
+    """
+
+    method: Method
+    runs: tuple[Result, ...]
+    spans: Spans | None = None
+
+    @property
+    def averaged(self) -> bool:
+        """Whether intervals are no more than the seeds' own, their ends averaged."""
+        return self.spans is None and len(self.runs) > 1
+
+    def metric(self, name: str) -> Cell:
+        """A metric over seeds."""
+        cell = over_seeds([run.metrics[name] for run in self.runs])
+        if self.spans is None:
+            return cell
+        low, high = self.spans[name]
+        return replace(cell, low=low, high=high)
+
+    def curve(self) -> tuple[Floats, Floats]:
+        """Mean AUC over the labels seen so far, and its standard deviation over seeds: (T,) each."""
+        return mean_and_sd(np.stack([mean_seen(run) for run in self.runs]))
+
+    @property
+    def one_order(self) -> bool:
+        """Whether labels come in the same order for every seed."""
+        return all(run.first == self.runs[0].first for run in self.runs)
+
+    @property
+    def shown(self) -> tuple[Result, ...]:
+        """Runs whose matrices may be averaged: all, or the first seed's where the label order differs."""
+        return self.runs if self.one_order else self.runs[:1]
+
+    def matrix(self, which: str = "auc_matrix") -> Floats:
+        """Mean over seeds of a matrix: (T+1, C)."""
+        stack = np.array([getattr(run, which) for run in self.shown], dtype=np.float64)
+        return mean_and_sd(stack)[0]
+
+    def forgetting(self) -> tuple[Floats, Floats]:
+        """What each label lost since its best, and the standard deviation over seeds: (C,) each."""
+        return mean_and_sd(np.array([run.forgetting for run in self.runs], dtype=np.float64))
+
+    def cost(self, name: str) -> float:
+        """Mean over seeds of a cost."""
+        return float(np.mean([getattr(run.cost, name) for run in self.runs]))
 
 
 @dataclass(frozen=True)

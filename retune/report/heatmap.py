@@ -13,7 +13,7 @@ import altair as alt
 import numpy as np
 
 from retune.data.findings import codes
-from retune.report.numbers import Entry
+from retune.report.groups import Entry
 from retune.report.svg import INK
 from retune.report.theme import data, finished, number
 from retune.results.text import decimals, shown

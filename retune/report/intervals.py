@@ -18,7 +18,7 @@ from retune.suite.cells import Finished
 from retune.suite.compare import compare
 
 if TYPE_CHECKING:
-    from retune.report.numbers import Spans
+    from retune.report.groups import Spans
 
 
 def spans(runs: Sequence[Result], suites: Suites, folders: Mapping[str, Path]) -> Spans | None:

@@ -18,8 +18,7 @@ from retune.results import text
 from retune.settings import typed
 
 if TYPE_CHECKING:
-    from retune.report.groups import Runs, Section
-    from retune.report.numbers import Entry
+    from retune.report.groups import Entry, Runs, Section
     from retune.report.views import View
 
 OPEN: Final = 6

@@ -12,8 +12,7 @@ from typing import Any, Final
 import altair as alt
 import numpy as np
 
-from retune.report.groups import Method
-from retune.report.numbers import Entry
+from retune.report.groups import Entry, Method
 from retune.report.svg import FAINT, INK, PAPER
 from retune.results.text import shown
 

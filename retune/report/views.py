@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from retune.report import figures
-from retune.report.groups import Method, Runs, Section, StreamGroup
+from retune.report.groups import Entry, Method, Runs, Section, StreamGroup
 from retune.report.heatmap import matrix
-from retune.report.numbers import Entry
 from retune.report.svg import inline, svg_of
 from retune.report.theme import name_of
 from retune.results.text import decimals, shown, slug

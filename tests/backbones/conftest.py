@@ -137,7 +137,7 @@ def copied(saved: dict[str, Path], tmp_path: Path) -> Callable[..., Path]:
 @pytest.fixture(autouse=True)
 def _no_questions_to_a_real_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether the hub answers is asked in a process of its own, by the tests that mean to ask."""
-    monkeypatch.setattr("retune.backbones.hf.hub.answers", lambda *_: None)
+    monkeypatch.setattr("retune.backbones.hub.answers", lambda *_: None)
 
 
 SENTENCES = [

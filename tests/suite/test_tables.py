@@ -17,12 +17,13 @@ from made_runs import made_run, made_scores, made_targets
 from rich.console import Console
 
 from retune import run
+from retune.cli.suite_tables import print_tables
 from retune.errors import UserError
 from retune.metrics.table import COMPARED
 from retune.suite.cells import Finished
 from retune.suite.latex import escaped, latex
 from retune.suite.summary import Summary, summarise
-from retune.suite.tables import print_tables, write_tables
+from retune.suite.tables import write_tables
 
 FILES = ("table.json", "table.csv", "table.md", "table.tex")
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from retune.backbones.hf.hub import cached, fetched, from_hub, known_absent
+from retune.backbones.hub import cached, fetched, from_hub, known_absent
 from retune.cache import file_digests
 from retune.errors import MissingFiles, UnknownName, UserError
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from retune.backbones.hf.hub import cached, fetched, from_hub
+from retune.backbones.hub import cached, fetched, from_hub
 from retune.backbones.quiet import quiet
 from retune.errors import MissingFiles, UnknownName, UserError
 

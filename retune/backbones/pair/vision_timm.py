@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from retune.backbones.hf.files import CONFIG
-from retune.backbones.hf.hub import from_hub
+from retune.backbones.hub import from_hub
 from retune.backbones.pair.vision import ImageTower, VisionTower, flat
 from retune.backbones.quiet import gist, quiet
 from retune.cache import file_digests

@@ -1,0 +1,105 @@
+"""A suite's tables in a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from retune.suite.layout import (
+    FINAL,
+    HEADS,
+    RANK_HEADS,
+    cells_of,
+    failed_lines,
+    notes,
+    rank_lines,
+    rank_rows,
+    reading,
+    title,
+)
+from retune.suite.summary import Row, Summary, summarise
+from retune.suite.tables import NO_RUNS
+
+if TYPE_CHECKING:
+    from rich.console import Console, JustifyMethod
+
+    from retune.suite.cells import Finished
+
+
+def print_tables(cells: Sequence[Finished] | Summary, console: Console) -> None:
+    """Print every table; one that is too wide is parted by columns.
+
+    Args:
+        cells: Finished runs; or what `summarise` made of them.
+        console: Where to.
+    """
+    from rich.text import Text
+
+    summary = cells if isinstance(cells, Summary) else summarise(cells)
+    if not summary.settings:
+        console.print(NO_RUNS)
+        return
+    for setting in summary.settings:
+        console.print(Text(title(setting), "bold"))
+        rows = [[str(cell) for cell in cells_of(row)] for row in setting.rows]
+        styles = [_style(row) for row in setting.rows]
+        for columns in _packed([HEADS, *rows], console.width):
+            _print_columns(console, columns, rows, styles)
+        for line in notes(setting):
+            console.print(Text(line, "yellow" if line in setting.cautions else ""))
+        console.print()
+    for line in failed_lines(summary):
+        console.print(Text(line, "bold red"))
+    for line in reading(summary.bootstrap):
+        console.print(Text(line, "dim"))
+    console.print()
+    console.print(Text("Ranks over streams", "bold"))
+    ranked = rank_rows(summary.ranks)
+    if ranked:
+        from retune.cli.console import plain_table
+
+        table = plain_table()
+        for head in RANK_HEADS:
+            table.add_column(head, justify="right" if head == "mean rank" else "left", overflow="fold")
+        for row in ranked:
+            table.add_row(*map(Text, row))
+        console.print(table)
+    for line in rank_lines(summary.ranks):
+        console.print(Text(line))
+
+
+def _style(row: Row) -> str:
+    return {"best": "bold", "tied": "bold", "upper bound": "dim"}.get(row.role, "")
+
+
+def _packed(table: Sequence[Sequence[str]], width: int) -> list[list[int]]:
+    """Columns parted into blocks that fit a width; each block begins with the method and its seeds."""
+    widths = [max(map(len, column)) + 2 for column in zip(*table, strict=True)]
+    widths[0] = min(widths[0], width // 3)  # a long name is folded
+    fixed = [0, 1, 2]
+    blocks: list[list[int]] = [[]]
+    for column in range(len(fixed), len(widths)):
+        taken = sum(widths[c] for c in [*fixed, *blocks[-1], column]) - 2
+        if blocks[-1] and taken > width:
+            blocks.append([])
+        blocks[-1].append(column)
+    # Which method is best is said of the final AUC alone.
+    return [[*(fixed if FINAL in block else fixed[:2]), *block] for block in blocks]
+
+
+def _print_columns(
+    console: Console, columns: Sequence[int], rows: Sequence[Sequence[str]], styles: Sequence[str]
+) -> None:
+    from rich.text import Text
+
+    from retune.cli.console import plain_table
+
+    table = plain_table()
+    for c in columns:
+        justify: JustifyMethod = "right" if HEADS[c] in ("n", "trained", "fit") else "left"
+        # A method's name may be folded, numbers never.
+        table.add_column(HEADS[c], justify=justify, no_wrap=c > 0, overflow="fold")
+    for row, style in zip(rows, styles, strict=True):
+        table.add_row(*(Text(row[c], style if c in (0, FINAL) else "") for c in columns))
+    console.print(table)
+    console.print()
