@@ -9,7 +9,7 @@ from safetensors.numpy import save_file
 
 from retune.metrics import continual_report
 from retune.results.result import SCORES_FILE, Result
-from retune.suite.cells import Finished
+from retune.suite.runs import Finished
 
 LABELS = ["Edema", "Fracture", "Pneumonia"]
 FIRST = np.array([1, 2, 3])

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import io
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from safetensors.numpy import load_file
 
-from retune.runner.shared import Shared
-from retune.suite.execute import Report, execute
-from retune.suite.expand import expand
-from retune.suite.grid import read_suite
+import retune.suite.work
+from retune.suite.execute import Outcome, execute
+from retune.suite.grid import expand
 from retune.suite.plans import Plans, plan_suite
+from retune.suite.spec import read_suite
+from retune.suite.work import shared, work
 
 SMALL: dict[str, Any] = {
     "scenarios": ["class-incremental"],
@@ -79,14 +81,36 @@ def dies_once(folder: Path) -> str:
 
 def planned(out: Path, strategies: list[Any], **more: Any) -> Plans:
     """A small suite, planned."""
-    shared = Shared()
     read = read_suite(None, {**SMALL, "strategies": strategies, **more})
     return plan_suite(expand(read, shared), out, shared=shared)
 
 
-def run(out: Path, strategies: list[Any], workers: int = 2, **more: Any) -> Report:
-    """A small suite, run."""
-    return execute(planned(out, strategies, **more), out, Console(file=io.StringIO()), workers=workers)
+def run(out: Path, strategies: list[Any], workers: int = 2, **more: Any) -> Outcome:
+    """A small suite, run; nothing is left to wait for when Python ends."""
+    others = set(threading.enumerate())
+    plans = planned(out, strategies, **more)
+    outcome = execute(plans, out, Console(file=io.StringIO()), workers=workers)
+    require_nothing_to_wait_for(others)
+    return outcome
+
+
+def require_nothing_to_wait_for(others: set[threading.Thread]) -> None:
+    """See that no thread was left behind but one that nobody waits for."""
+    left = {thread.name for thread in set(threading.enumerate()) - others}
+    assert left <= {"QueueFeederThread"}
+
+
+def undisturbed(out: Path, strategies: list[Any]) -> dict[str, bytes]:
+    """The scores of a small suite that is run without a break, in this process."""
+    for job in planned(out, strategies).jobs:
+        assert work(job).state == "done"
+    return scores(out)
+
+
+def begin_impatiently(log: str, parent: int) -> None:
+    """Begin a process that does not wait long after all time limits."""
+    retune.suite.work.GRACE = 1.0  # type: ignore[misc]
+    retune.suite.work.begin(log, parent)
 
 
 def scores(out: Path) -> dict[str, bytes]:

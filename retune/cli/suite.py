@@ -12,7 +12,7 @@ from retune.cli.options import AsJson, BlankLabels, Precisions, Root, TimeLimit,
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from retune.suite.execute import Report
+    from retune.suite.execute import Outcome
     from retune.suite.plans import Plans
 
 Several = list[str] | None
@@ -104,9 +104,9 @@ def suite(
     from retune.settings import parse_assignments
     from retune.suite.document import document, write_suite
     from retune.suite.execute import execute
-    from retune.suite.expand import expand
-    from retune.suite.grid import read_suite
+    from retune.suite.grid import expand
     from retune.suite.plans import plan_suite
+    from retune.suite.spec import read_suite
 
     given: dict[str, Any] = {
         "strategies": strategy, "scenarios": scenario, "data": data, "backbones": backbone,
@@ -127,7 +127,7 @@ def suite(
         return
     write_suite(read, plans, folder)
     with bars() as progress:
-        report = execute(
+        outcome = execute(
             plans,
             folder,
             Console(stderr=True, highlight=False),
@@ -135,18 +135,18 @@ def suite(
             dask=dask,
             progress=progress,
         )
-    write_suite(read, plans, folder, report)
-    _tables(report, folder, None if json else console())
+    write_suite(read, plans, folder, outcome)
+    _tables(outcome, folder, None if json else console())
     if json:
-        print_json(document(read, plans, folder, report))
+        print_json(document(read, plans, folder, outcome))
     else:
-        _print_report(plans, report, folder, console())
-    if report.failures:
+        _print_outcome(plans, outcome, folder, console())
+    if outcome.failures:
         raise typer.Exit(1)
 
 
-def _tables(report: Report, out: Path, to: Console | None) -> None:
-    if not report.finished:
+def _tables(outcome: Outcome, out: Path, to: Console | None) -> None:
+    if not outcome.finished:
         return
     from collections import Counter
 
@@ -155,8 +155,8 @@ def _tables(report: Report, out: Path, to: Console | None) -> None:
     from retune.suite.tables import write_tables
 
     with bars() as progress:
-        failed = Counter(failure.cell.strategy for failure in report.failures)
-        summary = write_tables(report.finished, out, failed=failed, progress=progress)
+        failed = Counter(failure.run.strategy for failure in outcome.failures)
+        summary = write_tables(outcome.finished, out, failed=failed, progress=progress)
     if to is not None:
         print_tables(summary, to)
 
@@ -171,33 +171,32 @@ def _print_plans(plans: Plans, to: Console) -> None:
     for head in ("state", "run", "folder"):
         table.add_column(head, overflow="fold")
     for job in plans.jobs:
-        table.add_row("done" if job.done else "left", Text(job.cell.name), Text(str(job.folder)))
+        table.add_row("done" if job.done else "left", Text(job.run.name), Text(str(job.folder)))
     to.print(table)
     to.print()
     to.print(f"{len(plans.jobs):,} runs, {len(plans.left):,} of them left.")
     _print_left_out(plans, to)
-    _print_failures([(f.reason, f.cell.name, None) for f in plans.failures], to)
+    _print_failures([(f.reason, f.run.name, None) for f in plans.failures], to)
 
 
-def _print_report(plans: Plans, report: Report, out: Path, to: Console) -> None:
+def _print_outcome(plans: Plans, outcome: Outcome, out: Path, to: Console) -> None:
     """What was left out, what failed and how to repeat it, and where everything is."""
     from rich.text import Text
 
-    from retune.suite.cells import command
     from retune.suite.execute import LOG_FILE
 
-    folders = {id(job.cell): job.folder for job in plans.jobs}
+    commands = {id(job.run): job.command for job in plans.jobs}
     _print_left_out(plans, to)
-    for strategy, text in report.printed.items():
+    for strategy, text in outcome.printed.items():
         first = text.splitlines()[0]
         to.print(
             Text(f"Strategy {strategy} printed: {first!r}; the rest is in {out / LOG_FILE}."), soft_wrap=True
         )
     _print_failures(
-        [(f.reason, f.cell.name, command(f.cell.spec, folders.get(id(f.cell)))) for f in report.failures], to
+        [(f.reason, f.run.name, commands.get(id(f.run)) or f.run.command()) for f in outcome.failures], to
     )
     to.print()
-    counts = f"{len(report.finished):,} of {len(report.finished) + len(report.failures):,} runs are done"
+    counts = f"{len(outcome.finished):,} of {len(outcome.finished) + len(outcome.failures):,} runs are done"
     to.print(Text(f"{counts}. Written to {out}"), soft_wrap=True)
 
 

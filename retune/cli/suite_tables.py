@@ -23,19 +23,19 @@ from retune.suite.tables import NO_RUNS
 if TYPE_CHECKING:
     from rich.console import Console, JustifyMethod
 
-    from retune.suite.cells import Finished
+    from retune.suite.runs import Finished
 
 
-def print_tables(cells: Sequence[Finished] | Summary, console: Console) -> None:
+def print_tables(runs: Sequence[Finished] | Summary, console: Console) -> None:
     """Print every table; one that is too wide is parted by columns.
 
     Args:
-        cells: Finished runs; or what `summarise` made of them.
+        runs: Finished runs; or what `summarise` made of them.
         console: Where to.
     """
     from rich.text import Text
 
-    summary = cells if isinstance(cells, Summary) else summarise(cells)
+    summary = runs if isinstance(runs, Summary) else summarise(runs)
     if not summary.settings:
         console.print(NO_RUNS)
         return

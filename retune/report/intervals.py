@@ -14,8 +14,8 @@ from retune.metrics.table import COMPARED, in_table
 from retune.report.suites import Suites
 from retune.results.compare import Estimate
 from retune.results.result import SCORES_FILE, Result
-from retune.suite.cells import Finished
 from retune.suite.compare import compare
+from retune.suite.runs import Finished
 
 if TYPE_CHECKING:
     from retune.report.groups import Spans

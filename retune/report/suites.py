@@ -8,8 +8,8 @@ from typing import Final
 
 from retune.errors import UserError
 from retune.results.result import Result
-from retune.suite.cells import Finished
 from retune.suite.document import SUITE_FILE, read_names
+from retune.suite.runs import Finished
 from retune.suite.summary import Row, Summary
 from retune.suite.tables import TABLE_FILE
 

@@ -11,12 +11,12 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from retune.cache import cache_dir
 from retune.errors import MissingPackage, RetuneError, UserError
-from retune.suite.local import Watcher
-from retune.suite.plans import Job, absolute
+from retune.suite.plans import Job
 from retune.suite.work import Ended, encode, work
 
 RETRIES: Final = 1
@@ -56,56 +56,39 @@ def connect(address: str) -> Any:
         ) from None
 
 
-def run_on_cluster(
-    first: Sequence[Job],
-    jobs: Sequence[Job],
-    client: Any,
-    watcher: Watcher,
-    command: Callable[[Job], str],
-) -> dict[str, str]:
-    """Encode what is needed, then do the jobs.
+def run_there(
+    what: Callable[[Job, str], Ended], jobs: Sequence[Job], client: Any, ended: Callable[[Job, Ended], None]
+) -> None:
+    """Do something with jobs in the workers of a cluster.
 
     Args:
-        first: One job of every stream, whose images are encoded before anything else.
+        what: :func:`encode_there` or :func:`work_there`.
         jobs: What to do.
         client: See :func:`connect`.
-        watcher: Is told of each.
-        command: How a job is said on a command line.
-
-    Returns:
-        Why streams could not be encoded, by the identity of the job that stood for each.
+        ended: Is told of each.
     """
     from distributed import as_completed
 
     store = str(cache_dir().absolute())
-    options = {"pure": False, "retries": RETRIES}
     tasks: dict[Any, Job] = {}
 
-    def submit(what: Callable[..., Any], job: Job, *more: str) -> Any:
-        task = client.submit(what, absolute(job), *more, store, **options)
+    def submit(job: Job) -> Any:
+        there = replace(job, folder=job.folder.absolute())
+        task = client.submit(what, there, store, pure=False, retries=RETRIES)
         tasks[task] = job
         return task
 
-    failed: dict[str, str] = {}
     try:
-        for task in as_completed([submit(encode_there, job) for job in first], loop=client.loop):
-            job = tasks.pop(task)
-            how = _answer(task, job)
-            if how.state == "failed":
-                failed[job.id] = how.reason
-        spoilt = {job.stream for job in first if job.id in failed}
-        sound = [submit(work_there, job, command(job)) for job in jobs if job.stream not in spoilt]
-        waiting = as_completed(sound, loop=client.loop)
+        waiting = as_completed([submit(job) for job in jobs], loop=client.loop)
         for task in waiting:
             job = tasks.pop(task)
             how = _answer(task, job)
             if how.state == "busy":
-                waiting.add(submit(work_there, job, command(job)))
+                waiting.add(submit(job))
             else:
-                watcher.ended(job, how)
+                ended(job, how)
     finally:
         client.cancel(list(tasks), force=True)
-    return failed
 
 
 def _answer(task: Any, job: Job) -> Ended:
@@ -114,14 +97,14 @@ def _answer(task: Any, job: Job) -> Ended:
         how: Ended = task.result()
     except Exception as error:
         what = " ".join(f"{type(error).__name__}: {error}".split())
-        return Ended("failed", f"strategy {job.cell.strategy}: the cluster gave it up ({what})")
+        return Ended("failed", f"strategy {job.run.strategy}: the cluster gave it up ({what})")
     return how
 
 
-def work_there(job: Job, command: str, store: str) -> Ended:
+def work_there(job: Job, store: str) -> Ended:
     """Do a job in a worker of the cluster."""
     os.environ.setdefault("RETUNE_CACHE", store)
-    return work(job, command)
+    return work(job)
 
 
 def encode_there(job: Job, store: str) -> Ended:

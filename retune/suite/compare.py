@@ -14,13 +14,13 @@ from retune.results.compare import Comparison, Sample
 from retune.results.result import SCORES_FILE
 
 if TYPE_CHECKING:
-    from retune.suite.cells import Finished
+    from retune.suite.runs import Finished
 
 Arrays = dict[str, NDArray[Any]]
 
 
 def compare(
-    cells: Sequence[Finished],
+    runs: Sequence[Finished],
     *,
     replicates: int = 1000,
     level: float = 0.95,
@@ -30,7 +30,7 @@ def compare(
     """Resample the test patients of one stream setting, and measure every run on every resample.
 
     Args:
-        cells: Runs of one scenario, data set, backbone and order of labels: any strategies and seeds.
+        runs: Runs of one scenario, data set, backbone and order of labels: any strategies and seeds.
         replicates: How many resamples.
         level: Coverage of the intervals.
         seed: Of the resampling.
@@ -44,36 +44,34 @@ def compare(
     weights: NDArray[Any] | None = None
     reference: tuple[Finished, Arrays] | None = None
     streams: dict[int, Finished] = {}
-    for cell in cells:
-        arrays = _read(cell)
-        reference = reference or (cell, arrays)
-        _require_paired(cell, arrays, *reference)
-        _require_stream(cell, streams.setdefault(cell.seed, cell))
+    for run in runs:
+        arrays = _read(run)
+        reference = reference or (run, arrays)
+        _require_paired(run, arrays, *reference)
+        _require_stream(run, streams.setdefault(run.seed, run))
         if weights is None:
             weights = patient_weights(arrays["patients"], replicates, seed)
-        seeds = samples.setdefault(cell.strategy, {})
-        if cell.seed in seeds:
-            raise UserError(
-                f"{cell.strategy} with seed {cell.seed} stands there twice", where=str(cell.folder)
-            )
-        seeds[cell.seed] = _sample(cell, arrays, weights)
+        seeds = samples.setdefault(run.strategy, {})
+        if run.seed in seeds:
+            raise UserError(f"{run.strategy} with seed {run.seed} stands there twice", where=str(run.folder))
+        seeds[run.seed] = _sample(run, arrays, weights)
         progress()
     return Comparison(samples, level)
 
 
-def _sample(cell: Finished, arrays: Arrays, weights: NDArray[Any]) -> Sample:
-    whole, first = cell.result.array("auc_matrix"), np.array(cell.result.first)
+def _sample(run: Finished, arrays: Arrays, weights: NDArray[Any]) -> Sample:
+    whole, first = run.result.array("auc_matrix"), np.array(run.result.first)
     try:
         return Sample.of(whole, first, arrays["targets"], arrays["scores"], weights)
     except ValueError as error:
-        raise UserError(f"its scores do not fit: {error}", where=str(cell.folder / SCORES_FILE)) from error
+        raise UserError(f"its scores do not fit: {error}", where=str(run.folder / SCORES_FILE)) from error
 
 
-def _read(cell: Finished) -> Arrays:
+def _read(run: Finished) -> Arrays:
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
-    file = cell.folder / SCORES_FILE
+    file = run.folder / SCORES_FILE
     try:
         arrays: Arrays = load_file(file)
     except (OSError, SafetensorError) as error:
@@ -85,9 +83,9 @@ def _read(cell: Finished) -> Arrays:
     return arrays
 
 
-def _require_paired(cell: Finished, arrays: Arrays, other: Finished, others: Arrays) -> None:
+def _require_paired(run: Finished, arrays: Arrays, other: Finished, others: Arrays) -> None:
     same = {
-        "another data set": cell.result.dataset.fingerprint == other.result.dataset.fingerprint,
+        "another data set": run.result.dataset.fingerprint == other.result.dataset.fingerprint,
         "other test images": np.array_equal(arrays["rows"], others["rows"]),
         "other test patients": np.array_equal(arrays["patients"], others["patients"]),
         "other test labels": np.array_equal(arrays["targets"], others["targets"], equal_nan=True),
@@ -96,15 +94,15 @@ def _require_paired(cell: Finished, arrays: Arrays, other: Finished, others: Arr
         if not agrees:
             raise UserError(
                 f"cannot be compared with {other.folder}, which has {difference}",
-                where=str(cell.folder),
+                where=str(run.folder),
                 fix="compare runs on the same data",
             )
 
 
-def _require_stream(cell: Finished, other: Finished) -> None:
-    if cell.result.scenario.fingerprint != other.result.scenario.fingerprint:
+def _require_stream(run: Finished, other: Finished) -> None:
+    if run.result.scenario.fingerprint != other.result.scenario.fingerprint:
         raise UserError(
-            f"cannot be compared with {other.folder}, which saw another stream with seed {cell.seed}",
-            where=str(cell.folder),
+            f"cannot be compared with {other.folder}, which saw another stream with seed {run.seed}",
+            where=str(run.folder),
             fix="compare runs of one scenario with the same settings",
         )

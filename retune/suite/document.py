@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -10,55 +11,60 @@ from pydantic import BaseModel, Field, ValidationError
 
 from retune.errors import UserError, mistake
 from retune.files import make_folder, write_whole
-from retune.suite.cells import Finished
+from retune.suite.runs import Finished, Named, Wanted
 
 if TYPE_CHECKING:
-    from retune.suite.execute import Report
-    from retune.suite.grid import Suite
+    from retune.suite.execute import Outcome
     from retune.suite.plans import Plans
+    from retune.suite.spec import Suite
 
 SUITE_FILE: Final = "suite.json"
 SCHEMA: Final = "retune.suite-plan/1"
 
 
-def document(suite: Suite, plans: Plans, out: Path, report: Report | None = None) -> dict[str, Any]:
+def document(suite: Suite, plans: Plans, out: Path, outcome: Outcome | None = None) -> dict[str, Any]:
     """The expanded suite as JSON: every run with its folder and its state.
 
     Args:
         suite: What the user wrote.
         plans: What it came to.
         out: Folder of the suite.
-        report: How it ended, where it has.
+        outcome: How it ended, where it has.
     """
-    failed = {id(failure.cell): failure.reason for failure in (report.failures if report else plans.failures)}
-    rows: list[dict[str, Any]] = []
-    for job in plans.jobs:
-        reason = failed.pop(id(job.cell), None)
-        state = "done" if job.done else "left" if reason is None else "failed"
-        row = {"id": job.id, "folder": job.folder.relative_to(out).as_posix(), "state": state}
-        rows.append({**_cell(job.finished), **row, "reason": reason})
-    for failure in report.failures if report else plans.failures:
-        if id(failure.cell) in failed:
-            blank = {"id": None, "folder": None, "state": "failed", "reason": failure.reason}
-            rows.append({**_cell(failure.cell.finished(Path())), **blank})
+    failures = outcome.failures if outcome else plans.failures
+    reasons = {id(failure.run): failure.reason for failure in failures}
+    rows = [
+        {
+            **_named(job.run),
+            "id": job.id,
+            "folder": job.folder.relative_to(out).as_posix(),
+            "state": "done" if job.done else "failed" if id(job.run) in reasons else "left",
+            "reason": reasons.pop(id(job.run), None),
+        }
+        for job in plans.jobs
+    ]
+    rows += [
+        {**_named(failure.run), "id": None, "folder": None, "state": "failed", "reason": failure.reason}
+        for failure in failures
+        if id(failure.run) in reasons
+    ]
     return {
         "schema": SCHEMA,
         "suite": suite.model_dump(mode="json", by_alias=True),
         "runs": rows,
         "skipped": [{"what": s.what, "reason": s.reason} for s in plans.skipped],
-        "printed": dict(report.printed) if report else {},
+        "printed": outcome.printed if outcome else {},
     }
 
 
-def _cell(cell: Finished) -> dict[str, Any]:
-    names = ("strategy", "scenario", "data", "backbone", "order", "seed")
-    return {name: getattr(cell, name) for name in names}
+def _named(run: Wanted) -> dict[str, Any]:
+    return {**{f.name: getattr(run, f.name) for f in fields(Named)}, "seed": run.spec.seed}
 
 
-def write_suite(suite: Suite, plans: Plans, out: Path, report: Report | None = None) -> None:
+def write_suite(suite: Suite, plans: Plans, out: Path, outcome: Outcome | None = None) -> None:
     """Write ``suite.json`` whole; see :func:`document`."""
     make_folder(out)
-    text = json.dumps(document(suite, plans, out, report), indent=1, ensure_ascii=False)
+    text = json.dumps(document(suite, plans, out, outcome), indent=1, ensure_ascii=False)
     write_whole(out / SUITE_FILE, (text + "\n").encode())
 
 

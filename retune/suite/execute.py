@@ -1,18 +1,21 @@
-"""Running a suite: what is left of it, here or on a cluster, and the tables at the end."""
+"""Running a suite: what is left of it, here or on a cluster."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from retune.errors import RetuneError
 from retune.files import make_folder
 from retune.plugins import BUILT_IN
-from retune.suite.cells import Finished, command
-from retune.suite.expand import Failure
+from retune.suite.cluster import connect, encode_there, run_there, work_there
+from retune.suite.grid import Failure
+from retune.suite.local import run_here
 from retune.suite.plans import Job, Plans, first_of_each_stream
+from retune.suite.runs import Finished
 from retune.suite.watch import Watch
 from retune.suite.work import Ended, encode
 from retune.system import cores
@@ -26,40 +29,18 @@ LOG_FILE: Final = "log.txt"
 
 
 @dataclass
-class Report:
+class Outcome:
     """How a suite ended.
 
     Args:
-        finished: The cells that have a result, in order.
+        finished: The runs that have a result, in order.
         failures: The others.
         printed: By strategy, what plugins printed.
     """
 
-    finished: list[Finished] = field(default_factory=list)
-    failures: list[Failure] = field(default_factory=list)
-    printed: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass
-class _Book:
-    """Keeps what becomes of each job, and shows it."""
-
-    watch: Watch
-    failed: dict[str, str] = field(default_factory=dict)
-    printed: dict[str, str] = field(default_factory=dict)
-
-    def began(self, job: Job) -> None:
-        self.watch.began(job)
-
-    def put_off(self, job: Job) -> None:
-        self.watch.put_off(job)
-
-    def ended(self, job: Job, how: Ended) -> None:
-        if how.state != "done":
-            self.failed[job.id] = how.reason
-        if how.printed:
-            self.printed.setdefault(job.cell.strategy, how.printed)
-        self.watch.ended(job, how)
+    finished: list[Finished]
+    failures: list[Failure]
+    printed: dict[str, str]
 
 
 def execute(
@@ -70,7 +51,7 @@ def execute(
     workers: int | None = None,
     dask: str | None = None,
     progress: Progress | None = None,
-) -> Report:
+) -> Outcome:
     """Do what is left of a suite; one failure does not stop the rest.
 
     Args:
@@ -87,36 +68,23 @@ def execute(
     """
     make_folder(out)
     left = plans.left
-    client = None
-    if dask is not None and left:
-        from retune.suite.cluster import connect
-
-        client = connect(dask)
-    book = _Book(Watch(console, len(plans.jobs) - len(left), len(plans.jobs)))
-    try:
-        if client is not None:
-            from retune.suite.cluster import run_on_cluster
-
-            with book.watch:
-                spoilt = run_on_cluster(first_of_each_stream(left), left, client, book, _said)
-                _spoil(book, left, spoilt)
+    first = first_of_each_stream(left)
+    watch = Watch(console, len(plans.jobs) - len(left), len(plans.jobs))
+    with ExitStack() as stack:
+        if dask is not None and left:
+            client = stack.enter_context(connect(dask))
+            stack.enter_context(watch)
+            encoded: dict[str, Ended] = {}
+            run_there(encode_there, first, client, lambda job, how: encoded.update({job.id: how}))
+            spoilt = {id: how.reason for id, how in encoded.items() if how.state == "failed"}
+            run_there(work_there, watch.without_spoilt(left, spoilt), client, watch.ended)
         elif left:
-            from retune.suite.local import run_here
-
-            spoilt = _encoded(first_of_each_stream(left), progress)
-            with book.watch:
-                sound = _spoil(book, left, spoilt)
-                run_here(sound, workers or cores(), out / LOG_FILE, book, _said)
-    finally:
-        if client is not None:
-            client.close()
-    failures = [*plans.failures]
-    failures += [Failure(job.cell, book.failed[job.id]) for job in plans.jobs if job.id in book.failed]
-    return Report([job.finished for job in plans.jobs if job.done], failures, book.printed)
-
-
-def _said(job: Job) -> str:
-    return command(job.cell.spec, job.folder)
+            spoilt = _encoded(first, progress)
+            stack.enter_context(watch)
+            run_here(watch.without_spoilt(left, spoilt), workers or cores(), out / LOG_FILE, watch)
+    failed = [Failure(job.run, watch.failed[job.id]) for job in plans.jobs if job.id in watch.failed]
+    finished = [job.finished for job in plans.jobs if job.done]
+    return Outcome(finished, [*plans.failures, *failed], watch.printed)
 
 
 def _encoded(first: Sequence[Job], progress: Progress | None) -> dict[str, str]:
@@ -132,12 +100,3 @@ def _encoded(first: Sequence[Job], progress: Progress | None) -> dict[str, str]:
                 raise
             failed[job.id] = " ".join(f"{job.origin}: {type(error).__name__}: {error}".split())
     return failed
-
-
-def _spoil(book: _Book, jobs: Sequence[Job], failed: dict[str, str]) -> list[Job]:
-    """Fail the jobs whose images cannot be encoded; returns the others."""
-    reasons = {job.stream: failed[job.id] for job in jobs if job.id in failed}
-    for job in jobs:
-        if job.stream in reasons:
-            book.ended(job, Ended("failed", reasons[job.stream]))
-    return [job for job in jobs if job.stream not in reasons]

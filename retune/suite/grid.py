@@ -1,256 +1,225 @@
-"""What a suite is made of, as a user writes it in a TOML file or as options."""
+"""The grid of a suite: every combination once, and what is left out with the reason."""
 
 from __future__ import annotations
 
-import tomllib
-from collections.abc import Callable, Mapping
-from functools import partial
-from pathlib import Path
-from typing import Annotated, Any, Final
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
-
-from retune.backbones.precision import Precision
-from retune.data.chexpert_labels import Blank, Uncertain
-from retune.errors import BadSetting, UnknownName, UserError
-from retune.streams.cuts import LabelOrder
-
-ALL: Final = "all"
-FILES: Final = ("features", "local-dir")
-"""Schemes of backbones that name a path."""
+from retune.errors import BadSetting, StrategyError, UserError
+from retune.plugins import BUILT_IN, registry
+from retune.runner.resolve import find_strategy, require_capabilities
+from retune.runner.shared import Shared
+from retune.runner.spec import Spec
+from retune.settings import make
+from retune.suite.names import Names
+from retune.suite.runs import Wanted
+from retune.suite.spec import ALL, DataChoice, Root, StrategyChoice, Suite, split, stem
 
 
-def _listed(value: Any) -> Any:
-    """One for a list of one: ``data = "nih"``."""
-    return [value] if isinstance(value, str | dict) else value
+@dataclass(frozen=True)
+class Skipped:
+    """A combination that a suite leaves out, and why."""
+
+    what: str
+    reason: str
 
 
-def _flat(value: Any, prefix: str = "") -> Any:
-    """Settings by dotted names, however the tables were nested."""
-    if not isinstance(value, dict):
-        return value
-    found: dict[str, Any] = {}
-    for key, one in value.items():
-        found |= _flat(one, f"{prefix}{key}.") if isinstance(one, dict) else {f"{prefix}{key}": one}
-    return found
+@dataclass(frozen=True)
+class Failure:
+    """A run that gave no result, and why, in a line."""
+
+    run: Wanted
+    reason: str
 
 
-def _counted(value: Any) -> Any:
-    """Seeds 0 to n-1 where only their number is given."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        if value < 1:
-            raise ValueError(f"{value} is below 1")
-        return list(range(value))
-    return value
-
-
-Settings = Annotated[dict[str, Any], BeforeValidator(_flat)]
-Names = Annotated[list[str], BeforeValidator(_listed), Field(min_length=1)]
-Root = str | dict[str, str] | None
-Values = Annotated[list[Any], Field(min_length=1)]
-
-
-class Part(BaseModel):
-    """What is written in a suite: no key but those that are known."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
-
-
-class StrategyRow(Part):
-    """A strategy with settings and a name of its own.
-
-    Attributes:
-        strategy: Its name, ``NAME/PRESET``, ``avalanche:NAME`` or a Python file.
-        name: What tables call it; by default the same.
-        settings: Its settings; written ``set``.
-        search: Values to choose from on held-out patients of the first experience.
-    """
-
-    strategy: str
-    name: str | None = None
-    settings: Settings = Field(default_factory=dict, alias="set")
-    search: dict[str, Values] = {}
-
-
-class DataRow(Part):
-    """A data set with its folder and settings of its own.
-
-    Attributes:
-        data: Its name, or several with commas between, which are one data set then.
-        name: What tables call it; by default the same.
-        root: Folder of its files, or one for each of several.
-        uncertain: What labels marked uncertain count as.
-        blank: What labels not mentioned count as.
-        settings: Its settings, without ``data.``; written ``set``.
-    """
-
-    data: str
-    name: str | None = None
-    root: Root = None
-    uncertain: Uncertain | None = None
-    blank: Blank | None = None
-    settings: Settings = Field(default_factory=dict, alias="set")
-
-
-def _strategy_rows(value: Any) -> Any:
-    return [{"strategy": one} if isinstance(one, str) else one for one in _each(value)]
-
-
-def _data_rows(value: Any) -> Any:
-    return [{"data": one} if isinstance(one, str) else one for one in _each(value)]
-
-
-def _each(value: Any) -> list[Any]:
-    listed = _listed(value)
-    if not isinstance(listed, list):
-        raise ValueError("is not a list")
-    return listed
-
-
-class Suite(Part):
-    """Strategies x scenarios x data sets x backbones x seeds x label orders.
-
-    Attributes:
-        strategies: Names, or tables of :class:`StrategyRow`; ``all`` stands for every built-in one.
-        scenarios: Names, or Python files.
-        data: Names, or tables of :class:`DataRow`; the scenario's own, else phantom, where left out.
-        root: Folder of the data sets' files, or one for each by name.
-        backbones: Names.
-        prompts: Name of a prompt bank, or a JSONL file.
-        seeds: How many, or which.
-        orders: In which label orders each scenario is run that has the setting ``order``.
-        steps: Number of experiences, of the scenarios that have the setting.
-        uncertain: As in a :class:`DataRow`, for those that do not say.
-        blank: Likewise.
-        settings: For whatever has them: ``epochs``, ``data.images``, ``scenario.by``; written ``set``.
-        strategy: Settings of single strategies, by the name that stands in ``strategies``.
-        search: Values to choose from, by strategy and setting.
-        replicates: Bootstrap replicates behind each interval.
-        device: Where to encode and learn.
-        precision: Of the products in the backbone's towers.
-        time_limit: Seconds that a strategy may take for one experience.
-        skip_bad_images: Leave out images that are missing or cannot be decoded.
-    """
-
-    strategies: Annotated[list[StrategyRow], BeforeValidator(_strategy_rows), Field(min_length=1)] = [
-        StrategyRow(strategy=ALL)
-    ]
-    scenarios: Names = ["class-incremental", "label-incremental", "data-incremental"]
-    data: Annotated[list[DataRow], BeforeValidator(_data_rows), Field(min_length=1)] | None = None
-    root: Root = None
-    backbones: Names = ["phantom-clip"]
-    prompts: str = "language-model"
-    seeds: Annotated[list[Annotated[int, Field(ge=0)]], BeforeValidator(_counted), Field(min_length=1)] = (
-        list(range(5))
-    )
-    orders: Annotated[list[LabelOrder], BeforeValidator(_listed)] = []
-    steps: Annotated[int, Field(ge=1)] | None = None
-    uncertain: Uncertain | None = None
-    blank: Blank | None = None
-    settings: Settings = Field(default_factory=dict, alias="set")
-    strategy: dict[str, Settings] = {}
-    search: dict[str, dict[str, Values]] = {}
-    replicates: Annotated[int, Field(ge=1)] = 1000
-    device: str = "auto"
-    precision: Precision = "fp32"
-    time_limit: Annotated[float, Field(gt=0)] | None = None
-    skip_bad_images: bool = False
-
-
-def read_suite(file: str | Path | None = None, options: Mapping[str, Any] | None = None) -> Suite:
-    """Read a suite.
+@dataclass
+class Grid:
+    """The runs of a suite.
 
     Args:
-        file: A TOML file; paths in it are relative to its folder.
-        options: Keys of :class:`Suite` that count in place of the file's.
+        runs: What is to be run, in order.
+        skipped: What is left out.
+        failures: Runs whose plugin cannot even be imported.
+    """
+
+    runs: list[Wanted] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+
+
+def expand(suite: Suite, shared: Shared) -> Grid:
+    """Every combination of a suite once: seeds outside, strategies inside.
+
+    Args:
+        suite: What a user wrote.
+        shared: Where backbones are kept.
 
     Raises:
-        UserError: If the file cannot be read, or a key or a value is wrong.
+        UserError: If a name or a setting is wrong. A plugin that cannot be imported is a failure of its runs.
     """
-    document: dict[str, Any] = {}
-    if file is not None:
-        path = Path(file).expanduser()
-        document = _placed(_toml(path), path.parent)
-    given = {key: value for key, value in (options or {}).items() if value is not None}
-    merged = {**document, **{k: v for k, v in given.items() if k != "set"}}
-    if given.get("set"):
-        merged["set"] = {**_flat(document.get("set", {})), **given["set"]}
-    try:
-        return Suite.model_validate(merged)
-    except ValidationError as error:
-        raise _mistake(error, str(file) if file is not None else "", set(given)) from None
+    return _Expansion(suite, shared).grid()
 
 
-def _toml(path: Path) -> dict[str, Any]:
-    try:
-        with path.open("rb") as opened:
-            return tomllib.load(opened)
-    except OSError as error:
-        raise UserError(f"cannot be read ({error.strerror})", where=str(path)) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"is not TOML: {error}", where=str(path)) from None
+class _Expansion:
+    """One suite on its way to runs."""
+
+    def __init__(self, suite: Suite, shared: Shared) -> None:
+        self.suite, self.shared = suite, shared
+        self.skipped: list[Skipped] = []
+        self.names = Names(suite, self._backbone)
+
+    def grid(self) -> Grid:
+        suite = self.suite
+        self.names.require_use()
+        strategies = {name: list(self._strategies(name)) for name in suite.backbones}
+        self._require_carried(strategies)
+        found: dict[str, Wanted] = {}
+        for seed in dict.fromkeys(suite.seeds):
+            for scenario in dict.fromkeys(suite.scenarios):
+                for data in self._data(scenario):
+                    for backbone in dict.fromkeys(suite.backbones):
+                        for order in self._orders(scenario):
+                            for row in strategies[backbone]:
+                                run = self._run(row, scenario, data, backbone, order, seed)
+                                found.setdefault(repr(run), run)
+        _require_told_apart(found.values())
+        reasons = {key: self._broken(run) for key, run in found.items()}
+        return Grid(
+            [run for key, run in found.items() if reasons[key] is None],
+            self.skipped,
+            [Failure(found[key], reason) for key, reason in reasons.items() if reason is not None],
+        )
+
+    def _backbone(self, name: str) -> Any:
+        return self.shared.backbone(name, device=self.suite.device, precision=self.suite.precision)
+
+    def _broken(self, run: Wanted) -> str | None:
+        spec = run.spec
+        wanted = [("strategies", spec.strategy), ("scenarios", spec.scenario), ("backbones", spec.backbone)]
+        wanted += [("datasets", name) for name in split(spec.data or "")]
+        return next((self.names.broken[key] for key in wanted if key in self.names.broken), None)
+
+    def _strategies(self, backbone: str) -> Iterator[StrategyChoice]:
+        """The strategies that a backbone can carry; of those that it cannot, why not."""
+        built_in = [entry.name for entry in registry("strategies").entries if entry.origin == BUILT_IN]
+        for row in self.suite.strategies:
+            for name in built_in if row.strategy == ALL else [row.strategy]:
+                one = row.model_copy(update={"strategy": name})
+                if self._carried(one, backbone):
+                    yield one
+
+    def _carried(self, row: StrategyChoice, backbone: str) -> bool:
+        if ("strategies", row.strategy) in self.names.broken or ("backbones", backbone) in self.names.broken:
+            return True
+        cls, name, preset = find_strategy(row.strategy)
+        settings = {**preset, **self._settings_of(row)}
+        plain = {k.removeprefix("strategy."): v for k, v in settings.items()}
+        try:
+            strategy = make(cls, plain, owner=f"strategy {name}")
+        except UserError:
+            raise
+        except Exception:  # A plugin's own fault is told when its runs are planned.
+            return True
+        try:
+            require_capabilities(strategy, row.strategy, self._backbone(backbone))
+        except StrategyError:  # Likewise.
+            return True
+        except UserError as error:
+            self.skipped.append(Skipped(f"{row.called} with {backbone}", str(error)))
+            return False
+        return True
+
+    def _require_carried(self, carried: Mapping[str, list[StrategyChoice]]) -> None:
+        for row in self.suite.strategies:
+            if row.strategy != ALL and not any(row in rows for rows in carried.values()):
+                raise UserError(next(s.reason for s in self.skipped if s.what.startswith(row.called)))
+        if not any(carried.values()):
+            raise UserError("no strategy can be run with these backbones")
+
+    def _settings_of(self, row: StrategyChoice) -> dict[str, Any]:
+        """Settings of a strategy: those for all that have them, then its own, then its row's."""
+        found: dict[str, Any] = {}
+        for key, value in self.suite.settings.items():
+            plain = key.removeprefix("strategy.")
+            if "." not in plain and self.names.has("strategies", row.strategy, plain):
+                found[plain] = value
+        own = self.suite.strategy
+        return found | own.get(row.strategy, {}) | own.get(row.called, {}) | row.settings
+
+    def _search_of(self, row: StrategyChoice) -> dict[str, Any]:
+        every = self.suite.search
+        return every.get(row.strategy, {}) | every.get(row.called, {}) | row.search
+
+    def _data(self, scenario: str) -> Iterator[DataChoice]:
+        """The data sets of a scenario, with settings of all that are for them."""
+        for row in self.suite.data or [DataChoice(data=self.names.data_of(scenario))]:
+            root = row.root if row.root is not None else self._root(row)
+            names = split(row.data)
+            settings = {}
+            for key, value in self.suite.settings.items():
+                if key.startswith("data."):
+                    name = key.removeprefix("data.")
+                    head, dot, _ = name.partition(".")
+                    if (dot and head in names) or any(self.names.has("datasets", n, name) for n in names):
+                        settings[name] = value
+            policies = {
+                policy: getattr(row, policy) or getattr(self.suite, policy)
+                for policy in ("uncertain", "blank")
+                if getattr(row, policy) or any(self.names.has("datasets", n, policy) for n in names)
+            }
+            yield row.model_copy(update={"root": root, "settings": {**settings, **row.settings}, **policies})
+
+    def _root(self, row: DataChoice) -> Root:
+        """The part of the folders that is for one data set."""
+        names, root = split(row.data), self.suite.root
+        if isinstance(root, dict):
+            return {name: folder for name, folder in root.items() if name in names} or None
+        classes = [self.names.find("datasets", name) for name in names]
+        return root if any(cls is not None and cls.takes_root for cls in classes) else None
+
+    def _orders(self, scenario: str) -> list[str]:
+        has = self.suite.orders and self.names.has("scenarios", scenario, "order")
+        return list(dict.fromkeys(self.suite.orders)) if has else [""]
+
+    def _run(
+        self, row: StrategyChoice, scenario: str, data: DataChoice, backbone: str, order: str, seed: int
+    ) -> Wanted:
+        suite = self.suite
+        settings = self._settings_of(row) | {f"data.{k}": v for k, v in data.settings.items()}
+        for key, value in suite.settings.items():
+            if key.startswith("scenario.") and self.names.has("scenarios", scenario, key[len("scenario.") :]):
+                settings[key] = value
+        if order:
+            settings["scenario.order"] = order
+        spec = Spec(
+            scenario=scenario,
+            strategy=row.strategy,
+            data=data.data,
+            root=data.root,
+            backbone=backbone,
+            prompts=suite.prompts,
+            steps=suite.steps if self.names.has("scenarios", scenario, "steps") else None,
+            seed=seed,
+            uncertain=data.uncertain,
+            blank=data.blank,
+            settings=settings,
+            device=suite.device,
+            precision=suite.precision,
+            skip_bad_images=suite.skip_bad_images,
+            replicates=suite.replicates,
+            search=self._search_of(row),
+            time_limit=suite.time_limit,
+        )
+        return Wanted(row.called, stem(scenario), data.name or data.data, backbone, order, spec)
 
 
-def _mistake(error: ValidationError, file: str, options: set[str]) -> UserError:
-    """The first thing that is wrong, with the key it stands under."""
-    first = error.errors()[0]
-    # What pydantic calls the branches of a union is no key.
-    place = [str(p) for p in first["loc"] if not str(p).startswith(("function-", "constrained-", "list["))]
-    key = ".".join(place)
-    option = place and place[0] in options
-    where = ", ".join(filter(None, ["" if option else file, f"option for {key}" if option else f"key {key}"]))
-    if first["type"] == "extra_forbidden":
-        rows: dict[str, type[Part]] = {"strategies": StrategyRow, "data": DataRow}
-        model = rows.get(place[0], Suite) if len(place) > 1 else Suite
-        names = {field.alias or name for name, field in model.model_fields.items()}
-        return UnknownName("key", place[-1], names, where=file or None)
-    reason = str(first["msg"]).removeprefix("Value error, ")
-    given = first["input"]
-    shown = f" (given: {given!r})" if isinstance(given, str | int | float) else ""
-    return BadSetting(f"{reason[:1].lower()}{reason[1:]}{shown}", where=where)
-
-
-def _placed(document: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """A file's document with its relative paths taken from its own folder."""
-    if folder == Path():
-        return document
-
-    def path(text: str) -> str:
-        return str(folder / Path(text).expanduser())
-
-    def plugin(name: Any) -> Any:
-        return path(name) if isinstance(name, str) and (name.endswith(".py") or ".py:" in name) else name
-
-    def root(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {name: root(one) for name, one in value.items()}
-        return path(value) if isinstance(value, str) else value
-
-    def backbone(name: Any) -> Any:
-        scheme, colon, rest = str(name).partition(":")
-        return f"{scheme}:{path(rest)}" if colon and scheme in FILES else plugin(name)
-
-    def row(value: Any, key: str) -> Any:
-        if not isinstance(value, dict):
-            return plugin(value)
-        more = {"root": root(value["root"])} if "root" in value else {}
-        return {**value, key: plugin(value.get(key)), **more}
-
-    placed = dict(document)
-    places: dict[str, Callable[[Any], Any]] = {
-        "strategies": partial(row, key="strategy"),
-        "data": partial(row, key="data"),
-        "scenarios": plugin,
-        "backbones": backbone,
-    }
-    for key, place in places.items():
-        if key in placed and isinstance(_listed(placed[key]), list):
-            placed[key] = [place(one) for one in _listed(placed[key])]
-    if "root" in placed:
-        placed["root"] = root(placed["root"])
-    if str(placed.get("prompts", "")).endswith(".jsonl"):
-        placed["prompts"] = path(placed["prompts"])
-    for key in ("strategy", "search"):
-        if isinstance(placed.get(key), dict):
-            placed[key] = {plugin(name): one for name, one in placed[key].items()}
-    return placed
+def _require_told_apart(runs: Iterable[Wanted]) -> None:
+    """See that no two runs would stand in the same place of a table."""
+    found: dict[str, Wanted] = {}
+    for run in runs:
+        if found.setdefault(run.name, run) != run:
+            raise BadSetting(
+                f"two different runs are called '{run.name}'",
+                fix='give one of the two a name of its own, in a TOML file: { strategy = ..., name = "...", ... }',
+            )

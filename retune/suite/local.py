@@ -1,4 +1,8 @@
-"""The jobs of a suite on this machine: a process for each that runs at the same time."""
+"""The jobs of a suite on this machine: a process for each that runs at the same time.
+
+The processes are joblib's, one to a pool: a pool of several is broken as a whole by one that dies, and does not say
+whose job it was.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +12,16 @@ import signal
 import threading
 import time
 import warnings
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
-from retune.suite.cells import THREADS
 from retune.suite.plans import Job
+from retune.suite.runs import THREADS
+from retune.suite.watch import Watch
 from retune.suite.work import Ended, begin, work
 
 TRIES: Final = 2
@@ -29,19 +34,6 @@ LIMITS: Final = (
 )  # fmt: skip
 
 
-class Watcher(Protocol):
-    """Is told what becomes of each job."""
-
-    def began(self, job: Job) -> None:
-        """It runs."""
-
-    def put_off(self, job: Job) -> None:
-        """It will be begun again."""
-
-    def ended(self, job: Job, how: Ended) -> None:
-        """It is done or has failed."""
-
-
 class Slot:
     """One process at a time. Its death is nobody's but its own job's, and a fresh one takes its place.
 
@@ -51,17 +43,22 @@ class Slot:
 
     def __init__(self, log: Path) -> None:
         self.log = log
+        self.origin = ""
         self._pool: Any = None
-        self._origin = ""
 
-    def submit(self, job: Job, command: str) -> Future[Ended]:
+    def submit(self, job: Job) -> Future[Ended]:
         """Begin a job."""
+        from joblib.externals.loky import ProcessPoolExecutor
+
         # A process that has run a plugin runs nothing else: whatever that has changed stays with it.
-        if self._pool is None or self._origin != job.origin:
+        if self._pool is None or self.origin != job.origin:
             self.close()
-            self._pool, self._origin = _process(self.log), job.origin
+            few = dict.fromkeys(LIMITS, str(THREADS))
+            start = (str(self.log), os.getpid())
+            self._pool = ProcessPoolExecutor(1, initializer=begin, initargs=start, env=few)
+            self.origin = job.origin
         with _undisturbed():
-            future: Future[Ended] = self._pool.submit(work, job, command)
+            future: Future[Ended] = self._pool.submit(work, job)
         return future
 
     def close(self) -> None:
@@ -72,20 +69,7 @@ class Slot:
             self._pool = None
 
 
-def _process(log: Path) -> Any:
-    from joblib.externals.loky import ProcessPoolExecutor
-
-    few = dict.fromkeys(LIMITS, str(THREADS))
-    return ProcessPoolExecutor(1, initializer=begin, initargs=(str(log), os.getpid()), env=few)
-
-
-def run_here(
-    jobs: Sequence[Job],
-    workers: int,
-    log: Path,
-    watcher: Watcher,
-    command: Callable[[Job], str],
-) -> None:
+def run_here(jobs: Sequence[Job], workers: int, log: Path, watch: Watch) -> None:
     """Do jobs beside each other in processes of their own.
 
     A process that dies takes no other with it: its job is begun once more, which continues after its last
@@ -95,32 +79,41 @@ def run_here(
         jobs: What to do, in order.
         workers: How many at the same time.
         log: File for what the processes print.
-        watcher: Is told of each.
-        command: How a job is said on a command line.
+        watch: Is told of each.
     """
+    from joblib.externals.loky import BrokenProcessPool
+
     # joblib exchanges a process that has grown for a fresh one, and warns of it in a thread of its own.
     warnings.filterwarnings("ignore", "A worker stopped while some jobs", UserWarning)
-    queue = deque((job, 1) for job in jobs)
-    idle = [Slot(log) for _ in range(max(1, min(workers, len(jobs))))]
-    slots = list(idle)
-    running: dict[Future[Ended], tuple[Slot, Job, int, float]] = {}
+    queue, deaths = deque(jobs), Counter[str]()
+    slots = [Slot(log) for _ in range(max(1, min(workers, len(jobs))))]
+    idle = list(slots)
+    running: dict[Future[Ended], tuple[Slot, Job, float]] = {}
     try:
         while queue or running:
             while queue and idle:
-                slot, (job, attempt) = _fitting(idle, queue[0][0]), queue.popleft()
-                running[slot.submit(job, command(job))] = (slot, job, attempt, time.monotonic())
-                watcher.began(job)
+                job = queue.popleft()
+                # A process that has run such jobs, where there is one.
+                slot = next((slot for slot in idle if slot.origin == job.origin), idle[0])
+                idle.remove(slot)
+                running[slot.submit(job)] = (slot, job, time.monotonic())
+                watch.began(job)
             for future in wait(running, return_when=FIRST_COMPLETED).done:
-                slot, job, attempt, since = running.pop(future)
+                slot, job, since = running.pop(future)
                 idle.append(slot)
-                how, again = _outcome(future, slot, job, attempt, time.monotonic() - since)
+                try:
+                    how = future.result()
+                    again, place = how.state == "busy", queue.append
+                except BrokenProcessPool as error:
+                    slot.close()
+                    deaths[job.id] += 1
+                    how, again = _death(job, str(error), deaths[job.id], time.monotonic() - since)
+                    place = queue.appendleft
                 if again:
-                    # One that another process is at goes to the end; one whose process died comes next.
-                    place = queue.append if how.state == "busy" else queue.appendleft
-                    place((job, attempt + (how.state != "busy")))
-                    watcher.put_off(job)
+                    place(job)
+                    watch.put_off(job)
                 else:
-                    watcher.ended(job, how)
+                    watch.ended(job, how)
     finally:
         with _undisturbed():
             for slot in slots:
@@ -140,40 +133,18 @@ def _undisturbed() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _fitting(idle: list[Slot], job: Job) -> Slot:
-    """An idle process, one that has run such jobs where there is one."""
-    slot = next((slot for slot in idle if slot._origin == job.origin), idle[0])
-    idle.remove(slot)
-    return slot
-
-
-def _outcome(future: Future[Ended], slot: Slot, job: Job, attempt: int, seconds: float) -> tuple[Ended, bool]:
-    """How a job ended, and whether it is begun again."""
-    from joblib.externals.loky import BrokenProcessPool
-
-    try:
-        how = future.result()
-    except BrokenProcessPool as error:
-        slot.close()
-        code = _exit_code(str(error))
-        limit = job.cell.spec.time_limit
-        if code == ENDED_LATE and limit is not None and seconds > limit:
-            reason = (
-                f"strategy {job.cell.strategy} did not come back long after its time limit of {limit:g} s; "
-                "its process was ended"
-            )
-            return Ended("failed", reason, seconds), False
-        reason = f"strategy {job.cell.strategy}: its process died{_meaning(code)}, {attempt} times"
-        return Ended("failed", reason, seconds), attempt < TRIES
-    return how, how.state == "busy"
-
-
-def _meaning(code: int) -> str:
+def _death(job: Job, message: str, deaths: int, seconds: float) -> tuple[Ended, bool]:
+    """Why a job's process died, from what joblib says of it, and whether the job is begun again."""
+    exited = re.search(r"\w+\((-?\d+)\)\}", message)
+    code = int(exited[1]) if exited else 0
+    limit = job.run.spec.time_limit
+    if code == ENDED_LATE and limit is not None and seconds > limit:
+        reason = (
+            f"strategy {job.run.strategy} did not come back long after its time limit of {limit:g} s; "
+            "its process was ended"
+        )
+        return Ended("failed", reason, seconds), False
     known = {0: "", -9: " (signal 9: perhaps out of memory)", -11: " (signal 11: segmentation fault)"}
-    return known.get(code, f" (signal {-code})" if code < 0 else f" (exit code {code})")
-
-
-def _exit_code(message: str) -> int:
-    """The exit code in what joblib says of a dead process, 0 where there is none."""
-    found = re.search(r"\w+\((-?\d+)\)\}", message)
-    return int(found[1]) if found else 0
+    meaning = known.get(code, f" (signal {-code})" if code < 0 else f" (exit code {code})")
+    reason = f"strategy {job.run.strategy}: its process died{meaning}, {deaths} times"
+    return Ended("failed", reason, seconds), deaths < TRIES

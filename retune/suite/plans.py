@@ -1,9 +1,9 @@
-"""From cells to runs with a folder each: what is finished, what is left, and what cannot be run."""
+"""What each run of a suite is on the data that is there: finished, left with a folder to go to, or impossible."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,8 +13,9 @@ from retune.plugins import BUILT_IN, Kind, is_file, registry
 from retune.results.result import RESULT_FILE
 from retune.runner.plan import Plan, plan
 from retune.runner.shared import Shared, key_of
-from retune.suite.cells import Cell, Finished
-from retune.suite.expand import Expanded, Failure, Skipped
+from retune.suite.grid import Failure, Grid, Skipped
+from retune.suite.runs import Finished, Wanted
+from retune.suite.spec import split
 
 if TYPE_CHECKING:
     from retune.progress import Progress
@@ -22,21 +23,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Job:
-    """One cell with its run's identity and folder.
+    """A run that is wanted, with its identity and its folder.
 
     Args:
-        cell: What is run.
+        run: What is run.
         id: The run's identity.
         folder: Where it is kept.
+        command: The command line that does it alone.
         origin: ``retune`` where nothing but built-in code takes part, else the plugins that do.
         stream: Which images are needed of which backbone: jobs of one stream share them.
     """
 
-    cell: Cell
+    run: Wanted
     id: str
     folder: Path
+    command: str
     origin: str
-    stream: tuple[str, ...] = field(repr=False, default=())
+    stream: tuple[str, ...] = field(repr=False)
 
     @property
     def done(self) -> bool:
@@ -45,8 +48,8 @@ class Job:
 
     @property
     def finished(self) -> Finished:
-        """The cell with its result."""
-        return self.cell.finished(self.folder)
+        """The run with its result."""
+        return self.run.finished(self.folder)
 
 
 @dataclass(frozen=True)
@@ -69,49 +72,47 @@ class Plans:
         return [job for job in self.jobs if not job.done]
 
 
-def plan_suite(
-    expanded: Expanded, out: Path, *, shared: Shared | None = None, progress: Progress | None = None
-) -> Plans:
-    """Plan every cell; nothing is encoded or written.
+def plan_suite(grid: Grid, out: Path, *, shared: Shared, progress: Progress | None = None) -> Plans:
+    """Plan every run; nothing is encoded or written.
 
     Args:
-        expanded: The cells.
+        grid: The runs.
         out: Folder of the suite; each run gets one below ``runs/`` in it.
-        shared: What is read once for all cells.
+        shared: What is read once for all runs.
         progress: Told what is done.
 
     Raises:
-        UserError: If the input is at fault. Where a plugin is, its cells fail.
+        UserError: If the input is at fault. Where a plugin is, its runs fail.
     """
-    shared = shared or Shared()
     jobs: dict[str, Job] = {}
-    skipped, failures = list(expanded.skipped), list(expanded.failures)
+    skipped, failures = list(grid.skipped), list(grid.failures)
     tell = progress or (lambda stage, done, total: None)
-    for k, cell in enumerate(expanded.cells):
-        tell("planning", k, len(expanded.cells))
+    for k, run in enumerate(grid.runs):
+        tell("planning", k, len(grid.runs))
+        origin = _origin(run)
         try:
-            planned = plan(cell.spec, progress, shared=shared)
+            planned = plan(run.spec, progress, shared=shared)
         except StrategyError as error:
-            failures.append(Failure(cell, str(error)))
+            failures.append(Failure(run, str(error)))
         except UserError as error:
-            if not _elsewhere(cell):
+            if not _elsewhere(run):
                 raise
-            skipped.append(Skipped(f"{cell.scenario} on {cell.data}", str(error)))
+            skipped.append(Skipped(f"{run.scenario} on {run.data}", str(error)))
         except RetuneError:
             raise
         except Exception as error:
-            if _origin(cell) == BUILT_IN:
+            if origin == BUILT_IN:
                 raise
             what = " ".join(f"{type(error).__name__}: {error}".split())
-            failures.append(Failure(cell, f"{_origin(cell)} failed before anything was learnt: {what}"))
+            failures.append(Failure(run, f"{origin} failed before anything was learnt: {what}"))
         else:
             folder = out / planned.default_folder()
-            job = Job(cell, planned.id, folder, _origin(cell), _stream(planned))
-            if planned.id in jobs and jobs[planned.id].cell.strategy != cell.strategy:
-                skipped.append(Skipped(cell.name, f"is the same run as {jobs[planned.id].cell.strategy}"))
+            job = Job(run, planned.id, folder, run.command(folder), origin, _stream(planned))
+            if planned.id in jobs and jobs[planned.id].run.strategy != run.strategy:
+                skipped.append(Skipped(run.name, f"is the same run as {jobs[planned.id].run.strategy}"))
             jobs.setdefault(planned.id, job)
-    tell("planning", len(expanded.cells), len(expanded.cells))
-    # Python's sort is stable: the cells of one origin stay in order.
+    tell("planning", len(grid.runs), len(grid.runs))
+    # Python's sort is stable: the runs of one origin stay in order.
     ordered = sorted(jobs.values(), key=lambda job: (job.origin != BUILT_IN, job.origin))
     return Plans(ordered, list(dict.fromkeys(skipped)), failures)
 
@@ -127,43 +128,34 @@ def _stream(planned: Plan) -> tuple[str, ...]:
     )
 
 
-def _elsewhere(cell: Cell) -> bool:
+def _elsewhere(run: Wanted) -> bool:
     """Whether a published stream is asked for on other data than it was published on."""
-    scenario = registry("scenarios").load(cell.spec.scenario or "")
-    published = {name.strip() for name in scenario.data.split(",")} - {""}
-    return bool(published) and {name.strip() for name in (cell.spec.data or "").split(",")} != published
+    published = set(split(registry("scenarios").load(run.spec.scenario or "").data))
+    return bool(published) and set(split(run.spec.data or "")) != published
 
 
-def _origin(cell: Cell) -> str:
+def _origin(run: Wanted) -> str:
     """Whose code takes part in a run beside retune's own."""
-    spec = cell.spec
-    named: list[tuple[str, Callable[[str], str]]] = [
-        (spec.strategy, _maker("strategies")),
-        (spec.scenario or "", _maker("scenarios")),
-        (spec.backbone, _maker("backbones")),
-        *((name.strip(), _maker("datasets")) for name in (spec.data or "").split(",")),
+    spec = run.spec
+    named: list[tuple[Kind, str]] = [
+        ("strategies", spec.strategy),
+        ("scenarios", spec.scenario or ""),
+        ("backbones", spec.backbone),
+        *(("datasets", name) for name in split(spec.data or "")),
     ]
-    foreign = sorted({name for name, origin in named if name and origin(name) != BUILT_IN})
-    return ", ".join(foreign) or BUILT_IN
+    foreign = {name for kind, name in named if _is_foreign(kind, name)}
+    return ", ".join(sorted(foreign)) or BUILT_IN
 
 
-def _maker(kind: Kind) -> Callable[[str], str]:
-    def origin(name: str) -> str:
-        if is_file(name):
-            return name
-        entries = registry(kind).entries
-        stems = {name, name.rpartition("/")[0]}
-        found = [e.origin for e in entries if stems & {e.name, f"{e.origin}/{e.name}"}]
-        return found[0] if found else BUILT_IN
-
-    return origin
+def _is_foreign(kind: Kind, name: str) -> bool:
+    """Whether a name, or what a preset is of, is not retune's own."""
+    stems = {name, name.rpartition("/")[0]}
+    if any(map(is_file, stems)):
+        return True
+    found = (e.origin for e in registry(kind).entries if stems & {e.name, f"{e.origin}/{e.name}"})
+    return next(found, BUILT_IN) != BUILT_IN
 
 
 def first_of_each_stream(jobs: Sequence[Job]) -> list[Job]:
     """One job for every stream: whoever encodes its images has encoded all or nearly all of the others'."""
     return list({job.stream: job for job in reversed(jobs)}.values())[::-1]
-
-
-def absolute(job: Job) -> Job:
-    """The job with its folder as other processes find it."""
-    return replace(job, folder=job.folder.absolute())

@@ -19,7 +19,7 @@ from retune.suite.ranks import Ranks, rank_methods
 
 if TYPE_CHECKING:
     from retune.progress import Progress
-    from retune.suite.cells import Finished
+    from retune.suite.runs import Finished
 
 SCHEMA: Final = "retune.suite/1"
 DECIDES: Final = "final_auc"
@@ -133,7 +133,7 @@ class Summary(Record):
 
 
 def summarise(
-    cells: Sequence[Finished],
+    runs: Sequence[Finished],
     *,
     replicates: int | None = None,
     level: float = 0.95,
@@ -144,7 +144,7 @@ def summarise(
     """Compare all methods on every stream, and rank them over the streams.
 
     Args:
-        cells: Finished runs, in any order.
+        runs: Finished runs, in any order.
         replicates: How many times the test patients of a stream are resampled; by default as often as for
             the intervals of the single runs.
         level: Coverage of the intervals.
@@ -155,17 +155,17 @@ def summarise(
     Raises:
         UserError: If runs of one stream cannot be compared, or cannot be read.
     """
-    replicates = replicates or max((cell.result.bootstrap.replicates for cell in cells), default=1000)
+    replicates = replicates or max((run.result.bootstrap.replicates for run in runs), default=1000)
     groups: dict[tuple[str, str, str, str], list[Finished]] = {}
-    for cell in sorted(cells, key=lambda c: (c.scenario, c.data, c.backbone, c.order, c.strategy, c.seed)):
-        groups.setdefault((cell.scenario, cell.data, cell.backbone, cell.order), []).append(cell)
+    for run in sorted(runs, key=lambda r: (r.scenario, r.data, r.backbone, r.order, r.strategy, r.seed)):
+        groups.setdefault((run.scenario, run.data, run.backbone, run.order), []).append(run)
     done = 0
 
     def tell() -> None:
         nonlocal done
         done += 1
         if progress:
-            progress("comparing runs", done, len(cells))
+            progress("comparing runs", done, len(runs))
 
     settings = []
     for group in groups.values():
@@ -192,27 +192,27 @@ def cautions(results: Sequence[Result]) -> list[str]:
     return list(dict.fromkeys(lines))
 
 
-def _setting(cells: Sequence[Finished], compared: Comparison) -> Setting:
+def _setting(runs: Sequence[Finished], compared: Comparison) -> Setting:
     by_strategy: dict[str, list[Result]] = {}
-    for cell in cells:
-        by_strategy.setdefault(cell.strategy, []).append(cell.result)
+    for run in runs:
+        by_strategy.setdefault(run.strategy, []).append(run.result)
     bounds = [s for s, results in by_strategy.items() if results[0].strategy.sees_everything]
     continual = [s for s in by_strategy if s not in bounds]
     means = {s: compared.estimate(s, DECIDES).mean for s in by_strategy}
     ordered = sorted(by_strategy, key=lambda s: (s in bounds, -(means[s] or 0.0), s))
     best = next((s for s in ordered if s in continual and means[s] is not None), None)
-    one = cells[0].result
+    one = runs[0].result
     return Setting(
-        scenario=cells[0].scenario,
-        data=cells[0].data,
-        backbone=cells[0].backbone,
-        order=cells[0].order,
+        scenario=runs[0].scenario,
+        data=runs[0].data,
+        backbone=runs[0].backbone,
+        order=runs[0].order,
         steps=len(one.scenario.experiences),
         n_test=one.dataset.n_test,
         n_test_patients=one.dataset.n_test_patients,
         synthetic=one.dataset.synthetic,
         contaminated=one.backbone.contaminated,
-        cautions=cautions([cell.result for cell in cells]),
+        cautions=cautions([run.result for run in runs]),
         rows=[_row(s, by_strategy[s], compared, best, bound=s in bounds) for s in ordered],
         joint_check=_check(compared, bounds, continual),
     )

@@ -30,7 +30,7 @@ from retune.suite.summary import Summary, summarise
 
 if TYPE_CHECKING:
     from retune.progress import Progress
-    from retune.suite.cells import Finished
+    from retune.suite.runs import Finished
 
 TABLE_FILE: Final = "table.json"
 NO_RUNS: Final = "No run is finished."
@@ -38,7 +38,7 @@ PARTS: Final = ("mean", "sd", "n", "low", "high")
 
 
 def write_tables(
-    cells: Sequence[Finished] | Summary,
+    runs: Sequence[Finished] | Summary,
     out: Path,
     *,
     failed: Mapping[str, int] | None = None,
@@ -49,7 +49,7 @@ def write_tables(
     The same runs give the same bytes, whatever their order.
 
     Args:
-        cells: Finished runs; or what `summarise` made of them.
+        runs: Finished runs; or what `summarise` made of them.
         out: Folder; made if it is not there.
         failed: By method, how many runs gave no result; that is said below the tables.
         progress: Called with a stage, what is done of it and what there is to do.
@@ -61,7 +61,7 @@ def write_tables(
         UserError: If runs of one stream cannot be compared, or ``out`` cannot be written.
         StorageError: If the disk is full.
     """
-    summary = cells if isinstance(cells, Summary) else summarise(cells, failed=failed, progress=progress)
+    summary = runs if isinstance(runs, Summary) else summarise(runs, failed=failed, progress=progress)
     document = json.dumps(summary.model_dump(by_alias=True), indent=1, ensure_ascii=False, allow_nan=False)
     make_folder(out)
     for name, text in (

@@ -1,10 +1,10 @@
-"""What a suite is doing: a display on a terminal, one line for each run that has ended where there is none."""
+"""What becomes of a suite's jobs: kept, and shown on a terminal, or as a line for each that has ended elsewhere."""
 
 from __future__ import annotations
 
 import time
-from types import TracebackType
-from typing import Final, Self
+from collections.abc import Sequence
+from typing import Any, Final, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TaskID, TextColumn
@@ -32,11 +32,17 @@ class Watch:
         console: Where to; standard error.
         finished: How many were finished before.
         total: How many there are, those included.
+
+    Attributes:
+        failed: Why jobs failed, by identity.
+        printed: What plugins printed, by strategy.
     """
 
     def __init__(self, console: Console, finished: int, total: int) -> None:
         self.console, self.total = console, total
-        self.done, self.failed, self.before = finished, 0, finished
+        self.failed: dict[str, str] = {}
+        self.printed: dict[str, str] = {}
+        self._ended = self._before = finished
         self._start = time.monotonic()
         self._running: dict[str, TaskID] = {}
         columns = (
@@ -52,54 +58,59 @@ class Watch:
         self._progress.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: Any) -> None:
         self._progress.stop()
 
     def began(self, job: Job) -> None:
         """A job runs."""
         if len(self._running) < SHOWN:
-            self._running[job.id] = self._progress.add_task(f"  {job.cell.name}", total=None)
+            self._running[job.id] = self._progress.add_task(f"  {job.run.name}", total=None)
 
     def put_off(self, job: Job) -> None:
-        """A job will be begun again."""
-        self._forget(job)
-
-    def ended(self, job: Job, how: Ended) -> None:
-        """A job is done or has failed."""
-        self._forget(job)
-        self.done += how.state == "done"
-        self.failed += how.state != "done"
-        self._progress.update(
-            self._overall,
-            description=self._headline(),
-            completed=self.done + self.failed,
-            seconds_left=self._seconds_left(),
-        )
-        if not self.console.is_terminal or how.state != "done":
-            number = self.done + self.failed
-            state = f"failed: {how.reason}" if how.state != "done" else f"done in {how.seconds:.1f} s"
-            self.console.print(
-                f"[{number}/{self.total}] {job.cell.name}: {state}", markup=False, soft_wrap=True
-            )
-
-    def _forget(self, job: Job) -> None:
+        """A job runs no more, and will be begun again."""
         task = self._running.pop(job.id, None)
         if task is not None:
             self._progress.remove_task(task)
 
+    def ended(self, job: Job, how: Ended) -> None:
+        """A job is done or has failed."""
+        self.put_off(job)
+        self._ended += 1
+        if how.state != "done":
+            self.failed[job.id] = how.reason
+        if how.printed:
+            self.printed.setdefault(job.run.strategy, how.printed)
+        self._progress.update(
+            self._overall,
+            description=self._headline(),
+            completed=self._ended,
+            seconds_left=self._seconds_left(),
+        )
+        if not self.console.is_terminal or how.state != "done":
+            state = f"failed: {how.reason}" if how.state != "done" else f"done in {how.seconds:.1f} s"
+            line = f"[{self._ended}/{self.total}] {job.run.name}: {state}"
+            self.console.print(line, markup=False, soft_wrap=True)
+
+    def without_spoilt(self, jobs: Sequence[Job], failed: dict[str, str]) -> list[Job]:
+        """Fail the jobs whose images cannot be encoded; returns the others.
+
+        Args:
+            jobs: All of them.
+            failed: Why not, by the identity of the job that stood for each stream.
+        """
+        reasons = {job.stream: failed[job.id] for job in jobs if job.id in failed}
+        for job in jobs:
+            if job.stream in reasons:
+                self.ended(job, Ended("failed", reasons[job.stream]))
+        return [job for job in jobs if job.stream not in reasons]
+
     def _headline(self) -> str:
-        left = self.total - self.done - self.failed
-        failed = f", {self.failed} failed" if self.failed else ""
-        return f"{self.done} of {self.total} done{failed}, {left} left"
+        failed = f", {len(self.failed)} failed" if self.failed else ""
+        done, left = self._ended - len(self.failed), self.total - self._ended
+        return f"{done} of {self.total} done{failed}, {left} left"
 
     def _seconds_left(self) -> float | None:
-        ended = self.done + self.failed - self.before
-        left = self.total - self.done - self.failed
+        ended, left = self._ended - self._before, self.total - self._ended
         return (time.monotonic() - self._start) / ended * left if ended and left else None
 
 
@@ -107,6 +118,4 @@ def spoken(seconds: float) -> str:
     """A time in words, as exactly as it is known."""
     if seconds < 90:
         return f"{seconds:.0f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -20,8 +20,8 @@ from retune.progress import Progress
 from retune.runner.plan import Plan, plan
 from retune.runner.run import Run, RunBusy, claim
 from retune.runner.shared import Shared
-from retune.suite.cells import THREADS
 from retune.suite.plans import Job
+from retune.suite.runs import THREADS
 
 WAIT: Final = 5.0
 """Seconds to wait for another process that is at work on a run before it is put off."""
@@ -53,13 +53,8 @@ class Ended:
     printed: str = ""
 
 
-def work(job: Job, command: str | None = None) -> Ended:
-    """Do what is left of one run, in this process, with as many threads as every run gets.
-
-    Args:
-        job: The run.
-        command: How to say it on a command line, for the record.
-    """
+def work(job: Job) -> Ended:
+    """Do what is left of one run, in this process, with as many threads as every run gets."""
     import torch
 
     # The runner seeds the generators of the whole process: two runs at once would disturb each other.
@@ -69,7 +64,7 @@ def work(job: Job, command: str | None = None) -> Ended:
         heard = io.StringIO()
         try:
             with redirect_stderr(_Tee(sys.stderr, heard)):
-                _execute(job, command)
+                _execute(job)
             state, reason = "done", ""
         except RunBusy:
             state, reason = "busy", "another process is at work on this run"
@@ -83,42 +78,36 @@ def work(job: Job, command: str | None = None) -> Ended:
         return Ended(state, reason, time.monotonic() - begun, printed)  # type: ignore[arg-type]
 
 
-def _execute(job: Job, command: str | None) -> None:
+def _execute(job: Job) -> None:
     # What is not retune's own may change a backbone's weights: it gets one of its own every time.
     own = shared if job.origin == BUILT_IN else _without_backbones
-    planned = plan(job.cell.spec, shared=own)
+    planned = plan(job.run.spec, shared=own)
     if planned.id != job.id:
         # Files may have changed since they were read by a process that lives long.
         own.clear()
-        planned = plan(job.cell.spec, shared=own)
+        planned = plan(job.run.spec, shared=own)
     if planned.id != job.id:
         raise UserError(
             "this process sees other data, weights or settings than the one that planned the suite",
-            where=job.cell.name,
+            where=job.run.name,
             fix="give both the same files and the same version of retune, and issue the command again",
         )
     claim(job.folder, planned)
     with _bounded(planned) as progress:
-        Run(planned, job.folder).execute(command=command, progress=progress, wait=WAIT)
+        Run(planned, job.folder).execute(command=job.command, progress=progress, wait=WAIT)
 
 
-def encode(job: Job, progress: Progress | None = None) -> int:
-    """Encode the images and the prompts that a run needs; returns how many images were encoded.
-
-    Args:
-        job: The run.
-        progress: Told what is done.
-    """
+def encode(job: Job, progress: Progress | None = None) -> None:
+    """Encode the images and the prompts that a run needs."""
     from retune.runner.images import embed_prompts
     from retune.runner.images import encode as encode_images
 
-    planned = plan(job.cell.spec, progress, shared=shared)
+    planned = plan(job.run.spec, progress, shared=shared)
     parts = planned.parts
-    done = encode_images(planned, progress or (lambda stage, done, total: None))
+    encode_images(planned, progress or (lambda stage, done, total: None))
     embed_prompts(
         parts.bank, parts.backbone, planned.stream.labels, wanted=bool(parts.needs & {"joint", "texts"})
     )
-    return done.images_encoded
 
 
 @contextmanager

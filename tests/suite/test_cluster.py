@@ -12,7 +12,7 @@ from rich.console import Console
 
 from retune.errors import UserError
 from retune.results.result import Result
-from retune.suite.execute import Report, execute
+from retune.suite.execute import Outcome, execute
 
 distributed = pytest.importorskip("distributed")
 
@@ -25,7 +25,7 @@ def address() -> Iterator[str]:
         yield cluster.scheduler_address
 
 
-def on_cluster(out: Path, strategies: list[str], address: str, **more: object) -> Report:
+def on_cluster(out: Path, strategies: list[str], address: str, **more: object) -> Outcome:
     plans = made.planned(out, strategies, **more)
     return execute(plans, out, Console(file=io.StringIO()), dask=address)
 
@@ -33,19 +33,18 @@ def on_cluster(out: Path, strategies: list[str], address: str, **more: object) -
 @pytest.mark.slow
 def test_one_worker_killed_half_way_gives_the_same_results(address: str, tmp_path: Path) -> None:
     strategies = [made.dies_once(tmp_path), "joint"]
-    report = on_cluster(tmp_path / "cluster", strategies, address)
+    outcome = on_cluster(tmp_path / "cluster", strategies, address)
     assert (tmp_path / "killed").exists()
-    assert not report.failures
-    assert [(cell.strategy, cell.seed) for cell in report.finished] == [
+    assert not outcome.failures
+    assert [(run.strategy, run.seed) for run in outcome.finished] == [
         ("joint", 0), ("joint", 1), ("dies", 0), ("dies", 1),
     ]  # fmt: skip
     # The first experience of the killed run was not learnt again.
     assert sorted((tmp_path / "log").read_text().split()) == ["0:0", "0:7", "0:7", "1:0", "1:7"]
-    assert not made.run(tmp_path / "here", strategies, workers=1).failures
-    assert made.scores(tmp_path / "cluster") == made.scores(tmp_path / "here")
-    for cell in report.finished:
-        here = tmp_path / "here" / cell.folder.relative_to(tmp_path / "cluster")
-        assert cell.result.auc_matrix == Result.read(here).auc_matrix
+    assert made.scores(tmp_path / "cluster") == made.undisturbed(tmp_path / "here", strategies)
+    for run in outcome.finished:
+        here = tmp_path / "here" / run.folder.relative_to(tmp_path / "cluster")
+        assert run.result.auc_matrix == Result.read(here).auc_matrix
 
 
 @pytest.mark.slow
@@ -55,9 +54,9 @@ def test_a_bad_plugin_is_named_and_stops_nothing_else(address: str, tmp_path: Pa
         made.write(tmp_path, "sleeps", fit="\n        while True: time.sleep(0.01)"),
         "zero-shot",
     ]
-    report = on_cluster(tmp_path / "out", strategies, address, seeds=1, time_limit=2)
-    assert [cell.strategy for cell in report.finished] == ["zero-shot"]
-    reasons = {failure.cell.strategy: failure.reason for failure in report.failures}
+    outcome = on_cluster(tmp_path / "out", strategies, address, seeds=1, time_limit=2)
+    assert [run.strategy for run in outcome.finished] == ["zero-shot"]
+    reasons = {failure.run.strategy: failure.reason for failure in outcome.failures}
     assert "strategy raises failed in fit" in reasons["raises"]
     assert "time limit of 2 s" in reasons["sleeps"]
 

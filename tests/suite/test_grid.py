@@ -1,4 +1,4 @@
-"""From what a user writes to cells: every combination once, and every mistake told in one line."""
+"""From what a user writes to a grid of runs: every combination once, and every mistake told in one line."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from retune.cli.main import main
 from retune.errors import UserError
 from retune.plugins import registry
 from retune.runner.shared import Shared
-from retune.suite.expand import Expanded, expand
-from retune.suite.grid import DataRow, StrategyRow, Suite, read_suite
+from retune.suite.grid import Grid, expand
+from retune.suite.spec import DataChoice, StrategyChoice, Suite, read_suite
 
 
-def expanded(**options: Any) -> Expanded:
+def expanded(**options: Any) -> Grid:
     return expand(read_suite(None, options), Shared())
 
 
@@ -28,22 +28,22 @@ def test_every_combination_once_seeds_outside_strategies_inside() -> None:
         seeds=[4, 2],
         steps=3,
     )
-    cells = [(c.spec.seed, c.scenario, c.order, c.strategy) for c in found.cells]
-    assert cells == [
+    runs = [(r.spec.seed, r.scenario, r.order, r.strategy) for r in found.runs]
+    assert runs == [
         (seed, scenario, order, strategy)
         for seed in (4, 2)
         for scenario, orders in (("class-incremental", ("dataset", "random")), ("data-incremental", ("",)))
         for order in orders
         for strategy in ("zero-shot", "joint")
     ]
-    assert {c.spec.steps for c in found.cells} == {3}
-    assert {c.spec.settings.get("scenario.order", "") == c.order for c in found.cells} == {True}
+    assert {r.spec.steps for r in found.runs} == {3}
+    assert {r.spec.settings.get("scenario.order", "") == r.order for r in found.runs} == {True}
 
 
 def test_all_is_every_built_in_that_the_backbone_can_carry() -> None:
     built_in = [entry.name for entry in registry("strategies").entries if entry.origin == "retune"]
     found = expanded(scenarios=["class-incremental"], seeds=1)
-    carried = [cell.strategy for cell in found.cells]
+    carried = [run.strategy for run in found.runs]
     left_out = [skipped.what.partition(" with ")[0] for skipped in found.skipped]
     assert sorted(carried + left_out) == built_in
     assert {"zero-shot", "joint", "re-tune"} <= set(carried)
@@ -67,15 +67,15 @@ def test_settings_go_to_whatever_has_them(tmp_path: Path) -> None:
         batch_size = [16, 32]
         """
     )
-    cells = {(c.scenario, c.strategy): c.spec for c in expand(read_suite(file), Shared()).cells}
-    assert len(cells) == 6
+    specs = {(r.scenario, r.strategy): r.spec for r in expand(read_suite(file), Shared()).runs}
+    assert len(specs) == 6
     plain = {"epochs": 2, "lr": 1e-4, "data.images": 300}
-    assert cells["class-incremental", "re-tune"].settings == plain
-    assert cells["class-incremental", "shared"].settings == {**plain, "adaptors": "shared"}
-    assert cells["data-incremental", "zero-shot"].settings == {"data.images": 300, "scenario.by": "site"}
-    assert cells["class-incremental", "shared"].search == {"batch_size": [16, 32]}
-    assert cells["class-incremental", "re-tune"].search == {}
-    assert {spec.time_limit for spec in cells.values()} == {60}
+    assert specs["class-incremental", "re-tune"].settings == plain
+    assert specs["class-incremental", "shared"].settings == {**plain, "adaptors": "shared"}
+    assert specs["data-incremental", "zero-shot"].settings == {"data.images": 300, "scenario.by": "site"}
+    assert specs["class-incremental", "shared"].search == {"batch_size": [16, 32]}
+    assert specs["class-incremental", "re-tune"].search == {}
+    assert {spec.time_limit for spec in specs.values()} == {60}
 
 
 def test_folders_go_to_their_data_sets_and_files_are_found_beside_the_suite(tmp_path: Path) -> None:
@@ -90,19 +90,19 @@ def test_folders_go_to_their_data_sets_and_files_are_found_beside_the_suite(tmp_
         'data = ["phantom", { data = "chexpert", uncertain = "ones" }, "nih,chexpert"]\n'
         'root = { nih = "nih", chexpert = "/data/chexpert" }\n'
     )
-    cells = {c.data: c.spec for c in expand(read_suite(folder / "s.toml"), Shared()).cells}
-    assert {spec.strategy for spec in cells.values()} == {str(folder / "mine.py")}
+    specs = {r.data: r.spec for r in expand(read_suite(folder / "s.toml"), Shared()).runs}
+    assert {spec.strategy for spec in specs.values()} == {str(folder / "mine.py")}
     nih = str(folder / "nih")
     roots = {"phantom": None, "chexpert": {"chexpert": "/data/chexpert"}}
     roots["nih,chexpert"] = {"nih": nih, "chexpert": "/data/chexpert"}
-    assert {name: spec.root for name, spec in cells.items()} == roots
+    assert {name: spec.root for name, spec in specs.items()} == roots
     policies = {"phantom": None, "chexpert": "ones", "nih,chexpert": "zeros"}
-    assert {name: spec.uncertain for name, spec in cells.items()} == policies
+    assert {name: spec.uncertain for name, spec in specs.items()} == policies
 
 
 def test_a_published_stream_brings_its_own_data() -> None:
     found = expanded(strategies=["joint"], scenarios=["re-tune-chexpert-5"], seeds=1, root="/data")
-    assert [(cell.data, cell.spec.root) for cell in found.cells] == [("chexpert", "/data")]
+    assert [(run.data, run.spec.root) for run in found.runs] == [("chexpert", "/data")]
 
 
 def test_options_count_in_place_of_the_file(tmp_path: Path) -> None:
@@ -118,8 +118,8 @@ def test_a_plugin_that_cannot_be_imported_fails_and_the_rest_goes_on(tmp_path: P
     file = tmp_path / "absent.py"
     file.write_text("import nothing_of_that_name\n")
     found = expanded(strategies=[str(file), "zero-shot"], scenarios=["class-incremental"], seeds=2)
-    assert [cell.strategy for cell in found.cells] == ["zero-shot"] * 2
-    assert [failure.cell.strategy for failure in found.failures] == ["absent"] * 2
+    assert [run.strategy for run in found.runs] == ["zero-shot"] * 2
+    assert [failure.run.strategy for failure in found.failures] == ["absent"] * 2
     assert "nothing_of_that_name" in found.failures[0].reason
 
 
@@ -182,8 +182,8 @@ def test_two_runs_of_one_name_are_refused_before_anything_runs(rows: dict[str, A
 
 
 def test_the_same_twice_is_run_once() -> None:
-    once = expanded(strategies=["ridge"]).cells
-    assert expanded(strategies=["ridge", {"strategy": "ridge"}]).cells == once
+    once = expanded(strategies=["ridge"]).runs
+    assert expanded(strategies=["ridge", {"strategy": "ridge"}]).runs == once
 
 
 def test_help_names_every_key_of_a_file(capsys: pytest.CaptureFixture[str]) -> None:
@@ -191,5 +191,5 @@ def test_help_names_every_key_of_a_file(capsys: pytest.CaptureFixture[str]) -> N
     text = " ".join(capsys.readouterr().out.split())
     told = text[text.index("Keys of FILE:") :].split("skip_bad_images")[0] + "skip_bad_images"
     words = set(re.findall(r"\w+", told))
-    for part in (Suite, StrategyRow, DataRow):
+    for part in (Suite, StrategyChoice, DataChoice):
         assert {field.alias or name for name, field in part.model_fields.items()} <= words

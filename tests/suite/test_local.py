@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import made_suites as made
 import pytest
+from rich.console import Console
 
 from retune.suite.local import Slot, run_here
 from retune.suite.plans import Job
-from retune.suite.work import Ended
+from retune.suite.watch import Watch
 
 
 def ignores_ctrl_c(pid: int) -> bool:
@@ -32,37 +35,27 @@ def test_a_process_ignores_ctrl_c_from_its_first_instruction(job: Job, tmp_path:
     """The terminal sends it to all: while it still imports, a process would answer with a traceback."""
     before, slot = signal.getsignal(signal.SIGINT), Slot(tmp_path / "log.txt")
     try:
-        slot.submit(job, "")
+        slot.submit(job)
         (pid,) = slot._pool._processes
         assert ignores_ctrl_c(pid)
         assert not ignores_ctrl_c(os.getpid())
         assert signal.getsignal(signal.SIGINT) is before
+        # What a plugin changes for its process stays with it.
+        slot.submit(replace(job, origin="another"))
+        assert pid not in slot._pool._processes
     finally:
         slot.close()
 
 
-class Nobody:
-    """Is told and keeps nothing; raises what Ctrl-C does where it is to stop."""
-
-    def __init__(self, stops: bool) -> None:
-        self.stops = stops
+class Interrupted(Watch):
+    """Ctrl-C is pressed as soon as a job runs."""
 
     def began(self, job: Job) -> None:
-        if self.stops:
-            raise KeyboardInterrupt
-
-    put_off = began
-
-    def ended(self, job: Job, how: Ended) -> None:
-        assert how.state == "done"
+        raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("stops", [False, True])
-def test_nothing_is_left_to_wait_for_when_python_ends(job: Job, tmp_path: Path, stops: bool) -> None:
-    others = set(threading.enumerate())
-    try:
-        run_here([job], 1, tmp_path / "log.txt", Nobody(stops), lambda job: "")
-    except KeyboardInterrupt:
-        assert stops
-    left = {thread.name for thread in set(threading.enumerate()) - others}
-    assert left <= {"QueueFeederThread"}  # which nobody waits for
+def test_nothing_is_left_to_wait_for_when_python_is_interrupted(job: Job, tmp_path: Path) -> None:
+    others, watch = set(threading.enumerate()), Interrupted(Console(file=io.StringIO()), 0, 1)
+    with pytest.raises(KeyboardInterrupt):
+        run_here([job], 1, tmp_path / "log.txt", watch)
+    made.require_nothing_to_wait_for(others)

@@ -20,8 +20,8 @@ from retune import run
 from retune.cli.suite_tables import print_tables
 from retune.errors import UserError
 from retune.metrics.table import COMPARED
-from retune.suite.cells import Finished
 from retune.suite.latex import escaped, latex
+from retune.suite.runs import Finished
 from retune.suite.summary import Summary, summarise
 from retune.suite.tables import write_tables
 

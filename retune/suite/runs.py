@@ -1,4 +1,4 @@
-"""A cell of a suite: one run that is wanted, and one that is finished."""
+"""A run of a suite: one that is wanted, and one that is finished."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ THREADS: Final = 1
 
 
 @dataclass(frozen=True)
-class Finished:
-    """One run of a suite whose result is there.
+class Named:
+    """A run as tables call it.
 
     Args:
         strategy: The strategy's name in tables.
@@ -26,8 +26,6 @@ class Finished:
         data: Name of the data set, or several with commas between.
         backbone: Name of the backbone.
         order: Order of the labels; ``""`` where the scenario's own is taken.
-        seed: Of every random draw.
-        folder: Holds ``result.json`` and ``scores.safetensors``.
     """
 
     strategy: str
@@ -35,6 +33,17 @@ class Finished:
     data: str
     backbone: str
     order: str
+
+
+@dataclass(frozen=True)
+class Finished(Named):
+    """A run whose result is there.
+
+    Args:
+        seed: Of every random draw.
+        folder: Holds ``result.json`` and ``scores.safetensors``.
+    """
+
     seed: int
     folder: Path
 
@@ -51,23 +60,13 @@ class Finished:
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One run that a suite wants.
+class Wanted(Named):
+    """A run that a suite wants.
 
     Args:
-        strategy: The strategy's name in tables.
-        scenario: Name of the scenario.
-        data: Name of the data set, or several with commas between.
-        backbone: Name of the backbone.
-        order: Order of the labels; ``""`` where the scenario's own is taken.
         spec: What is run.
     """
 
-    strategy: str
-    scenario: str
-    data: str
-    backbone: str
-    order: str
     spec: Spec
 
     @property
@@ -78,19 +77,13 @@ class Cell:
             f"{self.strategy} on {self.data}, {self.scenario}{order}, {self.backbone}, seed {self.spec.seed}"
         )
 
+    def command(self, folder: Path | None = None) -> str:
+        """The command line that does the run alone, to the same bits, in a folder of its own or this one."""
+        words = self.spec.words() + (["--out", str(folder)] if folder else [])
+        return f"OMP_NUM_THREADS={THREADS} {shlex.join(words)}"
+
     def finished(self, folder: Path) -> Finished:
-        """The cell with its result in a folder."""
+        """The run with its result in a folder."""
         return Finished(
             self.strategy, self.scenario, self.data, self.backbone, self.order, self.spec.seed, folder
         )
-
-
-def command(spec: Spec, out: Path | None = None) -> str:
-    """The command line that does a run alone, to the same bits.
-
-    Args:
-        spec: The run.
-        out: Its folder.
-    """
-    words = spec.words() + (["--out", str(out)] if out else [])
-    return f"OMP_NUM_THREADS={THREADS} {shlex.join(words)}"

@@ -1,0 +1,151 @@
+"""What the names in a suite stand for: each must be there and be for something, which is seen before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from retune.data.source import DataSource
+from retune.errors import BadSetting, RetuneError, UnknownName, UserError
+from retune.plugins import BUILT_IN, Kind, is_file, registry
+from retune.runner.resolve import find_strategy
+from retune.runner.spec import DEFAULTS
+from retune.settings import settings_of
+from retune.suite.spec import ALL, Suite, split
+
+GROUPS: Final[dict[str, Kind]] = {
+    "strategy": "strategies",
+    "scenario": "scenarios",
+    "data": "datasets",
+}
+
+
+class Names:
+    """The classes that a suite's names stand for, each imported once.
+
+    Args:
+        suite: What a user wrote.
+        backbone: Makes a backbone.
+
+    Attributes:
+        broken: By kind and name, why a plugin cannot be imported.
+
+    Raises:
+        UserError: If a name is unknown.
+    """
+
+    def __init__(self, suite: Suite, backbone: Callable[[str], Any]) -> None:
+        self.suite = suite
+        self.broken: dict[tuple[Kind, str], str] = {}
+        self._found: dict[tuple[Kind, str], type[Any]] = {}
+        for row in suite.strategies:
+            if row.strategy != ALL:
+                self._look("strategies", row.strategy, self.find)
+        for scenario in suite.scenarios:
+            self._look("scenarios", scenario, self.find)
+        for data in suite.data or ():
+            for name in split(data.data):
+                self._look("datasets", name, self.find)
+        for name in suite.backbones:
+            self._look("backbones", name, lambda kind, name: backbone(name).capabilities)
+
+    def _look(self, kind: Kind, name: str, load: Callable[[Kind, str], Any]) -> None:
+        """Import what a name stands for; what is unknown is the user's mistake, what is broken the plugin's."""
+        try:
+            load(kind, name)
+        except SystemExit as error:
+            self.broken[kind, name] = f"{name}: ends the program when it is imported (code {error.code})"
+        except RetuneError as error:
+            if not _foreign(kind, name):
+                raise
+            self.broken[kind, name] = str(error)
+
+    def find(self, kind: Kind, name: str) -> type[Any] | None:
+        """The class of a name; None where it cannot be imported."""
+        if (kind, name) in self.broken:
+            return None
+        if (kind, name) not in self._found:
+            load = registry(kind).load
+            self._found[kind, name] = find_strategy(name)[0] if kind == "strategies" else load(name)
+        return self._found[kind, name]
+
+    def has(self, kind: Kind, name: str, setting: str) -> bool:
+        """Whether what a name stands for has a setting."""
+        cls = self.find(kind, name)
+        return cls is not None and setting.replace("-", "_") in {s.name for s in settings_of(cls)}
+
+    def data_of(self, scenario: str) -> str:
+        """The data that a scenario is run on where none is named: a published stream brings its own."""
+        cls = self.find("scenarios", scenario)
+        return (cls.data if cls else "") or DEFAULTS["data"]
+
+    def require_use(self) -> None:
+        """See that every setting, order, folder and table is for something that is there."""
+        suite = self.suite
+        named = [row.data for row in suite.data] if suite.data else map(self.data_of, suite.scenarios)
+        datasets = list(dict.fromkeys(name for data in named for name in split(data)))
+        for setting, given, where in (
+            ("order", bool(suite.orders), "key orders"),
+            ("steps", suite.steps is not None, "--steps"),
+        ):
+            if given and not any(self.has("scenarios", name, setting) for name in suite.scenarios):
+                raise BadSetting(
+                    f"no scenario here has the setting {setting}", where=where, fix="leave it out"
+                )
+        for policy in ("uncertain", "blank"):
+            if getattr(suite, policy) and not any(self.has("datasets", name, policy) for name in datasets):
+                raise BadSetting(
+                    f"no data set here has {policy} labels", where=f"--{policy}", fix="leave it out"
+                )
+        classes = [self.find("datasets", name) for name in datasets]
+        if isinstance(suite.root, str) and not any(cls is None or cls.takes_root for cls in classes):
+            raise BadSetting(
+                f"{', '.join(datasets)} has no files", where="--root", fix="name a data set with --data"
+            )
+        for name in suite.root if isinstance(suite.root, dict) else ():
+            if name not in datasets:
+                raise UnknownName("data set", name, datasets, where="key root")
+        for row in suite.data or ():
+            if not any(("datasets", name) in self.broken for name in split(row.data)):
+                DataSource.make(row.data, None, row.settings)
+        self._require_settings(datasets)
+
+    def _require_settings(self, datasets: list[str]) -> None:
+        suite = self.suite
+        rows = [row for row in suite.strategies if row.strategy != ALL]
+        named = [row.strategy for row in rows]
+        if len(rows) < len(suite.strategies):
+            named += [entry.name for entry in registry("strategies").entries if entry.origin == BUILT_IN]
+        owners: dict[Kind, list[str]] = {
+            "strategies": named,
+            "scenarios": suite.scenarios,
+            "datasets": datasets,
+        }
+        for key in suite.settings:
+            group, dot, setting = key.partition(".")
+            if dot and group not in GROUPS:
+                known = ", ".join(f"{g}." for g in GROUPS)
+                raise BadSetting(f"'{key}' starts with none of {known}", where="set")
+            kind, setting = (GROUPS[group], setting) if dot else ("strategies", key)
+            if kind == "datasets" and setting.partition(".")[0] in datasets:
+                continue
+            if not any(self.has(kind, owner, setting) for owner in owners[kind]):
+                classes = [self.find(kind, owner) for owner in owners[kind]]
+                settings = {s.name for cls in classes if cls is not None for s in settings_of(cls)}
+                raise UnknownName("setting", setting, settings, where=f"set, for the {kind}")
+        tables = {*named, *(row.called for row in rows)}
+        for table, given in (("strategy", suite.strategy), ("search", suite.search)):
+            for name in given:
+                if name not in tables:
+                    raise UnknownName("strategy", name, tables, where=f"key {table}")
+
+
+def _foreign(kind: Kind, name: str) -> bool:
+    """Whether a name stands for a plugin that is there, so that whatever is wrong with it is its own fault."""
+    if is_file(name):
+        return Path(name.partition(".py")[0] + ".py").expanduser().is_file()
+    try:
+        return registry(kind).find(name).origin != BUILT_IN
+    except UserError:
+        return False
