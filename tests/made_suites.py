@@ -23,7 +23,7 @@ SMALL: dict[str, Any] = {
     "seeds": 2,
     "steps": 2,
     "replicates": 20,
-    "set": {"data.images": 300, "data.size": 64},
+    "set": {"data.images": 120, "data.size": 64},
 }
 
 STRATEGY = """

@@ -76,7 +76,7 @@ def execute(
             stack.enter_context(watch)
             encoded: dict[str, Ended] = {}
             run_there(encode_there, first, client, lambda job, how: encoded.update({job.id: how}))
-            spoilt = {id: how.reason for id, how in encoded.items() if how.state == "failed"}
+            spoilt = {key: how.reason for key, how in encoded.items() if how.state == "failed"}
             run_there(work_there, watch.without_spoilt(left, spoilt), client, watch.ended)
         elif left:
             spoilt = _encoded(first, progress)

@@ -80,8 +80,8 @@ class _Expansion:
                 for data in self._data(scenario):
                     for backbone in dict.fromkeys(suite.backbones):
                         for order in self._orders(scenario):
-                            for row in strategies[backbone]:
-                                run = self._run(row, scenario, data, backbone, order, seed)
+                            for choice in strategies[backbone]:
+                                run = self._run(choice, scenario, data, backbone, order, seed)
                                 found.setdefault(repr(run), run)
         _require_told_apart(found.values())
         reasons = {key: self._broken(run) for key, run in found.items()}
@@ -103,17 +103,20 @@ class _Expansion:
     def _strategies(self, backbone: str) -> Iterator[StrategyChoice]:
         """The strategies that a backbone can carry; of those that it cannot, why not."""
         built_in = [entry.name for entry in registry("strategies").entries if entry.origin == BUILT_IN]
-        for row in self.suite.strategies:
-            for name in built_in if row.strategy == ALL else [row.strategy]:
-                one = row.model_copy(update={"strategy": name})
+        for choice in self.suite.strategies:
+            for name in built_in if choice.strategy == ALL else [choice.strategy]:
+                one = choice.model_copy(update={"strategy": name})
                 if self._carried(one, backbone):
                     yield one
 
-    def _carried(self, row: StrategyChoice, backbone: str) -> bool:
-        if ("strategies", row.strategy) in self.names.broken or ("backbones", backbone) in self.names.broken:
+    def _carried(self, choice: StrategyChoice, backbone: str) -> bool:
+        if ("strategies", choice.strategy) in self.names.broken or (
+            "backbones",
+            backbone,
+        ) in self.names.broken:
             return True
-        cls, name, preset = find_strategy(row.strategy)
-        settings = {**preset, **self._settings_of(row)}
+        cls, name, preset = find_strategy(choice.strategy)
+        settings = {**preset, **self._settings_of(choice)}
         plain = {k.removeprefix("strategy."): v for k, v in settings.items()}
         try:
             strategy = make(cls, plain, owner=f"strategy {name}")
@@ -122,40 +125,40 @@ class _Expansion:
         except Exception:  # A plugin's own fault is told when its runs are planned.
             return True
         try:
-            require_capabilities(strategy, row.strategy, self._backbone(backbone))
+            require_capabilities(strategy, choice.strategy, self._backbone(backbone))
         except StrategyError:  # Likewise.
             return True
         except UserError as error:
-            self.skipped.append(Skipped(f"{row.called} with {backbone}", str(error)))
+            self.skipped.append(Skipped(f"{choice.called} with {backbone}", str(error)))
             return False
         return True
 
     def _require_carried(self, carried: Mapping[str, list[StrategyChoice]]) -> None:
-        for row in self.suite.strategies:
-            if row.strategy != ALL and not any(row in rows for rows in carried.values()):
-                raise UserError(next(s.reason for s in self.skipped if s.what.startswith(row.called)))
+        for choice in self.suite.strategies:
+            if choice.strategy != ALL and not any(choice in choices for choices in carried.values()):
+                raise UserError(next(s.reason for s in self.skipped if s.what.startswith(choice.called)))
         if not any(carried.values()):
             raise UserError("no strategy can be run with these backbones")
 
-    def _settings_of(self, row: StrategyChoice) -> dict[str, Any]:
-        """Settings of a strategy: those for all that have them, then its own, then its row's."""
+    def _settings_of(self, choice: StrategyChoice) -> dict[str, Any]:
+        """Settings of a strategy: those for all that have them, then its own, then its choice's."""
         found: dict[str, Any] = {}
         for key, value in self.suite.settings.items():
             plain = key.removeprefix("strategy.")
-            if "." not in plain and self.names.has("strategies", row.strategy, plain):
+            if "." not in plain and self.names.has("strategies", choice.strategy, plain):
                 found[plain] = value
         own = self.suite.strategy
-        return found | own.get(row.strategy, {}) | own.get(row.called, {}) | row.settings
+        return found | own.get(choice.strategy, {}) | own.get(choice.called, {}) | choice.settings
 
-    def _search_of(self, row: StrategyChoice) -> dict[str, Any]:
+    def _search_of(self, choice: StrategyChoice) -> dict[str, Any]:
         every = self.suite.search
-        return every.get(row.strategy, {}) | every.get(row.called, {}) | row.search
+        return every.get(choice.strategy, {}) | every.get(choice.called, {}) | choice.search
 
     def _data(self, scenario: str) -> Iterator[DataChoice]:
         """The data sets of a scenario, with settings of all that are for them."""
-        for row in self.suite.data or [DataChoice(data=self.names.data_of(scenario))]:
-            root = row.root if row.root is not None else self._root(row)
-            names = split(row.data)
+        for choice in self.suite.data or [DataChoice(data=self.names.data_of(scenario))]:
+            root = choice.root if choice.root is not None else self._root(choice)
+            names = split(choice.data)
             settings = {}
             for key, value in self.suite.settings.items():
                 if key.startswith("data."):
@@ -164,15 +167,17 @@ class _Expansion:
                     if (dot and head in names) or any(self.names.has("datasets", n, name) for n in names):
                         settings[name] = value
             policies = {
-                policy: getattr(row, policy) or getattr(self.suite, policy)
+                policy: getattr(choice, policy) or getattr(self.suite, policy)
                 for policy in ("uncertain", "blank")
-                if getattr(row, policy) or any(self.names.has("datasets", n, policy) for n in names)
+                if getattr(choice, policy) or any(self.names.has("datasets", n, policy) for n in names)
             }
-            yield row.model_copy(update={"root": root, "settings": {**settings, **row.settings}, **policies})
+            yield choice.model_copy(
+                update={"root": root, "settings": {**settings, **choice.settings}, **policies}
+            )
 
-    def _root(self, row: DataChoice) -> Root:
+    def _root(self, choice: DataChoice) -> Root:
         """The part of the folders that is for one data set."""
-        names, root = split(row.data), self.suite.root
+        names, root = split(choice.data), self.suite.root
         if isinstance(root, dict):
             return {name: folder for name, folder in root.items() if name in names} or None
         classes = [self.names.find("datasets", name) for name in names]
@@ -183,10 +188,10 @@ class _Expansion:
         return list(dict.fromkeys(self.suite.orders)) if has else [""]
 
     def _run(
-        self, row: StrategyChoice, scenario: str, data: DataChoice, backbone: str, order: str, seed: int
+        self, choice: StrategyChoice, scenario: str, data: DataChoice, backbone: str, order: str, seed: int
     ) -> Wanted:
         suite = self.suite
-        settings = self._settings_of(row) | {f"data.{k}": v for k, v in data.settings.items()}
+        settings = self._settings_of(choice) | {f"data.{k}": v for k, v in data.settings.items()}
         for key, value in suite.settings.items():
             if key.startswith("scenario.") and self.names.has("scenarios", scenario, key[len("scenario.") :]):
                 settings[key] = value
@@ -194,7 +199,7 @@ class _Expansion:
             settings["scenario.order"] = order
         spec = Spec(
             scenario=scenario,
-            strategy=row.strategy,
+            strategy=choice.strategy,
             data=data.data,
             root=data.root,
             backbone=backbone,
@@ -208,10 +213,10 @@ class _Expansion:
             precision=suite.precision,
             skip_bad_images=suite.skip_bad_images,
             replicates=suite.replicates,
-            search=self._search_of(row),
+            search=self._search_of(choice),
             time_limit=suite.time_limit,
         )
-        return Wanted(row.called, stem(scenario), data.name or data.data, backbone, order, spec)
+        return Wanted(choice.called, stem(scenario), data.name or data.data, backbone, order, spec)
 
 
 def _require_told_apart(runs: Iterable[Wanted]) -> None:

@@ -61,8 +61,8 @@ def latex(summary: Summary) -> str:
         parts += _floats([f"{title(setting)}: what it costs."], setting, COSTS)
     ranked = rank_rows(summary.ranks)
     if ranked:
-        body = _tabular("lrl", RANK_HEADS, [_line([escaped(text) for text in row]) for row in ranked])
-        parts.append(_float(["Ranks over streams.", *rank_lines(summary.ranks)], body))
+        lines = [_line([escaped(text) for text in row]) for row in ranked]
+        parts.append(_float(["Ranks over streams.", *rank_lines(summary.ranks)], "lrl", RANK_HEADS, lines))
     else:
         parts += [_comment(line) for line in rank_lines(summary.ranks)]
     return "\n".join(parts) + "\n"
@@ -104,8 +104,7 @@ def _floats(caption: Sequence[str], setting: Setting, heads: Sequence[str]) -> l
     columns = "l" + "".join("l" if head == "kept" else "r" for head in heads)
     captions = [list(caption), *[[f"{title(setting)}, continued."]] * (len(parts) - 1)]
     return [
-        _float(told, _tabular(columns, (HEADS[0], *heads), lines))
-        for told, lines in zip(captions, parts, strict=True)
+        _float(told, columns, (HEADS[0], *heads), lines) for told, lines in zip(captions, parts, strict=True)
     ]
 
 
@@ -141,35 +140,19 @@ def _head(text: str) -> str:
     return rf"\shortstack[r]{{{folded}}}" if len(text) > len("average AUC") else escaped(text)
 
 
-def _tabular(columns: str, heads: Sequence[str], lines: Sequence[str]) -> str:
-    return "\n".join(
-        [
-            f"\\begin{{tabular}}{{{columns}}}",
-            "\\toprule",
-            _line([_head(head) for head in heads]),
-            "\\midrule",
-            *lines,
-            "\\bottomrule",
-            "\\end{tabular}",
-        ]
-    )
-
-
 def _line(cells: Sequence[str]) -> str:
     return f"{' & '.join(cells)} \\\\"
 
 
-def _float(caption: Sequence[str], body: str) -> str:
-    return "\n".join(
-        [
-            "",
-            "\\begin{table}",
-            "\\centering",
-            "\\scriptsize",
-            "\\setlength{\\tabcolsep}{3pt}",
-            "\\setlength{\\belowcaptionskip}{4pt}",
-            f"\\caption{{{escaped(' '.join(caption))}}}",
-            body,
-            "\\end{table}",
-        ]
-    )
+def _float(caption: Sequence[str], columns: str, heads: Sequence[str], lines: Sequence[str]) -> str:
+    """A table below its caption."""
+    above = ["", r"\begin{table}", r"\centering", r"\scriptsize", r"\setlength{\tabcolsep}{3pt}"]
+    above += [r"\setlength{\belowcaptionskip}{4pt}", rf"\caption{{{escaped(' '.join(caption))}}}"]
+    table = [
+        rf"\begin{{tabular}}{{{columns}}}",
+        r"\toprule",
+        _line([_head(head) for head in heads]),
+        r"\midrule",
+    ]
+    below = [r"\bottomrule", r"\end{tabular}", r"\end{table}"]
+    return "\n".join([*above, *table, *lines, *below])

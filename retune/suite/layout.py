@@ -109,10 +109,10 @@ def notes(setting: Setting) -> list[str]:
     if searched:
         chosen = "Settings chosen on held-out training patients of the first experience"
         lines.append(f"{chosen}: {', '.join(searched)}.")
-    return [*lines, bounds_line(setting.joint_check)]
+    return [*lines, _bounds_line(setting.joint_check)]
 
 
-def bounds_line(check: BoundCheck) -> str:
+def _bounds_line(check: BoundCheck) -> str:
     """Whether the upper bounds hold."""
     names = " and ".join(check.upper_bounds)
     if not check.upper_bounds:

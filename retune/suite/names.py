@@ -39,9 +39,9 @@ class Names:
         self.suite = suite
         self.broken: dict[tuple[Kind, str], str] = {}
         self._found: dict[tuple[Kind, str], type[Any]] = {}
-        for row in suite.strategies:
-            if row.strategy != ALL:
-                self._look("strategies", row.strategy, self.find)
+        for choice in suite.strategies:
+            if choice.strategy != ALL:
+                self._look("strategies", choice.strategy, self.find)
         for scenario in suite.scenarios:
             self._look("scenarios", scenario, self.find)
         for data in suite.data or ():
@@ -83,7 +83,7 @@ class Names:
     def require_use(self) -> None:
         """See that every setting, order, folder and table is for something that is there."""
         suite = self.suite
-        named = [row.data for row in suite.data] if suite.data else map(self.data_of, suite.scenarios)
+        named = [choice.data for choice in suite.data] if suite.data else map(self.data_of, suite.scenarios)
         datasets = list(dict.fromkeys(name for data in named for name in split(data)))
         for setting, given, where in (
             ("order", bool(suite.orders), "key orders"),
@@ -106,16 +106,16 @@ class Names:
         for name in suite.root if isinstance(suite.root, dict) else ():
             if name not in datasets:
                 raise UnknownName("data set", name, datasets, where="key root")
-        for row in suite.data or ():
-            if not any(("datasets", name) in self.broken for name in split(row.data)):
-                DataSource.make(row.data, None, row.settings)
+        for choice in suite.data or ():
+            if not any(("datasets", name) in self.broken for name in split(choice.data)):
+                DataSource.make(choice.data, None, choice.settings)
         self._require_settings(datasets)
 
     def _require_settings(self, datasets: list[str]) -> None:
         suite = self.suite
-        rows = [row for row in suite.strategies if row.strategy != ALL]
-        named = [row.strategy for row in rows]
-        if len(rows) < len(suite.strategies):
+        choices = [choice for choice in suite.strategies if choice.strategy != ALL]
+        named = [choice.strategy for choice in choices]
+        if len(choices) < len(suite.strategies):
             named += [entry.name for entry in registry("strategies").entries if entry.origin == BUILT_IN]
         owners: dict[Kind, list[str]] = {
             "strategies": named,
@@ -134,7 +134,7 @@ class Names:
                 classes = [self.find(kind, owner) for owner in owners[kind]]
                 settings = {s.name for cls in classes if cls is not None for s in settings_of(cls)}
                 raise UnknownName("setting", setting, settings, where=f"set, for the {kind}")
-        tables = {*named, *(row.called for row in rows)}
+        tables = {*named, *(choice.called for choice in choices)}
         for table, given in (("strategy", suite.strategy), ("search", suite.search)):
             for name in given:
                 if name not in tables:

@@ -87,6 +87,11 @@ def rank_methods(values: Mapping[str, Mapping[str, float]]) -> Ranks:
     statistic, p = friedman(ranks)
     average = ranks.mean(axis=0)
     difference = critical_difference(len(complete), len(streams))
+    notes = []
+    if p > ALPHA:
+        notes.append("Friedman's test finds no difference between any methods: all are tied.")
+    if len(streams) <= FEW:
+        notes.append(f"{len(streams)} streams are few: only large differences between ranks can show.")
     order = sorted(range(len(complete)), key=lambda j: (average[j], complete[j]))
     # Nemenyi's test is for ranks that differ at all.
     groups = tied_groups(average[order], difference) if p <= ALPHA else [range(len(order))]
@@ -98,19 +103,12 @@ def rank_methods(values: Mapping[str, Mapping[str, float]]) -> Ranks:
         p=p,
         critical_difference=difference,
         tied=tuple(tuple(complete[order[i]] for i in group) for group in groups),
-        notes=_notes(p, len(streams)),
+        notes=tuple(notes),
     )
 
 
 def ranks_within(values: ArrayLike) -> Floats:
-    """Ranks of methods on each stream, 1 for the highest value; equal values share their mean rank.
-
-    Args:
-        values: ``(N, k)``: N streams, k methods.
-
-    Returns:
-        ``(N, k)``.
-    """
+    """Ranks ``(N, k)`` of k methods on each of N streams, 1 for the highest; equal values share their mean rank."""
     from scipy.stats import rankdata
 
     ranks: Floats = rankdata(-np.asarray(values, dtype=np.float64), axis=1)
@@ -169,12 +167,3 @@ def tied_groups(average: Sequence[float] | Floats, difference: float) -> list[ra
     ends = np.searchsorted(a, a + difference - 1e-9, side="left")
     spans = [range(i, int(end)) for i, end in enumerate(ends) if end - i > 1]
     return [s for i, s in enumerate(spans) if i == 0 or s.stop > spans[i - 1].stop]
-
-
-def _notes(p: float, streams: int) -> tuple[str, ...]:
-    notes = []
-    if p > ALPHA:
-        notes.append("Friedman's test finds no difference between any methods: all are tied.")
-    if streams <= FEW:
-        notes.append(f"{streams} streams are few: only large differences between ranks can show.")
-    return tuple(notes)

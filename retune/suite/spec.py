@@ -213,8 +213,8 @@ def _mistake(error: ValidationError, file: str, options: set[str]) -> UserError:
     option = place and place[0] in options
     where = ", ".join(filter(None, ["" if option else file, f"option for {key}" if option else f"key {key}"]))
     if first["type"] == "extra_forbidden":
-        rows: dict[str, type[Part]] = {"strategies": StrategyChoice, "data": DataChoice}
-        model = rows.get(place[0], Suite) if len(place) > 1 else Suite
+        tables: dict[str, type[Part]] = {"strategies": StrategyChoice, "data": DataChoice}
+        model = tables.get(place[0], Suite) if len(place) > 1 else Suite
         names = {field.alias or name for name, field in model.model_fields.items()}
         return UnknownName("key", place[-1], names, where=file or None)
     reason = str(first["msg"]).removeprefix("Value error, ")
@@ -243,7 +243,7 @@ def _placed(document: dict[str, Any], folder: Path) -> dict[str, Any]:
         scheme, colon, rest = str(name).partition(":")
         return f"{scheme}:{path(rest)}" if colon and scheme in FILES else plugin(name)
 
-    def row(value: Any, key: str) -> Any:
+    def choice(value: Any, key: str) -> Any:
         if not isinstance(value, dict):
             return plugin(value)
         more = {"root": root(value["root"])} if "root" in value else {}
@@ -251,8 +251,8 @@ def _placed(document: dict[str, Any], folder: Path) -> dict[str, Any]:
 
     placed = dict(document)
     places: dict[str, Callable[[Any], Any]] = {
-        "strategies": partial(row, key="strategy"),
-        "data": partial(row, key="data"),
+        "strategies": partial(choice, key="strategy"),
+        "data": partial(choice, key="data"),
         "scenarios": plugin,
         "backbones": backbone,
     }

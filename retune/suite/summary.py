@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import count
 from pathlib import Path
 from statistics import mean
 from typing import TYPE_CHECKING, Final, Literal
@@ -159,17 +160,16 @@ def summarise(
     groups: dict[tuple[str, str, str, str], list[Finished]] = {}
     for run in sorted(runs, key=lambda r: (r.scenario, r.data, r.backbone, r.order, r.strategy, r.seed)):
         groups.setdefault((run.scenario, run.data, run.backbone, run.order), []).append(run)
-    done = 0
-
-    def tell() -> None:
-        nonlocal done
-        done += 1
-        if progress:
-            progress("comparing runs", done, len(runs))
-
+    tell, done = progress or (lambda stage, done, total: None), count(1)
     settings = []
     for group in groups.values():
-        compared = compare(group, replicates=replicates, level=level, seed=seed, progress=tell)
+        compared = compare(
+            group,
+            replicates=replicates,
+            level=level,
+            seed=seed,
+            progress=lambda: tell("comparing runs", next(done), len(runs)),
+        )
         settings.append(_setting(group, compared))
     return Summary(
         bootstrap=Bootstrap(replicates=replicates, level=level, seed=seed),

@@ -46,18 +46,11 @@ def test_images_are_encoded_once_before_the_runs(whole: tuple[Path, Outcome]) ->
     assert len(kinds) == 2  # images and texts
 
 
-def test_bits_are_the_same_whatever_the_number_of_jobs_and_whatever_a_plugin_changes(
+def test_bits_are_the_same_as_one_after_another_in_this_process(
     whole: tuple[Path, Outcome], tmp_path: Path
 ) -> None:
-    nasty = made.write(tmp_path, "nasty", fit="torch.Tensor.softmax = torch.Tensor.sigmoid = None")
-    # Asked for first; built-in methods run before it nevertheless, and never after it in one process.
-    outcome = made.run(tmp_path / "out", [nasty, *BOTH], workers=1)
-    assert len(outcome.finished) == 6
-    ours = {
-        name: bits for name, bits in made.scores(tmp_path / "out").items() if not name.startswith("nasty")
-    }
-    assert len(ours) == 4
-    assert ours == made.scores(whole[0] / "out")
+    assert made.undisturbed(tmp_path, BOTH) == made.scores(whole[0] / "out")
+    assert len(made.scores(tmp_path)) == 4
 
 
 def test_the_command_of_a_run_repeats_it_alone_to_the_bit(

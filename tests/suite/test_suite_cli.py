@@ -17,7 +17,7 @@ from retune.cli.main import main
 
 SMALL = [
     "--scenario", "class-incremental", "--seeds", "2", "--steps", "2", "--replicates", "20",
-    "--set", "data.images=300", "--set", "data.size=64", "--jobs", "1",
+    "--set", "data.images=120", "--set", "data.size=64", "--jobs", "1",
 ]  # fmt: skip
 COMMAND = [sys.executable, "-m", "retune", "suite", *SMALL]
 
@@ -48,30 +48,36 @@ def gone(pid: int) -> bool:
 def test_a_suite_from_its_plan_to_its_tables(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     file = tmp_path / "absent.py"
     file.write_text("import nothing_of_that_name\n")
-    out = tmp_path / "out"
-    strategies = ["--strategy", "zero-shot", "--strategy", "joint", "--strategy", str(file)]
+    nasty = made.write(tmp_path, "nasty", fit="torch.Tensor.softmax = torch.Tensor.sigmoid = None")
+    out, ours = tmp_path / "out", ["zero-shot", "joint"]
+    # A plugin is asked for first; built-in methods run before it nevertheless, and never after it in one process.
+    strategies = [word for name in (nasty, *ours, str(file)) for word in ("--strategy", name)]
     code, text, _ = call(capsys, *strategies, "--out", str(out), "--dry-run")
     assert code == 0
-    assert "4 runs, 4 of them left" in text
+    assert "6 runs, 6 of them left" in text
     assert not out.exists()
     code, text, lines = call(capsys, *strategies, "--out", str(out))
     assert code == 1
     # Without a terminal: a line for each run.
     assert [line.partition("]")[0] for line in lines.splitlines() if line.startswith("[")] == [
-        f"[{k}/4" for k in (1, 2, 3, 4)
+        f"[{k}/6" for k in (1, 2, 3, 4, 5, 6)
     ]
     assert "joint" in text
     assert "nothing_of_that_name" in text
     assert f"retune run --scenario class-incremental --strategy {file}" in text
     document = json.loads((out / "suite.json").read_text())
-    assert [row["state"] for row in document["runs"]] == ["done"] * 4 + ["failed"] * 2
-    assert all((out / row["folder"] / "result.json").exists() for row in document["runs"][:4])
+    assert [row["state"] for row in document["runs"]] == ["done"] * 6 + ["failed"] * 2
+    assert [row["strategy"] for row in document["runs"][:6]] == [*ours, *ours, "nasty", "nasty"]
+    assert all((out / row["folder"] / "result.json").exists() for row in document["runs"][:6])
     assert {"table.json", "table.csv", "table.md", "table.tex"} <= {path.name for path in out.iterdir()}
+    # Whatever the plugin has changed, and however many runs there are at a time: test_execute has two.
+    bits = {name: found for name, found in made.scores(out).items() if not name.startswith("nasty")}
+    assert bits == made.undisturbed(tmp_path / "again", ours)
     # Once more: nothing is run, everything is shown, and what a plugin prints or breaks stays out of the JSON.
     code, text, lines = call(capsys, *strategies, "--out", str(out), "--json")
     assert code == 1
     assert json.loads(text) == document
-    assert "[1/4]" not in lines
+    assert "[1/6]" not in lines
 
 
 @pytest.mark.parametrize(
