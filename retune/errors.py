@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -92,3 +93,9 @@ def mistake(error: ValidationError, *within: str) -> str:
     first = error.errors()[0]
     place = ".".join(map(str, (*within, *first["loc"])))
     return ": ".join(filter(None, (place, first["msg"].removeprefix("Value error, "))))
+
+
+def install(extra: str) -> str:
+    """The command that installs an extra: of the checkout that this runs from, else of the index."""
+    checkout = (Path(__file__).parents[1] / "pyproject.toml").is_file()
+    return f"pip install -e '.[{extra}]'" if checkout else f"pip install 'retune-cxr[{extra}]'"

@@ -11,7 +11,7 @@ import torch
 
 from retune.avalanche_bridge.base import Bridged
 from retune.avalanche_bridge.memory import Rows, datasets_of, groups_of, kept, rows_of
-from retune.errors import BadSetting, MissingPackage
+from retune.errors import BadSetting, MissingPackage, install
 from retune.methods.given import Context, Training
 from retune.methods.strategy import State
 from retune.settings import Count, NonNegative
@@ -128,7 +128,7 @@ class GEM(Bridged):
             raise MissingPackage(
                 "Avalanche's GEM solves its quadratic program with the package quadprog",
                 where=f"strategy {self.name}",
-                fix="pip install 'retune[gem]'",
+                fix=install("gem"),
             )
         super().setup(context)
 

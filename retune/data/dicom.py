@@ -12,7 +12,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from retune.data.dataset import Array, BoolArray
-from retune.errors import BadImage, MissingPackage
+from retune.errors import BadImage, MissingPackage, install
 
 if TYPE_CHECKING:
     import pydicom
@@ -57,7 +57,7 @@ def decode_dicom(data: bytes, *, name: str, max_pixels: int | None = None) -> Im
     try:
         import pydicom
     except ImportError:
-        fix = "pip install 'retune[dicom]'"
+        fix = install("dicom")
         raise MissingPackage("is a DICOM file, and pydicom is not installed", where=name, fix=fix) from None
     _hush()
     try:

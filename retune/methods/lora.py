@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 from torch import nn
 
-from retune.errors import MissingPackage, UserError
+from retune.errors import MissingPackage, UserError, install
 from retune.methods.training import seeded
 
 if TYPE_CHECKING:
@@ -200,6 +200,6 @@ def _peft() -> Any:
         import peft
     except ImportError:
         raise MissingPackage(
-            "LoRA needs the package peft, which is not installed", fix="run pip install 'retune[peft]'"
+            "LoRA needs the package peft, which is not installed", fix=install("peft")
         ) from None
     return peft

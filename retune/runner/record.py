@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from safetensors.torch import save
 
+from retune import __version__
 from retune.backbones.contamination import contamination
 from retune.files import write_whole
 from retune.metrics import Report, continual_report, forgetting_per_label
@@ -167,12 +168,12 @@ def _cost(plan: Plan, outcome: Outcome) -> dict[str, Any]:
     }
 
 
-PACKAGES: Final = ("retune", "torch", "numpy", "scikit-learn", "open_clip_torch", "transformers")
+PACKAGES: Final = ("torch", "numpy", "scikit-learn", "open_clip_torch", "transformers")
 
 
 def versions() -> dict[str, str]:
     """Versions of Python and the packages that numbers depend on."""
-    found = {"python": ".".join(map(str, sys.version_info[:3]))}
+    found = {"python": ".".join(map(str, sys.version_info[:3])), "retune": __version__}
     for package in PACKAGES:
         try:
             found[package] = version(package)

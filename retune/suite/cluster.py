@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from retune.cache import cache_dir
-from retune.errors import MissingPackage, RetuneError, UserError
+from retune.errors import MissingPackage, RetuneError, UserError, install
 from retune.suite.plans import Job
 from retune.suite.work import Ended, encode, work
 
@@ -40,7 +40,7 @@ def connect(address: str) -> Any:
         from distributed.comm.addressing import get_address_host_port
     except ImportError:
         raise MissingPackage(
-            "Dask's distributed is not installed", where="--dask", fix="pip install 'retune[dask]'"
+            "Dask's distributed is not installed", where="--dask", fix=install("dask")
         ) from None
     try:
         # Looked for first: a client that finds none lives on for half a minute.

@@ -209,7 +209,7 @@ def test_methods_that_ask_for_one_class_fail_loudly(stream: Stream, features: np
         gdumb.train(to_avalanche(stream, features).train_stream[0])
 
 
-README = Path(__file__).parents[2] / "README.md"
+README = Path(__file__).parents[2] / "strategies" / "README.md"
 (EXAMPLE,) = re.findall(
     r"## Avalanche.*?```python\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL
 )

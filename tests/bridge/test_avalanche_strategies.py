@@ -251,7 +251,7 @@ def test_an_unknown_name_is_told_the_nearest() -> None:
 
 def test_gem_says_what_it_lacks(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rehearsal, "find_spec", lambda name: None)
-    with pytest.raises(MissingPackage, match=r"retune\[gem\]"):
+    with pytest.raises(MissingPackage, match=r"pip install .*\[gem\]'"):
         lab.make("avalanche:GEM")
 
 

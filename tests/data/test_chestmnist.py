@@ -19,7 +19,7 @@ import pytest
 
 from retune.data import findings
 from retune.data.readers.chestmnist import SIZES, URL, ChestMNIST
-from retune.errors import BadSetting, BadTable, MissingFiles, StorageError, UserError
+from retune.errors import BadSetting, BadTable, MissingFiles, StorageError, UserError, install
 
 COUNTS = {"train": 30, "val": 5, "test": 12}
 
@@ -52,7 +52,7 @@ def failure(root: Path | None, size: int = 28, kind: type[UserError] = BadTable)
 
 @pytest.fixture(scope="module")
 def medmnist() -> Any:
-    return pytest.importorskip("medmnist", reason="needs medmnist (pip install 'retune[chestmnist]')")
+    return pytest.importorskip("medmnist", reason="needs medmnist (the extra chestmnist)")
 
 
 @pytest.fixture
@@ -261,7 +261,7 @@ def test_an_interrupted_download_is_no_network_error(publisher: Path, own_cache:
 def test_only_a_download_needs_medmnist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "medmnist", None)
     message = failure(None, 64, UserError)
-    for part in ("needs the package medmnist", "pip install 'retune[chestmnist]'", URL.format(name_of(64))):
+    for part in ("needs the package medmnist", install("chestmnist"), URL.format(name_of(64))):
         assert part in message
     assert len(ChestMNIST(size=28).read(archive(tmp_path))) == sum(COUNTS.values())
 

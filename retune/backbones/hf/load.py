@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar
 
 from retune.backbones.hf.files import HfFiles
 from retune.backbones.quiet import gist, quiet
-from retune.errors import UserError
+from retune.errors import UserError, install
 
 _SAFE: Final[dict[str, Any]] = {"local_files_only": True, "trust_remote_code": False}
 Loaded = TypeVar("Loaded")
@@ -95,7 +95,7 @@ def load_tokenizer(files: HfFiles) -> Any:
             raise UserError(
                 f"its tokenizer ({trained[0]}) needs the package sentencepiece",
                 where=files.where,
-                fix="pip install 'retune[sentencepiece]'",
+                fix=install("sentencepiece"),
             ) from None
         raise
 

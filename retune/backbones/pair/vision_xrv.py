@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from retune.backbones.pair.vision import ImageTower, VisionTower, flat
 from retune.backbones.quiet import gist, quiet
 from retune.cache import file_digests
-from retune.errors import MissingFiles, UnknownName, UserError
+from retune.errors import MissingFiles, UnknownName, UserError, install
 
 ADAPTER: Final = "pair vision of torchxrayvision/1"
 """Enters every fingerprint; goes up whenever this file would turn the same weights into other features."""
@@ -168,9 +168,7 @@ class XrvVision(VisionTower):
             try:
                 import torchxrayvision
             except ImportError as error:
-                raise UserError(
-                    "needs torchxrayvision", where=self.name, fix="pip install 'retune[xrv]'"
-                ) from error
+                raise UserError("needs torchxrayvision", where=self.name, fix=install("xrv")) from error
         return torchxrayvision
 
 

@@ -22,7 +22,7 @@ from retune.cache import cache_dir, file_digests
 from retune.data import findings
 from retune.data.dataset import Array, BoolArray, Dataset, FloatArray, IntArray
 from retune.data.readers.base import Published, Reader
-from retune.errors import BadImage, BadSetting, BadTable, MissingFiles, UserError
+from retune.errors import BadImage, BadSetting, BadTable, MissingFiles, UserError, install
 from retune.files import make_folder, storing
 
 SIZES: Final = (28, 64, 128, 224)
@@ -277,7 +277,7 @@ def _download(size: int, folder: Path) -> None:
         raise UserError(
             f"needs the package medmnist to download {file}",
             where="data set chestmnist",
-            fix=f"pip install 'retune[chestmnist]', or put {URL.format(file)} into {folder}",
+            fix=f"{install('chestmnist')}, or put {URL.format(file)} into {folder}",
         ) from error
     with tempfile.TemporaryDirectory(dir=folder, prefix=".partial-") as partial:
         try:
