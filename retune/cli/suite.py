@@ -107,6 +107,7 @@ def suite(
     from retune.suite.grid import expand
     from retune.suite.plans import plan_suite
     from retune.suite.spec import read_suite
+    from retune.suite.work import shared
 
     given: dict[str, Any] = {
         "strategies": strategy, "scenarios": scenario, "data": data, "backbones": backbone,
@@ -116,8 +117,6 @@ def suite(
         "precision": precision and precision.value, "replicates": replicates, "time_limit": time_limit,
         "skip_bad_images": skip_bad_images,
     }  # fmt: skip
-    from retune.suite.work import shared
-
     read = read_suite(file, given)
     folder = out or Path(file.stem if file else "suite")
     with bars() as progress:

@@ -17,6 +17,7 @@ from typing import Any, Final
 from retune.cache import cache_dir
 from retune.errors import MissingPackage, RetuneError, UserError, install
 from retune.suite.plans import Job
+from retune.suite.runs import in_a_line
 from retune.suite.work import Ended, encode, work
 
 RETRIES: Final = 1
@@ -96,8 +97,8 @@ def _answer(task: Any, job: Job) -> Ended:
     try:
         how: Ended = task.result()
     except Exception as error:
-        what = " ".join(f"{type(error).__name__}: {error}".split())
-        return Ended("failed", f"strategy {job.run.strategy}: the cluster gave it up ({what})")
+        reason = f"strategy {job.run.strategy}: the cluster gave it up ({in_a_line(error)})"
+        return Ended("failed", reason)
     return how
 
 

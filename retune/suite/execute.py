@@ -15,7 +15,7 @@ from retune.suite.cluster import connect, encode_there, run_there, work_there
 from retune.suite.grid import Failure
 from retune.suite.local import run_here
 from retune.suite.plans import Job, Plans, first_of_each_stream
-from retune.suite.runs import Finished
+from retune.suite.runs import Finished, in_a_line
 from retune.suite.watch import Watch
 from retune.suite.work import Ended, encode
 from retune.system import cores
@@ -98,5 +98,5 @@ def _encoded(first: Sequence[Job], progress: Progress | None) -> dict[str, str]:
         except Exception as error:
             if job.origin == BUILT_IN:
                 raise
-            failed[job.id] = " ".join(f"{job.origin}: {type(error).__name__}: {error}".split())
+            failed[job.id] = f"{job.origin}: {in_a_line(error)}"
     return failed

@@ -14,7 +14,7 @@ from retune.results.result import RESULT_FILE
 from retune.runner.plan import Plan, plan
 from retune.runner.shared import Shared, key_of
 from retune.suite.grid import Failure, Grid, Skipped
-from retune.suite.runs import Finished, Wanted
+from retune.suite.runs import Finished, Wanted, in_a_line
 from retune.suite.spec import split
 
 if TYPE_CHECKING:
@@ -103,8 +103,8 @@ def plan_suite(grid: Grid, out: Path, *, shared: Shared, progress: Progress | No
         except Exception as error:
             if origin == BUILT_IN:
                 raise
-            what = " ".join(f"{type(error).__name__}: {error}".split())
-            failures.append(Failure(run, f"{origin} failed before anything was learnt: {what}"))
+            reason = f"{origin} failed before anything was learnt: {in_a_line(error)}"
+            failures.append(Failure(run, reason))
         else:
             folder = out / planned.default_folder()
             job = Job(run, planned.id, folder, run.command(folder), origin, _stream(planned))

@@ -87,3 +87,8 @@ class Wanted(Named):
         return Finished(
             self.strategy, self.scenario, self.data, self.backbone, self.order, self.spec.seed, folder
         )
+
+
+def in_a_line(error: BaseException) -> str:
+    """What a plugin raised, with its kind."""
+    return " ".join(f"{type(error).__name__}: {error}".split())

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal, TextIO
 
@@ -21,7 +21,7 @@ from retune.runner.plan import Plan, plan
 from retune.runner.run import Run, RunBusy, claim
 from retune.runner.shared import Shared
 from retune.suite.plans import Job
-from retune.suite.runs import THREADS
+from retune.suite.runs import THREADS, in_a_line
 
 WAIT: Final = 5.0
 """Seconds to wait for another process that is at work on a run before it is put off."""
@@ -64,18 +64,23 @@ def work(job: Job) -> Ended:
         heard = io.StringIO()
         try:
             with redirect_stderr(_Tee(sys.stderr, heard)):
-                _execute(job)
-            state, reason = "done", ""
-        except RunBusy:
-            state, reason = "busy", "another process is at work on this run"
-        except RetuneError as error:
-            state, reason = "failed", str(error)
-        except (Exception, SystemExit) as error:
-            state, reason = "failed", " ".join(f"{type(error).__name__}: {error}".split())
+                how = _attempt(job)
         finally:
             torch.set_num_threads(threads)
         printed = "" if job.origin == BUILT_IN else heard.getvalue().strip()
-        return Ended(state, reason, time.monotonic() - begun, printed)  # type: ignore[arg-type]
+        return replace(how, seconds=time.monotonic() - begun, printed=printed)
+
+
+def _attempt(job: Job) -> Ended:
+    try:
+        _execute(job)
+    except RunBusy:
+        return Ended("busy", "another process is at work on this run")
+    except RetuneError as error:
+        return Ended("failed", str(error))
+    except (Exception, SystemExit) as error:
+        return Ended("failed", in_a_line(error))
+    return Ended("done")
 
 
 def _execute(job: Job) -> None:
