@@ -151,11 +151,13 @@ def _tables(outcome: Outcome, out: Path, to: Console | None) -> None:
 
     from retune.cli.console import bars
     from retune.cli.suite_tables import print_tables
+    from retune.suite.summary import summarise
     from retune.suite.tables import write_tables
 
     with bars() as progress:
         failed = Counter(failure.run.strategy for failure in outcome.failures)
-        summary = write_tables(outcome.finished, out, failed=failed, progress=progress)
+        summary = summarise(outcome.finished, failed=failed, progress=progress)
+    write_tables(summary, out)
     if to is not None:
         print_tables(summary, to)
 

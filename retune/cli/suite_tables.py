@@ -17,25 +17,17 @@ from retune.suite.layout import (
     reading,
     title,
 )
-from retune.suite.summary import Row, Summary, summarise
+from retune.suite.summary import Row, Summary
 from retune.suite.tables import NO_RUNS
 
 if TYPE_CHECKING:
     from rich.console import Console, JustifyMethod
 
-    from retune.suite.runs import Finished
 
-
-def print_tables(runs: Sequence[Finished] | Summary, console: Console) -> None:
-    """Print every table; one that is too wide is parted by columns.
-
-    Args:
-        runs: Finished runs; or what `summarise` made of them.
-        console: Where to.
-    """
+def print_tables(summary: Summary, console: Console) -> None:
+    """Print every table; one that is too wide is parted by columns."""
     from rich.text import Text
 
-    summary = runs if isinstance(runs, Summary) else summarise(runs)
     if not summary.settings:
         console.print(NO_RUNS)
         return

@@ -26,6 +26,9 @@ SCHEMA: Final = "retune.suite/1"
 DECIDES: Final = "final_auc"
 """The metric that orders methods, and by which one is best."""
 
+LEVEL: Final = 0.95
+"""Coverage of the intervals."""
+
 Role = Literal["best", "tied", "worse", "not compared", "upper bound"]
 
 
@@ -137,8 +140,6 @@ def summarise(
     runs: Sequence[Finished],
     *,
     replicates: int | None = None,
-    level: float = 0.95,
-    seed: int = 0,
     failed: Mapping[str, int] | None = None,
     progress: Progress | None = None,
 ) -> Summary:
@@ -148,8 +149,6 @@ def summarise(
         runs: Finished runs, in any order.
         replicates: How many times the test patients of a stream are resampled; by default as often as for
             the intervals of the single runs.
-        level: Coverage of the intervals.
-        seed: Of the resampling.
         failed: By method, how many runs gave no result.
         progress: Called with a stage, what is done of it and what there is to do.
 
@@ -157,6 +156,7 @@ def summarise(
         UserError: If runs of one stream cannot be compared, or cannot be read.
     """
     replicates = replicates or max((run.result.bootstrap.replicates for run in runs), default=1000)
+    drawn = Bootstrap(replicates=replicates, level=LEVEL, seed=0)
     groups: dict[tuple[str, str, str, str], list[Finished]] = {}
     for run in sorted(runs, key=lambda r: (r.scenario, r.data, r.backbone, r.order, r.strategy, r.seed)):
         groups.setdefault((run.scenario, run.data, run.backbone, run.order), []).append(run)
@@ -165,14 +165,14 @@ def summarise(
     for group in groups.values():
         compared = compare(
             group,
-            replicates=replicates,
-            level=level,
-            seed=seed,
+            replicates=drawn.replicates,
+            level=drawn.level,
+            seed=drawn.seed,
             progress=lambda: tell("comparing runs", next(done), len(runs)),
         )
         settings.append(_setting(group, compared))
     return Summary(
-        bootstrap=Bootstrap(replicates=replicates, level=level, seed=seed),
+        bootstrap=drawn,
         settings=settings,
         ranks=_ranks(settings),
         failed=dict(failed or {}),

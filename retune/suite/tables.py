@@ -1,4 +1,4 @@
-"""A suite's tables: JSON and CSV at full precision, Markdown, LaTeX, and in a terminal."""
+"""A suite's tables: JSON and CSV at full precision, Markdown and LaTeX."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import csv
 import io
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from retune.files import make_folder, write_whole
 from retune.metrics.table import COMPARED
@@ -26,42 +26,20 @@ from retune.suite.layout import (
     reading,
     title,
 )
-from retune.suite.summary import Summary, summarise
-
-if TYPE_CHECKING:
-    from retune.progress import Progress
-    from retune.suite.runs import Finished
+from retune.suite.summary import Summary
 
 TABLE_FILE: Final = "table.json"
 NO_RUNS: Final = "No run is finished."
 PARTS: Final = ("mean", "sd", "n", "low", "high")
 
 
-def write_tables(
-    runs: Sequence[Finished] | Summary,
-    out: Path,
-    *,
-    failed: Mapping[str, int] | None = None,
-    progress: Progress | None = None,
-) -> Summary:
-    """Write ``table.json``, ``table.csv``, ``table.md`` and ``table.tex``.
-
-    The same runs give the same bytes, whatever their order.
-
-    Args:
-        runs: Finished runs; or what `summarise` made of them.
-        out: Folder; made if it is not there.
-        failed: By method, how many runs gave no result; that is said below the tables.
-        progress: Called with a stage, what is done of it and what there is to do.
-
-    Returns:
-        The summary, which `print_tables` takes too.
+def write_tables(summary: Summary, out: Path) -> None:
+    """Write ``table.json``, ``table.csv``, ``table.md`` and ``table.tex``; the same runs give the same bytes.
 
     Raises:
-        UserError: If runs of one stream cannot be compared, or ``out`` cannot be written.
+        UserError: If the folder cannot be made or written.
         StorageError: If the disk is full.
     """
-    summary = runs if isinstance(runs, Summary) else summarise(runs, failed=failed, progress=progress)
     document = json.dumps(summary.model_dump(by_alias=True), indent=1, ensure_ascii=False, allow_nan=False)
     make_folder(out)
     for name, text in (
@@ -71,7 +49,6 @@ def write_tables(
         ("table.tex", latex(summary)),
     ):
         write_whole(out / name, text.encode())
-    return summary
 
 
 def comma_separated(summary: Summary) -> str:

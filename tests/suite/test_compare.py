@@ -29,8 +29,8 @@ def made(tmp_path):
         ("poor", 2): made_scores(targets, 1.1, 22, lost=0.5),
     }
     scores["good", 1][2, :, :2] = scores["good", 1][1, :, :2]  # not changed by the second step
-    cells = [made_run(tmp_path, name, seed, s, targets, patients) for (name, seed), s in scores.items()]
-    return targets, patients, scores, cells
+    runs = [made_run(tmp_path, name, seed, s, targets, patients) for (name, seed), s in scores.items()]
+    return targets, patients, scores, runs
 
 
 def _by_hand(targets, scores):
@@ -54,8 +54,8 @@ def _by_hand(targets, scores):
 
 
 def test_paired_differences_are_those_of_an_explicit_loop(made):
-    targets, patients, scores, cells = made
-    compared = compare(cells, replicates=REPLICATES, level=0.9, seed=3)
+    targets, patients, scores, runs = made
+    compared = compare(runs, replicates=REPLICATES, level=0.9, seed=3)
 
     whole = {key: _by_hand(targets, s) for key, s in scores.items()}
     looped = []
@@ -83,12 +83,12 @@ def test_paired_differences_are_those_of_an_explicit_loop(made):
 
 
 def test_values_are_those_of_the_results(made):
-    cells = made[-1]
-    compared = compare(cells, replicates=1)
-    for cell in cells:
+    runs = made[-1]
+    compared = compare(runs, replicates=1)
+    for run in runs:
         for metric in (metric.key for metric in COMPARED):
-            told = cell.result.metrics[metric].value
-            assert compared.samples[cell.strategy][cell.seed].values[metric] == told
+            told = run.result.metrics[metric].value
+            assert compared.samples[run.strategy][run.seed].values[metric] == told
 
 
 def test_a_method_does_not_differ_from_itself_and_signs_are_its_own(made):
@@ -101,8 +101,8 @@ def test_a_method_does_not_differ_from_itself_and_signs_are_its_own(made):
 
 
 def test_one_seed_has_no_deviation_and_no_common_seed_no_difference(made):
-    cells = [cell for cell in made[-1] if (cell.strategy, cell.seed) in (("good", 0), ("poor", 2))]
-    compared = compare(cells, replicates=10)
+    runs = [run for run in made[-1] if (run.strategy, run.seed) in (("good", 0), ("poor", 2))]
+    compared = compare(runs, replicates=10)
     alone = compared.estimate("good", "final_auc")
     assert (alone.n, alone.sd) == (1, None)
     assert alone.low < alone.mean < alone.high
@@ -113,15 +113,15 @@ def test_one_seed_has_no_deviation_and_no_common_seed_no_difference(made):
 def test_one_experience_has_no_forgetting(tmp_path):
     targets, patients = made_targets()
     scores = made_scores(targets, 1.0, 0)[:2]
-    cell = made_run(tmp_path, "one", 0, scores, targets, patients, first=np.array([1, 1, 1]))
-    found = compare([cell], replicates=10).estimate("one", "forgetting")
+    run = made_run(tmp_path, "one", 0, scores, targets, patients, first=np.array([1, 1, 1]))
+    found = compare([run], replicates=10).estimate("one", "forgetting")
     assert (found.n, found.mean, found.low) == (0, None, None)
 
 
 @pytest.mark.parametrize("spoilt", ["rows", "targets", "patients"])
 def test_other_test_data_are_refused(made, spoilt):
-    cells = made[-1]
-    file = cells[3].folder / SCORES_FILE
+    runs = made[-1]
+    file = runs[3].folder / SCORES_FILE
     arrays = load_file(file)
     if spoilt == "targets":
         arrays["targets"][:, 0] = 1 - arrays["targets"][:, 0]
@@ -129,8 +129,8 @@ def test_other_test_data_are_refused(made, spoilt):
         arrays[spoilt] = np.roll(arrays[spoilt], 1)
     save_file(arrays, file)
     with pytest.raises(UserError, match=r"cannot be compared with .*good-0") as error:
-        compare(cells, replicates=2)
-    assert str(cells[3].folder) in str(error.value)
+        compare(runs, replicates=2)
+    assert str(runs[3].folder) in str(error.value)
 
 
 def test_other_data_sets_and_streams_are_refused(tmp_path):
@@ -148,14 +148,14 @@ def test_other_data_sets_and_streams_are_refused(tmp_path):
 
 
 def test_scores_that_cannot_be_read_are_named(made):
-    cells = made[-1]
-    file = cells[0].folder / SCORES_FILE
+    runs = made[-1]
+    file = runs[0].folder / SCORES_FILE
     save_file({"scores": np.zeros((4, 150, 3), np.float32)}, file)
     with pytest.raises(UserError, match="does not hold the scores of a run"):
-        compare(cells)
+        compare(runs)
     file.write_bytes(b"no such thing")
     with pytest.raises(UserError, match=r"good-0/scores\.safetensors: cannot be read"):
-        compare(cells)
+        compare(runs)
     file.unlink()
     with pytest.raises(UserError, match=r"good-0/scores\.safetensors: cannot be read"):
-        compare(cells)
+        compare(runs)

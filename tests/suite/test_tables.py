@@ -29,7 +29,7 @@ FILES = ("table.json", "table.csv", "table.md", "table.tex")
 
 
 @pytest.fixture(scope="module")
-def cells(tmp_path_factory):
+def runs(tmp_path_factory):
     """Two streams: two good methods, a poor one with fewer seeds, one that forgets, and an upper bound."""
     folder = tmp_path_factory.mktemp("runs")
     found = []
@@ -55,8 +55,8 @@ def cells(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def summary(cells):
-    return summarise(cells, replicates=200)
+def summary(runs):
+    return summarise(runs, replicates=200)
 
 
 @pytest.fixture(scope="module")
@@ -66,9 +66,9 @@ def written(summary, tmp_path_factory):
     return out
 
 
-def _printed(what, width):
+def _printed(summary, width):
     console = Console(width=width, file=io.StringIO(), highlight=False)
-    print_tables(what, console)
+    print_tables(summary, console)
     return console.file.getvalue()
 
 
@@ -101,14 +101,14 @@ def test_numbers_of_seeds_are_seen_and_paired_over_common_ones(summary, written)
     assert re.search(r"\| poor \| 1 \|  \| \.\d{3} ± - \(", text)
 
 
-def test_upper_bounds_are_checked(cells, summary, tmp_path):
+def test_upper_bounds_are_checked(runs, summary, tmp_path):
     check = summary.settings[0].joint_check
     assert (check.upper_bounds, check.pairs, check.exceptions) == (["joint"], 4, [])
     assert "no continual method is better beyond the interval (4 compared)" in _printed(summary, 200)
 
     targets, patients = made_targets(rows=240)
     weak = made_run(tmp_path, "weak", 0, made_scores(targets, 0.0, 1), targets, patients, bound=True)
-    found = summarise([*(c for c in cells if c.scenario == weak.scenario and c.strategy == "good"), weak])
+    found = summarise([*(c for c in runs if c.scenario == weak.scenario and c.strategy == "good"), weak])
     exception = found.settings[0].joint_check.exceptions[0]
     assert (exception.strategy, exception.upper_bound) == ("good", "weak")
     assert exception.difference.low > 0
@@ -203,9 +203,9 @@ def _hostile(tmp_path):
     targets, patients = made_targets()
     names = [f're-tune, a setting or two, {k} \n\\input{{x}} %&_#$^~<>|[*"' for k in range(24)]
     scores = made_scores(targets, 1.0, 0)
-    cells = [made_run(tmp_path, str(k), 0, scores, targets, patients) for k in range(len(names))]
-    cells = [replace(cell, strategy=name) for cell, name in zip(cells, names, strict=True)]
-    return summarise(cells, replicates=5, failed={names[0]: 1})
+    runs = [made_run(tmp_path, str(k), 0, scores, targets, patients) for k in range(len(names))]
+    runs = [replace(run, strategy=name) for run, name in zip(runs, names, strict=True)]
+    return summarise(runs, replicates=5, failed={names[0]: 1})
 
 
 def test_latex_folds_long_names_and_parts_long_tables(tmp_path):
@@ -248,8 +248,8 @@ def test_print_fits_the_terminal_and_loses_no_column(summary, width):
 def test_a_long_name_is_folded_and_numbers_are_not(tmp_path):
     targets, patients = made_targets()
     name = "re-tune-with-a-setting-or-two adaptors=shared scoring=positive epochs=50"
-    cell = made_run(tmp_path, name, 0, made_scores(targets, 1.0, 0), targets, patients)
-    text = _printed(summarise([cell]), 80)
+    run = made_run(tmp_path, name, 0, made_scores(targets, 1.0, 0), targets, patients)
+    text = _printed(summarise([run]), 80)
     assert max(map(len, text.splitlines())) <= 80
     assert "…" not in text
     assert len(re.findall(r"\.\d{3} ± - \(-?\.\d{3} to -?\.\d{3}\)", text)) == 4
@@ -265,14 +265,14 @@ def test_ranks_are_over_streams_and_leave_upper_bounds_out(summary, written):
     assert "Nemenyi's critical difference" in text
 
 
-def test_one_stream_has_no_ranks_but_a_reason(cells):
-    one = summarise([c for c in cells if c.scenario == "class-incremental"], replicates=2)
+def test_one_stream_has_no_ranks_but_a_reason(runs):
+    one = summarise([c for c in runs if c.scenario == "class-incremental"], replicates=2)
     assert one.ranks.methods == ()
     assert "Ranks need at least two streams" in _printed(one, 100)
 
 
-def test_the_same_runs_give_the_same_bytes_in_any_order(cells, tmp_path):
-    few = [cell for cell in cells if cell.seed < 2]
+def test_the_same_runs_give_the_same_bytes_in_any_order(runs, tmp_path):
+    few = [run for run in runs if run.seed < 2]
     for name, order in (("a", few), ("b", few[::-1])):
         write_tables(summarise(order, replicates=20), tmp_path / name)
     for file in FILES:
@@ -283,7 +283,7 @@ def test_the_same_runs_give_the_same_bytes_in_any_order(cells, tmp_path):
 
 def test_cautions_stand_below_their_table_once(tmp_path):
     targets, patients = made_targets()
-    cells = [
+    runs = [
         made_run(
             tmp_path, name, 0, made_scores(targets, 1.0, 0), targets, patients,
             backbone={"contaminated": "possibly", "synthetic": True},
@@ -291,7 +291,7 @@ def test_cautions_stand_below_their_table_once(tmp_path):
         )
         for name in ("one", "two")
     ]  # fmt: skip
-    text = _printed(summarise(cells, replicates=2), 200)
+    text = _printed(summarise(runs, replicates=2), 200)
     assert "backbone made-clip (possibly contaminated)" in text
     for line in (
         "Contaminated: possibly. made-clip was pre-trained on MIMIC-CXR.",
@@ -307,8 +307,8 @@ def test_undefined_is_a_dash_and_equal_methods_are_tied(tmp_path):
     targets, patients = made_targets()
     scores = made_scores(targets, 1.0, 0)[:2]
     first = np.array([1, 1, 1])
-    cells = [made_run(tmp_path, n, 0, scores, targets, patients, first=first) for n in ("one", "two")]
-    made = summarise(cells, replicates=5)
+    runs = [made_run(tmp_path, n, 0, scores, targets, patients, first=first) for n in ("one", "two")]
+    made = summarise(runs, replicates=5)
     assert [row.role for row in made.settings[0].rows] == ["best", "tied"]
     text = _printed(made, 200)
     row = next(line for line in text.splitlines() if line.startswith("two"))
@@ -318,38 +318,38 @@ def test_undefined_is_a_dash_and_equal_methods_are_tied(tmp_path):
 
 
 def test_no_runs_are_no_table_and_no_failure(tmp_path):
-    write_tables([], tmp_path)
+    write_tables(summarise([]), tmp_path)
     assert json.loads((tmp_path / "table.json").read_text())["settings"] == []
     assert "No run is finished." in (tmp_path / "table.md").read_text()
     assert len((tmp_path / "table.csv").read_text().splitlines()) == 1
     assert "\\begin" not in (tmp_path / "table.tex").read_text()
-    assert _printed([], 80) == "No run is finished.\n"
+    assert _printed(summarise([]), 80) == "No run is finished.\n"
 
 
-def test_progress_tells_every_run(cells):
-    few, told = cells[:6], []
+def test_progress_tells_every_run(runs):
+    few, told = runs[:6], []
     summarise(few, replicates=2, progress=lambda *step: told.append(step))
     assert told == [("comparing runs", i + 1, 6) for i in range(6)]
 
 
-def test_as_many_resamples_as_the_runs_had_unless_told(cells):
-    assert summarise(cells[:2]).bootstrap.replicates == 5
-    assert summarise(cells[:2], replicates=7).bootstrap.replicates == 7
+def test_as_many_resamples_as_the_runs_had_unless_told(runs):
+    assert summarise(runs[:2]).bootstrap.replicates == 5
+    assert summarise(runs[:2], replicates=7).bootstrap.replicates == 7
 
 
 def test_settings_that_a_search_chose_are_told(tmp_path):
     targets, patients = made_targets()
     search = {"candidates": [], "chosen": {"lr": 0.1}, "labels": ["Edema"], "n_train": 9, "n_valid": 3}
-    cells = [
+    runs = [
         made_run(tmp_path, "searched", 0, made_scores(targets, 1.0, 0), targets, patients, search=search),
         made_run(tmp_path, "plain", 0, made_scores(targets, 1.0, 1), targets, patients),
     ]
-    text = _printed(summarise(cells), 200)
+    text = _printed(summarise(runs), 200)
     assert "Settings chosen on held-out training patients of the first experience: searched." in text
 
 
 def test_real_runs_make_tables(tmp_path):
-    backbone, cells = features_file(tmp_path), []
+    backbone, runs = features_file(tmp_path), []
     for strategy in ("linear-probe", "joint"):
         folder = tmp_path / strategy
         run(
@@ -359,8 +359,9 @@ def test_real_runs_make_tables(tmp_path):
             replicates=5,
             out=folder,
         )
-        cells.append(Finished(strategy, "class-incremental", "phantom", "made", "", 0, folder))
-    summary = write_tables(cells, tmp_path / "tables")
+        runs.append(Finished(strategy, "class-incremental", "phantom", "made", "", 0, folder))
+    summary = summarise(runs)
+    write_tables(summary, tmp_path / "tables")
     assert [(row.strategy, row.role) for row in summary.settings[0].rows] == [
         ("linear-probe", "best"),
         ("joint", "upper bound"),
@@ -370,8 +371,9 @@ def test_real_runs_make_tables(tmp_path):
     assert "no picture was looked at" in text
 
 
-def test_what_failed_is_said_with_the_tables(cells, tmp_path):
-    summary = write_tables(cells, tmp_path, failed={"mine_": 2, "other": 1})
+def test_what_failed_is_said_with_the_tables(runs, tmp_path):
+    summary = summarise(runs, failed={"mine_": 2, "other": 1})
+    write_tables(summary, tmp_path)
     assert Summary.read(tmp_path / "table.json").failed == {"mine_": 2, "other": 1}
     assert (
         r"Failed, and so in no table: mine\_ (2 runs), other (1 run)." in (tmp_path / "table.md").read_text()
