@@ -3,53 +3,53 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
+from made_processes import ended, start
 from safetensors.numpy import load_file
 
-COMMAND = [
-    sys.executable, "-m", "retune", "run", "--scenario", "label-incremental", "--set", "data.images=300",
-    "--set", "data.size=64", "--set", "adaptors=shared", "--set", "epochs=15", "--replicates", "50",
-    "--prompts", "chexzero",
+from retune.cli.main import main
+
+DATA = ["--set", "data.images=120", "--set", "data.size=64", "--replicates", "50"]
+WORDS = [
+    "run", "--scenario", "label-incremental", "--set", "adaptors=shared", "--set", "epochs=15",
+    "--prompts", "chexzero", *DATA,
 ]  # fmt: skip
 
 
-def start(out: Path, *more: str, environment: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [*COMMAND, "--out", str(out), *more],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        env=environment,
-    )
+def command(out: Path, *more: str) -> list[str]:
+    return [*WORDS, "--out", str(out), *more]
+
+
+def written(file: Path) -> int:
+    """When a file was written last."""
+    return file.stat().st_mtime_ns if file.exists() else 0
 
 
 @pytest.mark.slow
 def test_killed_and_issued_again_gives_the_same_bits(tmp_path: Path) -> None:
-    begun = time.monotonic()
-    assert start(tmp_path / "whole").wait() == 0
-    whole_seconds = time.monotonic() - begun
-    # A store of its own, so that encoding is interrupted too.
-    environment = {**os.environ, "RETUNE_CACHE": str(tmp_path / "cache")}
-    # The earliest first: work that is kept makes every later run shorter.
+    # A store for each, so that encoding is interrupted too.
+    caches = {name: {"RETUNE_CACHE": str(tmp_path / f"{name} cache")} for name in ("whole", "killed")}
+    assert ended(start(command(tmp_path / "whole"), tmp_path / "log", caches["whole"])) == 0
+    cost = json.loads((tmp_path / "whole" / "result.json").read_text())["cost"]
+    learning = cost["fit_seconds"] + cost["score_seconds"]
+    checkpoint = tmp_path / "killed" / "checkpoint.safetensors"
     moments = random.Random(0)
     kills = 0
-    for share in sorted(moments.uniform(0.3, 1.2) for _ in range(4)):
-        process = start(tmp_path / "killed", environment=environment)
-        try:
-            process.wait(timeout=share * whole_seconds)
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-            kills += 1
+    for seconds in (cost["encode_seconds"], learning, learning):
+        before = written(checkpoint)
+        process = start(command(tmp_path / "killed"), tmp_path / "log", caches["killed"])
+        while seconds is learning and written(checkpoint) == before and process.is_alive():
+            time.sleep(0.001)
+        process.join(moments.uniform(0, 0.4) * seconds)
+        process.kill()
+        kills += ended(process) == -signal.SIGKILL
     assert kills >= 1
-    assert start(tmp_path / "killed", environment=environment).wait() == 0
+    assert ended(start(command(tmp_path / "killed"), tmp_path / "log", caches["killed"])) == 0
     results = [json.loads((tmp_path / name / "result.json").read_text()) for name in ("whole", "killed")]
     assert results[0]["auc_matrix"] == results[1]["auc_matrix"]
     assert results[0]["metrics"] == results[1]["metrics"]
@@ -61,10 +61,12 @@ def test_killed_and_issued_again_gives_the_same_bits(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_two_processes_at_once_share_the_work(tmp_path: Path) -> None:
-    environment = {**os.environ, "RETUNE_CACHE": str(tmp_path / "cache")}
+    environment = {"RETUNE_CACHE": str(tmp_path / "cache")}
     outs = [tmp_path / "first", tmp_path / "second"]
-    processes = [start(out, "--seed", str(k), environment=environment) for k, out in enumerate(outs)]
-    assert [process.wait() for process in processes] == [0, 0]
+    processes = [
+        start(command(out, "--seed", str(k)), tmp_path / f"log {k}", environment) for k, out in enumerate(outs)
+    ]
+    assert [ended(process) for process in processes] == [0, 0]
     results = [json.loads((out / "result.json").read_text()) for out in outs]
     needed = results[0]["dataset"]["n_train"] + results[0]["dataset"]["n_test"]
     assert sum(result["cost"]["images_encoded"] for result in results) == needed
@@ -97,37 +99,36 @@ def test_continues_after_its_last_experience(tmp_path: Path) -> None:
         "    def load_state_dict(self, state):\n"
         "        self.seen = state['seen']\n"
     )
-    arguments = ["--strategy", str(strategy), "--set", "data.images=300", "--set", "data.size=64"]
-    command = [*COMMAND[:4], "--scenario", "class-incremental", *arguments, "--out", str(tmp_path / "out")]
-    assert subprocess.run(command, capture_output=True).returncode == -signal.SIGKILL
-    assert subprocess.run(command, capture_output=True).returncode == 0
+    words = ["run", "--scenario", "class-incremental", "--strategy", str(strategy), *DATA]
+    assert ended(start([*words, "--out", str(tmp_path / "out")], tmp_path / "told")) == -signal.SIGKILL
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"run.json", "checkpoint.safetensors", ".lock"}
+    assert main([*words, "--out", str(tmp_path / "out")]) == 0
     assert (tmp_path / "log").read_text().split() == ["2", "5", "8", "8", "11", "13"]
+    # Now it is never stopped.
+    assert main([*words, "--out", str(tmp_path / "whole")]) == 0
+    scores = [load_file(tmp_path / name / "scores.safetensors")["scores"] for name in ("out", "whole")]
+    assert scores[0].tobytes() == scores[1].tobytes()
 
 
 @pytest.mark.slow
 def test_a_full_disk_is_exit_code_1_and_leaves_nothing_half_written(tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    limit = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)); "
-    run_it = "from retune.cli.main import main; sys.exit(main(sys.argv[1:]))"
-    assert start(tmp_path / "fills the store").wait() == 0
-    process = subprocess.run(
-        [sys.executable, "-c", limit + run_it, *COMMAND[3:], "--out", str(out)],
-        capture_output=True,
-        text=True,
-    )
-    assert process.returncode == 1
-    assert "the disk is full" in process.stderr
-    assert len(process.stderr.strip().splitlines()[-1:]) == 1
-    assert "Traceback" not in process.stderr
+    out, log = tmp_path / "out", tmp_path / "log"
+    assert main(command(tmp_path / "fills the store")) == 0
+    assert ended(start(command(out), log, largest_file=20_000)) == 1
+    told = log.read_text()
+    assert told.splitlines()[-1].startswith("error: ")
+    assert "the disk is full" in told.splitlines()[-1]
+    assert "Traceback" not in told
     assert {path.name for path in out.iterdir()} <= {"run.json", ".lock"}
-    assert start(out).wait() == 0
+    assert main(command(out)) == 0
 
 
-def test_a_folder_that_cannot_be_made_is_exit_code_2(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_made_is_exit_code_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "file").write_text("in the way")
-    process = start(tmp_path / "file" / "out")
-    _, complaint = process.communicate()
-    assert process.returncode == 2
-    assert b"cannot write here" in complaint
-    assert b"--out" in complaint
-    assert b"Traceback" not in complaint
+    assert main(command(tmp_path / "file" / "out")) == 2
+    complaint = capsys.readouterr().err
+    assert "cannot write here" in complaint
+    assert "--out" in complaint
+    assert "Traceback" not in complaint
