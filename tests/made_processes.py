@@ -12,11 +12,16 @@ from pathlib import Path
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 # It only imports: no thread and no lock of a library's is there when it forks.
-_CONTEXT.set_forkserver_preload(["torch._dynamo", "retune.cli.tables", "retune.runner.loop", "retune.runner.record"])
+_CONTEXT.set_forkserver_preload(
+    ["torch._dynamo", "retune.cli.tables", "retune.runner.loop", "retune.runner.record"]
+)
 
 
 def start(
-    words: Sequence[str], log: Path, environment: Mapping[str, str] | None = None, largest_file: int | None = None
+    words: Sequence[str],
+    log: Path,
+    environment: Mapping[str, str] | None = None,
+    largest_file: int | None = None,
 ) -> BaseProcess:
     """Begin ``retune WORDS``; its exit code is the process's.
 

@@ -64,7 +64,8 @@ def test_two_processes_at_once_share_the_work(tmp_path: Path) -> None:
     environment = {"RETUNE_CACHE": str(tmp_path / "cache")}
     outs = [tmp_path / "first", tmp_path / "second"]
     processes = [
-        start(command(out, "--seed", str(k)), tmp_path / f"log {k}", environment) for k, out in enumerate(outs)
+        start(command(out, "--seed", str(k)), tmp_path / f"log {k}", environment)
+        for k, out in enumerate(outs)
     ]
     assert [ended(process) for process in processes] == [0, 0]
     results = [json.loads((out / "result.json").read_text()) for out in outs]
@@ -101,7 +102,11 @@ def test_continues_after_its_last_experience(tmp_path: Path) -> None:
     )
     words = ["run", "--scenario", "class-incremental", "--strategy", str(strategy), *DATA]
     assert ended(start([*words, "--out", str(tmp_path / "out")], tmp_path / "told")) == -signal.SIGKILL
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"run.json", "checkpoint.safetensors", ".lock"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "run.json",
+        "checkpoint.safetensors",
+        ".lock",
+    }
     assert main([*words, "--out", str(tmp_path / "out")]) == 0
     assert (tmp_path / "log").read_text().split() == ["2", "5", "8", "8", "11", "13"]
     # Now it is never stopped.
