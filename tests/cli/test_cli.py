@@ -203,6 +203,8 @@ def test_seeds_give_mean_and_deviation(capsys: pytest.CaptureFixture[str], tmp_p
         (["run", "--seed", "1", "--seeds", "2"], "exclude"),
         (["run", "--seeds", "0"], "--seeds"),
         (["run", "--frobnicate"], "--frobnicate"),
+        (["run", "--precision", "fp8"], "'fp8' is not one of 'fp32', 'bf16'"),
+        (["run", "--uncertain", "maybe"], "'maybe' is not one of 'ignore', 'zeros', 'ones'"),
         (["run", "--data", "nih"], "--root DIR is needed"),
         (["run", "--data", "nih", "--root", "/no/such/folder"], "/no/such/folder"),
         (["run", "--strategy", "./nothing.py"], "there is no file"),
