@@ -123,7 +123,7 @@ class Registry:
         if isinstance(entry.target, EntryPoint):
             home = _home(entry.target.module.partition(".")[0])
             return self._checked(_guarded(entry.target.load, where, home), where)
-        name_of_module = f"{self._package}.{name_to_module(entry)}"
+        name_of_module = f"{self._package}.{entry.target.stem}"
         module = _guarded(lambda: importlib.import_module(name_of_module), where, entry.target)
         return self._only_class(module, where)
 
@@ -184,11 +184,6 @@ class Registry:
         module, _, name = self._base.partition(":")
         base: type[Any] = getattr(importlib.import_module(module), name)
         return base
-
-
-def name_to_module(entry: Entry) -> str:
-    """The module name of a built-in entry."""
-    return entry.name.replace("+", "_plus").replace("-", "_")
 
 
 def is_file(name: str) -> bool:

@@ -158,5 +158,7 @@ def test_distributions_and_clashes(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "broken" in known.names()
     with pytest.raises(UserError, match=r"strategy 'broken' of bad-package: cannot be imported"):
         known.load("broken")
-    with pytest.raises(UserError, match=r"bad-package: is not a subclass of retune\.strategy\.Strategy"):
+    with pytest.raises(
+        UserError, match=r"bad-package: is not a subclass of retune\.methods\.strategy\.Strategy"
+    ):
         known.load("wrong")

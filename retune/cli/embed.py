@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from retune.cli.options import AsJson, Backbone, Device, Precision, Precisions, Root, SkipBadImages
+from retune.cli.options import AsJson, Backbone, Device, Precision, Root, SkipBadImages
 
 
 class Parts(StrEnum):
@@ -36,7 +36,7 @@ def embed(
         typer.Option("--set", metavar="KEY=VALUE", help="A setting of the data set: data.views=PA."),
     ] = None,
     device: Device = "auto",
-    precision: Precision = Precisions.fp32,
+    precision: Precision = "fp32",
     skip_bad_images: SkipBadImages = False,
     force: Annotated[bool, typer.Option("--force", help="Replace a file of other content.")] = False,
     json: AsJson = False,
@@ -60,7 +60,7 @@ def embed(
             split=split.value,
             settings=parse_assignments(settings or []),
             device=device,
-            precision=precision.value,
+            precision=precision,
             skip_bad_images=skip_bad_images,
             force=force,
             progress=progress,

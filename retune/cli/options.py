@@ -2,34 +2,15 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-
-class UncertainLabels(StrEnum):
-    """What labels marked uncertain count as."""
-
-    ignore = "ignore"
-    zeros = "zeros"
-    ones = "ones"
-
-
-class BlankLabels(StrEnum):
-    """What labels that are not mentioned count as."""
-
-    ignore = "ignore"
-    zeros = "zeros"
-
-
-class Precisions(StrEnum):
-    """Precision of the products."""
-
-    fp32 = "fp32"
-    bf16 = "bf16"
-
+# As the library has them, whose modules are not imported for a page of help.
+UncertainLabels = Literal["ignore", "zeros", "ones"]
+BlankLabels = Literal["ignore", "zeros"]
+Precisions = Literal["fp32", "bf16"]
 
 Root = Annotated[
     list[str] | None,

@@ -113,8 +113,8 @@ def suite(
         "strategies": strategy, "scenarios": scenario, "data": data, "backbones": backbone,
         "root": parse_roots(root, ",".join(data or [])), "prompts": prompts, "seeds": seeds,
         "orders": order, "steps": steps, "set": parse_assignments(settings or []) or None,
-        "uncertain": uncertain and uncertain.value, "blank": blank and blank.value, "device": device,
-        "precision": precision and precision.value, "replicates": replicates, "time_limit": time_limit,
+        "uncertain": uncertain, "blank": blank, "device": device,
+        "precision": precision, "replicates": replicates, "time_limit": time_limit,
         "skip_bad_images": skip_bad_images,
     }  # fmt: skip
     read = read_suite(file, given)

@@ -11,7 +11,6 @@ from retune.metrics.binary import (
 )
 from retune.metrics.bootstrap import (
     bootstrap_auroc,
-    bootstrap_average_precision,
     bootstrap_ranking,
     interval,
     patient_weights,
@@ -40,7 +39,6 @@ __all__ = [
     "backward_transfer",
     "best_f1_threshold",
     "bootstrap_auroc",
-    "bootstrap_average_precision",
     "bootstrap_calibration",
     "bootstrap_f1",
     "bootstrap_ranking",

@@ -20,10 +20,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from retune.metrics.binary import check_scores, check_targets
+from retune.metrics.binary import Floats, check_scores, check_targets
 from retune.system import cores
 
-Floats = NDArray[np.float64]
 Counts = NDArray[np.unsignedinteger[Any]]
 
 _BLOCK_BYTES = 1 << 20  # of running sums at a time in each thread: smaller ones spend their time on locks
@@ -77,13 +76,6 @@ def bootstrap_auroc(
         ``(B, C)`` or ``(B, K, C)``.
     """
     return bootstrap_ranking(targets, scores, weights, threads, precision=False)[0]
-
-
-def bootstrap_average_precision(
-    targets: ArrayLike, scores: ArrayLike, weights: NDArray[Any], threads: int | None = None
-) -> Floats:
-    """Average precision of each replicate; arguments and shapes as in `bootstrap_auroc`."""
-    return bootstrap_ranking(targets, scores, weights, threads)[1]
 
 
 def bootstrap_ranking(

@@ -10,10 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from retune.metrics.binary import calibration_bins, check_pair, check_scores, check_targets
+from retune.metrics.binary import Floats, calibration_bins, check_pair, check_scores, check_targets
 from retune.metrics.bootstrap import check_counts
-
-Floats = NDArray[np.float64]
 
 _BLOCK = 1 << 22  # weights held as float64 at a time
 

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-Floats = NDArray[np.float64]
+from retune.metrics.binary import Floats
 
 
 def final_auc(matrix: ArrayLike) -> Floats:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from retune.metrics import continual
 from retune.metrics.binary import (
+    Floats,
     auroc,
     average_precision,
     check_scores,
@@ -20,8 +21,6 @@ from retune.metrics.binary import (
 from retune.metrics.bootstrap import bootstrap_ranking, interval, patient_weights
 from retune.metrics.bootstrap_sums import bootstrap_calibration, bootstrap_f1
 from retune.metrics.table import METRICS, Basis, Metric
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from retune.metrics.binary import Floats
 from retune.metrics.continual import nan_mean
-
-Floats = NDArray[np.float64]
 
 
 def mean_and_sd(stack: ArrayLike) -> tuple[Floats, Floats]:

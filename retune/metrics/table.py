@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from retune.metrics import continual
+from retune.metrics.binary import Floats
 
-Floats = NDArray[np.float64]
 Firsts = NDArray[np.signedinteger[Any]]
 Basis = Literal["auc", "ap", "f1", "ece"]
 """What a metric is made of: a matrix ``(..., T+1, C)`` of AUROC, average precision or F1 at frozen thresholds; or

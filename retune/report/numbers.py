@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from retune.metrics.continual import check_first, nan_mean
 from retune.metrics.seeds import mean_and_sd
-from retune.results.result import Interval, Result
+from retune.results.result import MetricRecord, Result
 
 if TYPE_CHECKING:
     pass
@@ -38,7 +38,7 @@ class Cell:
     high: float
 
 
-def over_seeds(values: Sequence[Interval]) -> Cell:
+def over_seeds(values: Sequence[MetricRecord]) -> Cell:
     """Mean and spread of one metric; its interval is that of one run, of several the ends are averaged."""
     rows = np.array([[v.value, v.low, v.high] for v in values], dtype=np.float64)
     mean, sd = mean_and_sd(rows)

@@ -6,19 +6,14 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from retune.errors import UserError
 from retune.metrics.continual import check_first
 from retune.metrics.table import in_table
+from retune.progress import Progress
 from retune.results.result import RESULT_FILE, RUN_FILE, Result
-
-if TYPE_CHECKING:
-    from retune.progress import Progress
-
-MATRICES: Final = ("auc_matrix", "auc_low", "auc_high")
 
 
 @dataclass(frozen=True)
@@ -102,7 +97,7 @@ def _checked(result: Result, file: Path) -> Result:
     """See that the parts of a result fit each other: what is drawn relies on it."""
     moments, labels = len(result.scenario.experiences) + 1, len(result.labels)
     problem = None if labels else "it has no labels"
-    for name in MATRICES:
+    for name in ("auc_matrix", "auc_low", "auc_high"):
         rows = getattr(result, name)
         if len(rows) != moments or any(len(row) != labels for row in rows):
             problem = f"{name} must have {moments} rows of {labels} labels"

@@ -19,10 +19,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from retune.metrics import bootstrap_auroc, interval, mean_and_sd
+from retune.metrics.binary import Floats
 from retune.metrics.table import COMPARED
 from retune.results.result import Number, Record
-
-Floats = NDArray[np.float64]
 
 
 class Estimate(Record):
@@ -71,7 +70,8 @@ class Sample:
         Raises:
             ValueError: If they do not fit each other.
         """
-        resampled = _resampled_auroc(np.asarray(targets), scores, weights)
+        columns, label, place = distinct(scores)
+        resampled = bootstrap_auroc(np.asarray(targets)[:, label], columns, weights)[:, place]
         return cls(
             {metric.key: float(metric.of(matrix, first)) for metric in COMPARED},
             {metric.key: metric.of(resampled, first) for metric in COMPARED},
@@ -136,9 +136,3 @@ def distinct(scores: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.intp], NDAr
     _, one_of_each = np.unique(place, return_index=True)
     moment, label = np.unravel_index(one_of_each, place.shape)
     return columns[label, moment].T, label, place
-
-
-def _resampled_auroc(targets: NDArray[Any], scores: NDArray[Any], weights: NDArray[Any]) -> Floats:
-    """AUROC ``(B, T+1, C)`` of every resample."""
-    columns, label, place = distinct(scores)
-    return bootstrap_auroc(targets[:, label], columns, weights)[:, place]

@@ -35,7 +35,7 @@ class Record(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True, protected_namespaces=())
 
 
-class Interval(Record):
+class MetricRecord(Record):
     """A value with its patient-bootstrap interval."""
 
     value: Number
@@ -194,7 +194,7 @@ class Result(Record):
     f1_matrix: Matrix
     thresholds: list[Number]
     forgetting: list[Number]
-    metrics: dict[str, Interval]
+    metrics: dict[str, MetricRecord]
     bootstrap: Bootstrap
     cost: Cost
 

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from retune.methods.given import Context, Images, Training
     from retune.methods.strategy import State, Strategy
-from retune.methods.training import isolated
 
 
 class TooSlow(StrategyError):
@@ -113,6 +112,9 @@ class Guard:
 
     @contextmanager
     def _called(self, doing: str, seed: int) -> Iterator[None]:
+        # Torch is imported only when there is work to do.
+        from retune.methods.training import isolated
+
         try:
             with stdout_to_stderr(), isolated(seed), attributed(self.strategy, doing), limited(self.seconds):
                 yield

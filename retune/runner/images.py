@@ -4,25 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 import torch
 
+from retune.backbones.base import Backbone
 from retune.data.dataset import IntArray
 from retune.errors import StrategyError
 from retune.features.encode import Encoded, ImageKind, encode_images, encode_texts
 from retune.methods.given import Images, Need
+from retune.progress import Progress
 from retune.prompts import PromptBank
 from retune.prompts.embeddings import PromptEmbeddings
+from retune.runner.plan import Plan
 from retune.streams.stream import Stream
-
-if TYPE_CHECKING:
-    from retune.backbones.base import Backbone
-    from retune.progress import Progress
-    from retune.runner.plan import Plan
 
 KINDS: Final[dict[Need, ImageKind]] = {"features": "images", "tokens": "tokens", "pixels": "pixels"}
 
@@ -35,7 +33,7 @@ class View:
 
 
 @dataclass(frozen=True)
-class Rows:
+class LazyRows:
     """Some values of the store, copied out when rows are asked for; a :class:`retune.methods.given.Lazy`."""
 
     encoded: Encoded
@@ -55,7 +53,7 @@ class Rows:
     def __getitem__(self, index: torch.Tensor) -> torch.Tensor:
         return self._copied(self.places[index.cpu().numpy()])
 
-    def itself(self) -> Rows:
+    def itself(self) -> LazyRows:
         """What is handed to a strategy that reads batch by batch."""
         return self
 
@@ -75,14 +73,28 @@ class Inputs:
     """The encoded images of a stream, by kind.
 
     Args:
-        encoded: What was made of them, for each kind that is needed.
+        stream: Without images that could not be read.
+        unreadable: Identifiers of these.
+        encoded: What was made of the others, for each kind that is needed.
         place: Where each row of the data set is in it.
         device: Where values are wanted.
     """
 
+    stream: Stream
+    unreadable: list[str]
     encoded: dict[ImageKind, Encoded]
-    place: IntArray = field(repr=False)
+    place: IntArray
     device: str
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of decoding and encoding."""
+        return sum(e.seconds for e in self.encoded.values())
+
+    @property
+    def images_encoded(self) -> int:
+        """How many went through the encoder now."""
+        return sum(e.images_encoded for kind, e in self.encoded.items() if kind != "pixels")
 
     @contextmanager
     def view(self, rows: IntArray, needs: frozenset[Need], *, for_good: bool = False) -> Iterator[Images]:
@@ -97,7 +109,7 @@ class Inputs:
         sources: dict[str, Callable[[], Any]] = {}
         for need, kind in KINDS.items():
             if need in needs:
-                values = Rows(self.encoded[kind], places, self.device, kind != "pixels", view)
+                values = LazyRows(self.encoded[kind], places, self.device, kind != "pixels", view)
                 sources[need] = values.whole if need == "features" else values.itself
         try:
             yield Images(len(rows), sources)
@@ -105,33 +117,14 @@ class Inputs:
             view.over = not for_good
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """A stream whose images are encoded.
-
-    Args:
-        stream: Without images that could not be read.
-        inputs: Its images.
-        seconds: Wall time of decoding and encoding.
-        images_encoded: How many went through the encoder now.
-        unreadable: Identifiers of the images that were left out because they cannot be read.
-    """
-
-    stream: Stream
-    inputs: Inputs
-    seconds: float
-    images_encoded: int
-    unreadable: list[str]
-
-
-def encode(plan: Plan, progress: Progress) -> Prepared:
+def encode(plan: Plan, progress: Progress) -> Inputs:
     """Encode what was never encoded of the images that a run needs.
 
     Args:
         plan: The run.
         progress: Told what is done.
     """
-    stream, rows, backbone = plan.stream, plan.rows, plan.parts.backbone
+    stream, rows, backbone = plan.stream, plan.stream.rows, plan.parts.backbone
     encoded = {
         kind: encode_images(
             backbone,
@@ -155,13 +148,7 @@ def encode(plan: Plan, progress: Progress) -> Prepared:
         kept = np.setdiff1d(np.arange(len(stream.dataset)), lost)
         dataset = stream.dataset.take(kept, dropped={"unreadable images": len(lost)})
         stream, place = plan.parts.scenario.stream(dataset, plan.spec.seed), place[kept]
-    return Prepared(
-        stream,
-        Inputs(encoded, place, str(backbone.torch_device)),
-        seconds=sum(e.seconds for e in encoded.values()),
-        images_encoded=sum(e.images_encoded for kind, e in encoded.items() if kind != "pixels"),
-        unreadable=unreadable,
-    )
+    return Inputs(stream, unreadable, encoded, place, str(backbone.torch_device))
 
 
 def embed_prompts(

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -18,17 +18,15 @@ from retune.data.dataset import FloatArray
 from retune.methods.memory import Stored, metered
 from retune.methods.strategy import Strategy
 from retune.metrics import best_f1_threshold
+from retune.progress import Progress
 from retune.runner.checkpoint import Checkpoint
 from retune.runner.guard import Guard, attributed
-from retune.runner.images import Prepared, encode
+from retune.runner.images import Inputs, encode
+from retune.runner.plan import Plan
 from retune.runner.search import Found, search, split
 from retune.runner.session import Session
 from retune.streams.stream import Experience, Stream
 from retune.system import keep_freed_memory
-
-if TYPE_CHECKING:
-    from retune.progress import Progress
-    from retune.runner.plan import Plan
 
 
 @dataclass
@@ -91,25 +89,24 @@ def learn(plan: Plan, folder: Path, progress: Progress) -> Outcome:
         if plan.parts.search is not None:
             # What cannot be searched is told before hours of encoding.
             split(plan.stream, plan.spec.seed)
-        prepared = encode(plan, progress)
-        return _Loop(plan, folder, progress, prepared).run()
+        return _Loop(plan, folder, progress, encode(plan, progress)).run()
 
 
 class _Loop:
     """One strategy on its way through one stream."""
 
-    def __init__(self, plan: Plan, folder: Path, progress: Progress, prepared: Prepared) -> None:
+    def __init__(self, plan: Plan, folder: Path, progress: Progress, inputs: Inputs) -> None:
         self.plan, self.folder, self.progress = plan, folder, progress
-        self.stream = prepared.stream
-        self.session = Session(plan, prepared.stream, prepared.inputs)
+        self.stream = inputs.stream
+        self.session = Session(plan, inputs)
         self.outcome = Outcome(
             self.stream,
             torch.empty(0, len(self.stream.test), len(self.stream.labels)),
             np.full(len(self.stream.labels), np.nan, dtype=np.float32),
             plan.parts.strategy,
-            encode_seconds=prepared.seconds,
-            images_encoded=prepared.images_encoded,
-            unreadable=prepared.unreadable,
+            encode_seconds=inputs.seconds,
+            images_encoded=inputs.images_encoded,
+            unreadable=inputs.unreadable,
         )
 
     def run(self) -> Outcome:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from retune.data.dataset import Dataset, IntArray
 from retune.errors import UserError
@@ -35,11 +34,6 @@ class Plan:
     repeated: int = 0
     """How many test images are, byte for byte, training images too."""
 
-    @property
-    def rows(self) -> IntArray:
-        """Rows of the data set that are encoded: every training image of the stream, then the test images."""
-        return self.stream.rows
-
     def default_folder(self) -> Path:
         """``runs/SCENARIO/STRATEGY-DATA-seedS-ID`` below the working directory."""
         strategy = Path(self.parts.strategy.name).name.replace(":", "-")
@@ -60,7 +54,7 @@ def plan(spec: Spec, progress: Progress | None = None, *, shared: Shared | None 
         UserError: If the input is at fault.
     """
     shared = shared or Shared()
-    parts = resolve(spec, backbone=shared.backbone, bank=shared.bank)
+    parts = resolve(spec, shared)
     if spec.device != "auto":
         _ = parts.backbone.torch_device
     # Read first: a model that is not there is told before gigabytes of images are looked at.
@@ -83,7 +77,9 @@ def plan(spec: Spec, progress: Progress | None = None, *, shared: Shared | None 
         "skip_bad_images": spec.skip_bad_images,
         "replicates": spec.replicates,
     }
-    return Plan(spec, parts, cut.stream, cut.content, run_id(identity), cut.repeated)
+    # Twelve hexadecimal digits of whatever determines a result.
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()
+    return Plan(spec, parts, cut.stream, cut.content, digest[:12], cut.repeated)
 
 
 @dataclass(frozen=True)
@@ -146,9 +142,3 @@ def _require_usable(dataset: Dataset) -> None:
             )
     if not (dataset.targets[dataset.rows("train")] == 1).any():
         raise UserError("has no positive training label", where=f"data set {dataset.name}")
-
-
-def run_id(identity: Mapping[str, Any]) -> str:
-    """Twelve hexadecimal digits of the SHA-256 of whatever determines a result."""
-    text = json.dumps(identity, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -6,8 +6,9 @@ import resource
 import sys
 from dataclasses import asdict
 from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -17,21 +18,15 @@ from retune import __version__
 from retune.backbones.contamination import contamination
 from retune.files import write_whole
 from retune.metrics import Report, continual_report, forgetting_per_label
+from retune.progress import Progress
 from retune.results.image_digests import digests
 from retune.results.result import CHECKPOINT_FILE, SCORES_FILE, Result
+from retune.runner.loop import Outcome
+from retune.runner.plan import Plan
 from retune.settings import values_of
 
-if TYPE_CHECKING:
-    from retune.progress import Progress
-    from retune.runner.loop import Outcome
-    from retune.runner.plan import Plan
-from importlib.metadata import PackageNotFoundError, version
-from typing import Final
-
-from retune.progress import Progress
-from retune.runner.plan import Plan
-
-LEVEL = 0.95
+LEVEL: Final = 0.95
+PACKAGES: Final = ("torch", "numpy", "scikit-learn", "open_clip_torch", "transformers")
 
 
 def record(plan: Plan, outcome: Outcome, folder: Path, command: str, progress: Progress) -> Result:
@@ -141,9 +136,7 @@ def _document(plan: Plan, outcome: Outcome, report: Report, command: str) -> dic
         "f1_matrix": f1.tolist(),
         "thresholds": outcome.thresholds.tolist(),
         "forgetting": forgetting_per_label(report.auc_matrix, stream.first).tolist(),
-        "metrics": {
-            name: {"value": m.value, "low": m.low, "high": m.high} for name, m in report.metrics.items()
-        },
+        "metrics": {name: asdict(measured) for name, measured in report.metrics.items()},
         "bootstrap": {"replicates": plan.spec.replicates, "level": LEVEL, "seed": 0},
         "cost": _cost(plan, outcome),
     }
@@ -166,9 +159,6 @@ def _cost(plan: Plan, outcome: Outcome) -> dict[str, Any]:
         "stored_features": outcome.stored.features,
         "stored_bytes": outcome.stored.bytes,
     }
-
-
-PACKAGES: Final = ("torch", "numpy", "scikit-learn", "open_clip_torch", "transformers")
 
 
 def versions() -> dict[str, str]:

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from retune.avalanche_bridge import names as avalanche
 from retune.backbones.base import MEANINGS, Backbone
-from retune.backbones.load import load_backbone
 from retune.data.source import DataSource
 from retune.errors import BadSetting, UnknownName, UserError
 from retune.methods.given import Need
 from retune.methods.strategy import Strategy
 from retune.plugins import is_file, registry
 from retune.prompts import PromptBank
-from retune.prompts import load as load_bank
 from retune.runner.candidates import Candidates
 from retune.runner.guard import attributed, stdout_to_stderr
+from retune.runner.shared import Shared
 from retune.runner.spec import BY_DATASET, DEFAULTS, Spec
 from retune.settings import make, settings_of, values_of
 from retune.streams.stream import Scenario
@@ -62,22 +61,17 @@ class Parts:
 
 
 @stdout_to_stderr()
-def resolve(
-    spec: Spec,
-    *,
-    backbone: Callable[..., Backbone] = load_backbone,
-    bank: Callable[[str], PromptBank] = load_bank,
-) -> Parts:
+def resolve(spec: Spec, shared: Shared | None = None) -> Parts:
     """Turn names and settings into objects.
 
     Args:
         spec: What a user asks for.
-        backbone: Makes the backbone; see :class:`retune.runner.shared.Shared` for one that keeps what it made.
-        bank: Makes the prompt bank.
+        shared: What earlier runs of this process have left to be used again.
 
     Raises:
         UserError: If a name, a setting or a value is wrong, or the backbone cannot do what the strategy needs.
     """
+    shared = shared or Shared()
     groups: dict[str, dict[str, Any]] = {"data": {}, "scenario": {}, "strategy": {}}
     for key, value in spec.settings.items():
         group, dot, name = key.partition(".")
@@ -97,16 +91,16 @@ def resolve(
     data = spec.data or scenario_class.data or DEFAULTS["data"]
     strategy_class, plain_name, preset = find_strategy(spec.strategy)
     strategy, search = _strategies(strategy_class, plain_name, {**preset, **groups["strategy"]}, spec)
-    encoder = backbone(spec.backbone, device=spec.device, precision=spec.precision)
+    backbone = shared.backbone(spec.backbone, device=spec.device, precision=spec.precision)
     for tried in search.strategies if search else (strategy,):
-        require_capabilities(tried, spec.strategy, encoder)
+        require_capabilities(tried, spec.strategy, backbone)
     return Parts(
         source=DataSource.make(data, spec.root, groups["data"], uncertain=spec.uncertain, blank=spec.blank),
         scenario=make(scenario_class, groups["scenario"], owner=f"scenario {scenario_name}"),
         strategy=strategy,
         origin=origin_of(plain_name),
-        backbone=encoder,
-        bank=bank(spec.prompts),
+        backbone=backbone,
+        bank=shared.bank(spec.prompts),
         search=search,
     )
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 import torch
@@ -18,10 +18,8 @@ from retune.methods.strategy import Strategy
 from retune.methods.towers import Towers
 from retune.runner.guard import Guard
 from retune.runner.images import Inputs, embed_prompts
+from retune.runner.plan import Plan
 from retune.streams.stream import Experience, Stream
-
-if TYPE_CHECKING:
-    from retune.runner.plan import Plan
 
 IN_TOWERS: Final[frozenset[Need]] = frozenset(
     {"pixels", "text-gradients", "trainable-tower", "prompted-tower"}
@@ -38,13 +36,16 @@ class Session:
 
     Args:
         plan: The run.
-        stream: Its stream, without images that could not be read.
-        inputs: Its images.
+        inputs: Its images, and the stream without those that could not be read.
     """
 
     plan: Plan
-    stream: Stream
-    inputs: Inputs = field(repr=False)
+    inputs: Inputs
+
+    @property
+    def stream(self) -> Stream:
+        """The stream of these images."""
+        return self.inputs.stream
 
     def begin(self, strategy: Strategy) -> Guard:
         """Set a strategy up."""

@@ -127,7 +127,7 @@ def _bounded(planned: Plan) -> Iterator[Progress]:
     # In a cluster the process is not this suite's to end.
     armed = limit is not None and threading.current_thread() is threading.main_thread()
     # Learning is one call; scores of test and training images are taken in parts.
-    calls = 3 + len(planned.rows) // SCORED
+    calls = 3 + len(planned.stream.rows) // SCORED
 
     def tell(stage: str, done: int, total: int) -> None:
         faulthandler.cancel_dump_traceback_later()

@@ -9,7 +9,6 @@ from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 import retune.metrics.bootstrap as bootstrap_module
 from retune.metrics import (
     bootstrap_auroc,
-    bootstrap_average_precision,
     bootstrap_calibration,
     bootstrap_f1,
     bootstrap_ranking,
@@ -51,7 +50,10 @@ def _resampled(y, s, weights, metric):
 @pytest.mark.parametrize("kind", ["plain", "tied", "constant", "float32", "masked", "denormal"])
 @pytest.mark.parametrize(
     ("fast", "slow"),
-    [(bootstrap_auroc, roc_auc_score), (bootstrap_average_precision, average_precision_score)],
+    [
+        (bootstrap_auroc, roc_auc_score),
+        (lambda *given: bootstrap_ranking(*given)[1], average_precision_score),
+    ],
 )
 def test_equals_resampling_and_scikit_learn(kind, fast, slow):
     y, s, patients = _data(kind)
@@ -133,7 +135,7 @@ def test_a_replicate_without_a_class_is_nan_for_that_label():
     s = np.array([[0.9, 0.9], [0.5, 0.5], [0.1, 0.1]])
     weights = np.array([[0, 2, 1], [1, 1, 1]])
     np.testing.assert_array_equal(bootstrap_auroc(y, s, weights), [[np.nan, 0.0], [1.0, 0.5]])
-    got = bootstrap_average_precision(y, s, weights)
+    got = bootstrap_ranking(y, s, weights)[1]
     np.testing.assert_allclose(got, [[np.nan, 1 / 3], [1.0, (1 + 2 / 3) / 2]], atol=1e-12)
 
 

@@ -14,16 +14,13 @@ from typing import TYPE_CHECKING, Final
 from PIL import Image
 
 from retune.backbones.base import Backbone, BackboneCard, TextPath
-from retune.errors import UserError
+from retune.errors import UnknownName, UserError
 
 if TYPE_CHECKING:
     import torch
 
     from retune.backbones.pair.text import TextModel, TextTower
     from retune.backbones.pair.vision import ImageTower, VisionTower
-import torch
-
-from retune.errors import UnknownName
 
 ADAPTER: Final = "pair/1"
 """Enters every fingerprint, beside those of the towers' own adapters."""

@@ -148,10 +148,10 @@ def test_a_run_ends_and_continues_with_more_time(
     out = tmp_path / "out"
     command = ["run", "--strategy", hanging(tmp_path, how), "--backbone", backbone, *ARGUMENTS]
     command += ["--out", str(out)]
-    assert main([*command, "--time-limit", "1.5"]) == 1
+    assert main([*command, "--time-limit", "0.8"]) == 1
     complaint = capsys.readouterr().err.splitlines()[-1]
     assert complaint.startswith(
-        "error: strategy hangs: fit of experience 2 took longer than the time limit of 1.5 s"
+        "error: strategy hangs: fit of experience 2 took longer than the time limit of 0.8 s"
     )
     assert sorted(p.name for p in out.iterdir()) == ["checkpoint.safetensors", "run.json"]
     (tmp_path / "stuck").unlink()
@@ -170,7 +170,7 @@ def test_a_run_in_a_thread_ends(tmp_path: Path, backbone: str) -> None:
                 backbone=backbone,
                 settings=SETTINGS,
                 replicates=20,
-                time_limit=1.5,
+                time_limit=0.8,
                 out=tmp_path / "out",
             )
         except StrategyError as error:

@@ -205,7 +205,7 @@ def test_a_candidate_that_takes_too_long_ends_the_run(tmp_path: Path, picks: str
     file = Path(picks)
     file.write_text(PICKS.replace('raise ValueError("unlucky")', "\n            while True: pass"))
     with pytest.raises(StrategyError, match="fit of experience 1 took longer than the time limit"):
-        run(tmp_path / "out", picks, backbone, search={"shift": [0, 13]}, time_limit=1.5)
+        run(tmp_path / "out", picks, backbone, search={"shift": [0, 13]}, time_limit=0.8)
 
 
 @pytest.mark.parametrize(
