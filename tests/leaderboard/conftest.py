@@ -14,9 +14,8 @@ from leaderboard.made_entries import add, document, small
 from made_boards import TRACKS, copied, runs_of
 
 from retune.cli.main import main
-from retune.leaderboard.assemble import Said
 from retune.leaderboard.site import build
-from retune.leaderboard.submit import submit
+from retune.leaderboard.submit import Said, submit
 
 Verify = Callable[..., tuple[int, list[dict[str, Any]], str]]
 

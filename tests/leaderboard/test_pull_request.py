@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from retune.leaderboard.assemble import Said
-from retune.leaderboard.submit import submit
+from retune.leaderboard.submit import Said, submit
 
 SCRIPT = Path(__file__).parents[2] / ".github" / "scripts" / "verify-submission"
 ENTRY = "leaderboard/submissions/small-v1"

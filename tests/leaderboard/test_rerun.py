@@ -12,10 +12,9 @@ from typing import Any
 import pytest
 from made_boards import SHELF, TRACKS, copied, edit, entry, put, runs_of
 
-from retune.leaderboard.assemble import Said
 from retune.leaderboard.board import Board
 from retune.leaderboard.rerun import rerun
-from retune.leaderboard.submit import submit
+from retune.leaderboard.submit import Said, submit
 from retune.leaderboard.verify import Verdict, Verifier
 from retune.runner.run import prepare
 from retune.runner.spec import Spec
