@@ -6,12 +6,16 @@ import shlex
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import PurePosixPath
+from typing import Final
 
 from retune.errors import UserError
 from retune.leaderboard.entry import Entry, Run
 from retune.leaderboard.tracks import Track
 from retune.plugins import BUILT_IN, registry
 from retune.runner.spec import Spec, option
+
+LONG: Final = 3600.0
+"""Seconds that a method may take for an experience: the settings of an entry are a stranger's."""
 
 
 def spec_of(entry: Entry, run: Run, track: Track) -> Spec:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from retune.avalanche_bridge import names as avalanche
 from retune.errors import RetuneError
-from retune.leaderboard.command import spec_of
+from retune.leaderboard.command import LONG, spec_of
 from retune.leaderboard.entry import Entry, Run
 from retune.leaderboard.fields import shortened
 from retune.leaderboard.intake import read
@@ -48,8 +48,6 @@ REPEATABLE: Final = (
     "stored_bytes",
 )
 """Costs that are the same on every machine."""
-LONG: Final = 3600.0
-"""Seconds that a method may take for an experience: the settings of an entry are a stranger's."""
 
 
 class CannotRepeat(RetuneError):

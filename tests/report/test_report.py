@@ -23,8 +23,7 @@ import retune
 from retune.cli.main import main
 from retune.metrics.continual import average_auc
 from retune.report import write_report
-from retune.report.groups import Section, sections
-from retune.report.numbers import mean_seen
+from retune.report.groups import Section, mean_seen, sections
 from retune.results.collect import collect
 
 SMALL = ["--set", "data.images=200", "--set", "data.size=64", "--replicates", "20"]
@@ -264,7 +263,7 @@ def test_what_differs_is_never_averaged(
     other = changed("d" * 12, **{part: value})
     found = grouped(runs / "linear-probe" / "0", other)
     assert len(found) == sections
-    entries = [e for section in found for stream in section.streams for e in stream.entries]
+    entries = [e for section in found for stream in section.streams for e in stream.groups]
     assert [len(entry.runs) for entry in entries] == [1, 1]
     titles = [(section.title, stream.title) for section in found for stream in section.streams]
     assert len(set(titles)) == 2
@@ -283,8 +282,8 @@ def test_streams_that_one_method_ran_on_stay_together(runs: Path, changed: Calla
     ]
     found = grouped(runs / "linear-probe", *others)
     streams = found[0].streams
-    assert [[len(e.runs) for e in stream.entries] for stream in streams] == [[2], [2]]
-    assert [[e.method.name for e in stream.entries] for stream in streams] == [["other"], ["linear-probe"]]
+    assert [[len(e.runs) for e in stream.groups] for stream in streams] == [[2], [2]]
+    assert [[e.method.name for e in stream.groups] for stream in streams] == [["other"], ["linear-probe"]]
 
 
 def test_methods_that_share_no_seed_stand_on_one_stream(
@@ -292,7 +291,7 @@ def test_methods_that_share_no_seed_stand_on_one_stream(
 ) -> None:
     other = changed("7" * 12, "joint/1", strategy={"name": "other"})
     found = grouped(runs / "linear-probe" / "0", other)
-    assert [len(stream.entries) for stream in found[0].streams] == [2]
+    assert [len(stream.groups) for stream in found[0].streams] == [2]
 
 
 def test_settings_that_differ_name_the_method(
@@ -311,7 +310,7 @@ def test_label_order_that_differs_by_seed(tmp_path: Path) -> None:
         run(tmp_path / "runs" / str(seed), "linear-probe", seed, "--set", "scenario.order=random")
     page = page_of(tmp_path / "out", tmp_path / "runs")
     assert "seed 0 alone, for labels come in another order with every seed" in page.text
-    (entry,) = grouped(tmp_path / "runs")[0].streams[0].entries
+    (entry,) = grouped(tmp_path / "runs")[0].streams[0].groups
     assert len(entry.runs) == 2
     np.testing.assert_array_equal(entry.matrix(), entry.runs[0].array("auc_matrix"))
 
