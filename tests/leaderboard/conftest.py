@@ -44,6 +44,21 @@ def small_board(tmp_path_factory: pytest.TempPathFactory, small_runs: Path) -> P
     return board
 
 
+@pytest.fixture(scope="session")
+def single_board(tmp_path_factory: pytest.TempPathFactory, small_runs: Path) -> Path:
+    """A board with an entry of one seed, which is soon run again; copy it before you change it."""
+    board = tmp_path_factory.mktemp("single")
+    (board / "tracks.toml").write_text(TRACKS)
+    submit([small_runs / "linear-probe-dataset-1"], Said("valid"), board=board)
+    return board
+
+
+@pytest.fixture
+def single(single_board: Path, tmp_path: Path) -> Path:
+    """A board with an entry of one seed, to be changed."""
+    return copied(single_board, tmp_path / "single")
+
+
 @pytest.fixture
 def board(small_board: Path, tmp_path: Path) -> Path:
     """A board with one entry, to be changed."""
