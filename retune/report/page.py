@@ -128,9 +128,9 @@ def _seeds(group: MethodGroup) -> str:
 
 def _keeps(group: MethodGroup) -> str:
     """What is kept of past patients, mean over seeds."""
-    images, features, size = (group.cost(f"stored_{kind}") for kind in ("images", "features", "bytes"))
-    kinds = [f"{text.count(n)} {kind}" for n, kind in ((images, "images"), (features, "features")) if n]
-    return ", ".join([*kinds, text.size(size)]) if size or kinds else "nothing"
+    return (
+        text.stored(*(group.cost(f"stored_{kind}") for kind in ("images", "features", "bytes"))) or "nothing"
+    )
 
 
 def _cautions(results: Iterable[Result]) -> list[str]:

@@ -78,11 +78,8 @@ class Shown:
     @property
     def stored(self) -> str:
         """What is kept of past patients, mean over seeds."""
-        counts = [(self.cost(f"stored_{kind}"), kind) for kind in ("images", "features")]
-        kinds = [f"{text.count(n)} {kind}" for n, kind in counts if n]
-        size = self.cost("stored_bytes")
-        told = [*kinds, *([text.size(size)] if size else [])]
-        return ", ".join(told) or ("some" if self.stores else "nothing")
+        told = text.stored(*(self.cost(f"stored_{kind}") for kind in ("images", "features", "bytes")))
+        return told or ("some" if self.stores else "nothing")
 
     def cost(self, key: str) -> float:
         """A cost, mean over seeds."""
