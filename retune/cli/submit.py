@@ -32,9 +32,9 @@ def submit(
     from rich.text import Text
 
     from retune.cli.console import bars, console, print_json
-    from retune.leaderboard.assemble import Said
-    from retune.leaderboard.remarks import ENOUGH, few_seeds
-    from retune.leaderboard.submit import submit
+    from retune.leaderboard.records import ENOUGH, few_seeds
+    from retune.leaderboard.submit import Said, submit
+    from retune.metrics.table import DECIDES
     from retune.results.text import number
 
     said = Said(method, version, author or (), paper, code, note)
@@ -48,9 +48,9 @@ def submit(
         return
     out = console()
     for one in written:
-        auc, many = one.entry.metrics.final_auc, len(one.entry.runs)
+        mean, many = getattr(one.entry.metrics, DECIDES.key).mean, len(one.entry.runs)
         size = sum(file.stat().st_size for file in one.folder.iterdir()) / 1e6
-        told = f"final AUC {number(auc.mean)}, {many} {'seed' if many == 1 else 'seeds'}, {size:.1f} MB"
+        told = f"{DECIDES.heading} {number(mean)}, {many} {'seed' if many == 1 else 'seeds'}, {size:.1f} MB"
         stood = "; it stood there already" if one.existed else ""
         out.print(
             Text.assemble((one.entry.name, "bold"), f" on {one.entry.track}: {told}{stood}"), soft_wrap=True

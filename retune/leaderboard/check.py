@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Final
 from retune.errors import UserError
 from retune.files import storing
 from retune.leaderboard.board import Board
+from retune.leaderboard.command import LONG
 from retune.leaderboard.entry import ENTRY_FILE, SCORES_FILE
 from retune.leaderboard.fields import printable
 from retune.leaderboard.records import TIERS, Record
-from retune.leaderboard.rerun import LONG, rerun
 from retune.leaderboard.tracks import TRACKS_FILE
 from retune.leaderboard.verify import Roots, Verdict, Verifier
 from retune.system import keep_freed_memory
@@ -72,6 +72,9 @@ def check(
         if base is not None and verdict.outcome == "holds":
             verdict = _beside(base, folder) or verdict
         if again:
+            # Needs torch, which recomputing does not.
+            from retune.leaderboard.rerun import rerun
+
             verdict = rerun(verifier, folder, verdict, time_limit=time_limit, progress=progress)
         if _stands(place, folder):
             file = place.record(folder.parent.name, folder.name)

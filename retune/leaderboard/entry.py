@@ -208,7 +208,7 @@ class Bootstrap(Part):
     seed: Annotated[int, Field(ge=0, lt=2**32)]
 
 
-class Scores(Part):
+class ScoresFile(Part):
     """The file of scores beside the entry."""
 
     sha256: Sha256
@@ -231,7 +231,7 @@ class Entry(Part):
     salt: Hex
     bootstrap: Bootstrap
     metrics: Metrics
-    scores: Scores
+    scores: ScoresFile
     runs: Annotated[list[Run], Field(min_length=1, max_length=MOST_RUNS)]
 
     @property

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Annotated, Any, Final
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 MARKUP: Final = re.compile(r"[<>`]|(?:javascript|vbscript)\s*:|data:\S", re.IGNORECASE)
 UNSEEN: Final = re.compile(
@@ -96,11 +96,11 @@ def web_address(text: str) -> str:
     return text
 
 
-def json_value(value: Any) -> Any:
-    """A setting's value: JSON, not deep and not large, its text plain.
+def plain_settings(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings whose values are JSON, neither deep nor many, their text plain.
 
     Raises:
-        ValueError: If it is anything else.
+        ValueError: If one is anything else.
     """
     left = ITEMS
 
@@ -109,35 +109,22 @@ def json_value(value: Any) -> Any:
         left -= 1
         if depth > DEPTH or left < 0:
             raise ValueError("is nested too deeply or holds too many values")
-        if isinstance(one, dict):
-            for key, inner in one.items():
-                plain_text(_short(key))
+        texts = [one] if isinstance(one, str) else list(one) if isinstance(one, dict) else []
+        for text in texts:
+            if len(text) > 500:
+                raise ValueError("holds text of more than 500 characters")
+            plain_text(text)
+        if isinstance(one, dict | list):
+            for inner in one.values() if isinstance(one, dict) else one:
                 look(inner, depth + 1)
-        elif isinstance(one, list):
-            for inner in one:
-                look(inner, depth + 1)
-        elif isinstance(one, str):
-            plain_text(_short(one))
-        elif isinstance(one, int | float) and not isinstance(one, bool):
+        elif isinstance(one, int | float):
             if not abs(one) < 1e300:
                 raise ValueError("holds a number that is not finite")
-        elif one is not None and not isinstance(one, bool):
+        elif not (one is None or isinstance(one, str)):
             raise ValueError(f"holds {type(one).__name__}, which is not JSON")
 
-    look(value, 0)
-    return value
-
-
-def _short(text: Any) -> str:
-    if not isinstance(text, str) or len(text) > 500:
-        raise ValueError("holds text of more than 500 characters")
-    return text
-
-
-def _settings(value: Any) -> Any:
-    if not isinstance(value, dict):
-        raise ValueError("is no table of settings")
-    return json_value(value)
+    look(settings, 0)
+    return settings
 
 
 def printable(text: str, length: int = 200) -> str:
@@ -183,4 +170,4 @@ Seconds = Annotated[float, Field(ge=0, le=LARGEST)]
 Share = Annotated[float, Field(ge=0, le=1)] | None
 """Between 0 and 1; null where undefined."""
 Signed = Annotated[float, Field(ge=-1, le=1)] | None
-Settings = Annotated[dict[str, Any], BeforeValidator(_settings)]
+Settings = Annotated[dict[str, Any], AfterValidator(plain_settings)]

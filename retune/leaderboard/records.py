@@ -1,20 +1,27 @@
-"""What verifying an entry found: its tier, and what must be said of it."""
+"""What verifying an entry found: its tier, and what a reader should know before believing its numbers."""
 
 from __future__ import annotations
 
 import json
+from itertools import combinations, compress
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
+import numpy as np
+import numpy.typing as npt
 from pydantic import ConfigDict, Field, ValidationError
 
 from retune.errors import UserError, mistake
 from retune.files import make_folder, write_whole
+from retune.leaderboard.entry import Entry
 from retune.leaderboard.fields import Line, Part, Seconds, Sha256, Share, printable
 from retune.leaderboard.untrusted import parse, plain_content
 
 SCHEMA: Final = "retune.verified/1"
 MOST: Final = 2**20
+"""Bytes of a record."""
+ENOUGH: Final = 3
+"""Seeds below which a deviation says little."""
 
 Tier = Literal["self-reported", "recomputed", "re-run"]
 TIERS: Final[tuple[Tier, ...]] = ("self-reported", "recomputed", "re-run")
@@ -83,3 +90,48 @@ class Record(Part):
                 fix="remove it, and verify again",
             ) from None
         return found if found.entry == digest else None
+
+
+def suspicions(entry: Entry, scores: npt.NDArray[np.float32] | None = None) -> list[str]:
+    """What a reader should know before believing an entry's numbers, a line each.
+
+    Args:
+        entry: The entry.
+        scores: ``(R, T+1, N, C)``, where the entry was recomputed.
+    """
+    found = []
+    many = len(entry.runs)
+    if many < ENOUGH:
+        found.append(few_seeds(many))
+    orders = {tuple(run.first) for run in entry.runs}
+    if many > 1 and len(orders) == 1 and max(orders.pop()) > 1:
+        found.append("one label order: every seed learns the labels in the same order")
+    backbone = entry.backbone
+    if backbone.contaminated != "no":
+        may = "was" if backbone.contaminated == "yes" else "may have been"
+        found.append(f"contaminated: {backbone.name} {may} pre-trained on this data")
+    if entry.data.repeated_images:
+        found.append(f"of the test images, {entry.data.repeated_images:,} are training images too")
+    if entry.data.unreadable_images:
+        found.append(f"images that could not be read and were left out: {entry.data.unreadable_images:,}")
+    if backbone.looked_up:
+        found.append("features were looked up by image id; no picture was looked at")
+    run = entry.runs[0]
+    for what, marks in (
+        ("labels without an AUC", [final is None for final in run.auc_matrix[-1]]),
+        ("labels that no experience shows", [first == 0 for first in run.first]),
+    ):
+        names = list(compress(entry.labels, marks))
+        if names:
+            found.append(f"{what}: {', '.join(names[:5])}" + (" ..." if len(names) > 5 else ""))
+    if scores is not None and not entry.strategy.sees_everything:
+        pairs = combinations(zip(entry.runs, scores, strict=True), 2)
+        same = next(((a.seed, b.seed) for (a, x), (b, y) in pairs if np.array_equal(x, y)), None)
+        if same:
+            found.append(f"seeds {same[0]} and {same[1]} have the same scores: the seed decides nothing")
+    return found
+
+
+def few_seeds(many: int) -> str:
+    """What is to be said of fewer than :data:`ENOUGH` seeds."""
+    return f"{many} {'seed' if many == 1 else 'seeds'} only; {ENOUGH} or more tell how results vary"

@@ -14,15 +14,16 @@ import numpy.typing as npt
 
 from retune.avalanche_bridge import names as avalanche
 from retune.errors import RetuneError
+from retune.leaderboard.command import LONG, spec_of
 from retune.leaderboard.entry import Entry, Run
 from retune.leaderboard.fields import shortened
+from retune.leaderboard.intake import read
 from retune.leaderboard.verify import Verdict, Wrong
-from retune.metrics.table import BY_KEY
+from retune.metrics.table import COMPARED
 from retune.plugins import registry
 from retune.prompts import names as banks
 from retune.runner.resolve import origin_of
 from retune.runner.run import prepare
-from retune.runner.spec import Spec
 from retune.system import cores
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from retune.progress import Progress
     from retune.results.result import Result
     from retune.runner.shared import Shared
+    from retune.runner.spec import Spec
 
 TOLERANCE: Final = 2e-2
 """By how much an AUC of a label at a moment may differ in a repeated run. On the machine it was made on a run repeats to
@@ -46,8 +48,6 @@ REPEATABLE: Final = (
     "stored_bytes",
 )
 """Costs that are the same on every machine."""
-LONG: Final = 3600.0
-"""Seconds that a method may take for an experience: the settings of an entry are a stranger's."""
 
 
 class CannotRepeat(RetuneError):
@@ -77,8 +77,6 @@ def rerun(
         The verdict with the tier ``re-run``; as it was, with the reason, where what the entry was made with is not
         here; ``false`` where the repeated run differs.
     """
-    from retune.leaderboard.intake import read
-
     if verdict.tier != "recomputed" or verdict.record is None:
         return verdict
     submission = read(folder, scores=False)
@@ -91,7 +89,7 @@ def rerun(
         for k, run in enumerate(entry.runs):
             if progress:
                 progress(f"{entry.name} again", k, len(entry.runs))
-            spec = spec_of(entry, run, track, verifier, time_limit)
+            spec = _asked(entry, run, track, verifier, time_limit)
             largest = max(largest, _repeated(spec, entry, run, verifier.shared))
     except CannotRepeat as error:
         return replace(verdict, reason=f"not run again: {error}")
@@ -106,8 +104,8 @@ def rerun(
     )
 
 
-def spec_of(entry: Entry, run: Run, track: Track, verifier: Verifier, time_limit: float) -> Spec:
-    """What to run: the track's data and scenario, and by name what the entry says of its method.
+def _asked(entry: Entry, run: Run, track: Track, verifier: Verifier, time_limit: float) -> Spec:
+    """What to run.
 
     Raises:
         CannotRepeat: If it needs something that has no name, or is not installed.
@@ -116,22 +114,10 @@ def spec_of(entry: Entry, run: Run, track: Track, verifier: Verifier, time_limit
         raise CannotRepeat(f"backbone {entry.backbone.name} is not a named one")
     if entry.prompts.name not in banks():
         raise CannotRepeat(f"prompt bank {entry.prompts.name} is not a packaged one")
-    settings = entry.strategy.settings if run.settings is None else run.settings
-    return Spec(
-        scenario=track.scenario,
+    return replace(
+        spec_of(entry, run, track),
         strategy=_address(entry),
-        data=track.data,
         root=verifier.roots_of(track),
-        backbone=entry.backbone.name,
-        prompts=entry.prompts.name,
-        seed=run.seed,
-        settings={
-            **{f"data.{key}": value for key, value in track.data_settings.items()},
-            **{f"scenario.{key}": value for key, value in track.scenario_settings.items()},
-            **{f"strategy.{key}": value for key, value in settings.items()},
-        },
-        precision=entry.backbone.precision,
-        skip_bad_images=entry.data.unreadable_images > 0,
         replicates=1,
         time_limit=time_limit,
     )
@@ -180,9 +166,10 @@ def _difference(run: Run, matrix: npt.NDArray[np.float64]) -> float:
         raise Wrong(f"run again with seed {run.seed}, other labels have an AUC")
     largest = float(np.nan_to_num(np.abs(matrix - published)).max())
     differences = {"an AUC": (largest, TOLERANCE)}
-    for name in ("final_auc", "average_auc"):
-        here, there = (float(BY_KEY[name].of(one, first)) for one in (matrix, published))
-        differences[name] = float(np.nan_to_num(abs(here - there))), MEAN_TOLERANCE
+    # What cannot lie below 0 is a mean of AUCs; the others are differences of such.
+    for metric in (m for m in COMPARED if m.low == 0):
+        here, there = (float(metric.of(one, first)) for one in (matrix, published))
+        differences[metric.key] = float(np.nan_to_num(abs(here - there))), MEAN_TOLERANCE
     for what, (by, allowed) in differences.items():
         if by > allowed:
             raise Wrong(f"run again with seed {run.seed}, {what} differs by {by:.4f} (allowed: {allowed})")

@@ -8,19 +8,12 @@ from functools import partial
 from http import HTTPStatus
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import IO, Any, Final
-from urllib.parse import unquote, urlsplit
+from typing import Any, Final
 
 from retune.errors import UserError
 from retune.leaderboard.site.folder import require_site
 
 HOST: Final = "127.0.0.1"
-TYPES: Final = {
-    ".html": "text/html; charset=utf-8",
-    ".css": "text/css; charset=utf-8",
-    ".js": "text/javascript; charset=utf-8",
-}
-"""The only files that a site has; nothing else is served."""
 
 
 @contextmanager
@@ -40,11 +33,10 @@ def serving(folder: str | Path, port: int = 8000) -> Iterator[tuple[str, Callabl
     root = Path(folder).resolve()
     require_site(root)
     try:
-        server = ThreadingHTTPServer((HOST, port), partial(_Files, root))
+        server = ThreadingHTTPServer((HOST, port), partial(_Files, directory=str(root)))
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise UserError(f"cannot listen on port {port} ({reason})", fix="give another --port") from None
-    server.daemon_threads = True
     with server:
         yield f"http://{HOST}:{server.server_port}/", partial(server.serve_forever, poll_interval=0.1)
 
@@ -52,40 +44,26 @@ def serving(folder: str | Path, port: int = 8000) -> Iterator[tuple[str, Callabl
 class _Files(SimpleHTTPRequestHandler):
     """Files of one folder, without listings, and no way out of it."""
 
-    server_version = "retune"
-    sys_version = ""
-
-    def __init__(self, root: Path, *args: Any) -> None:
-        self.root = root
-        super().__init__(*args, directory=str(root))
+    server_version, sys_version = "retune", ""
+    # The only files that a site has; nothing else is served.
+    extensions_map = {  # noqa: RUF012
+        ".html": "text/html; charset=utf-8",
+        ".css": "text/css; charset=utf-8",
+        ".js": "text/javascript; charset=utf-8",
+    }
 
     def send_head(self) -> Any:
         """Answer with a file, or say that there is none."""
+        root, file = Path(self.directory), Path(self.translate_path(self.path))
+        file = file / "index.html" if file == root else file
         # Another name than this machine's own is a stranger's page that pretends to be here.
-        host = self.headers.get("Host", "").rpartition(":")[0]
-        file = self._file()
-        if host not in (HOST, "localhost") or file is None:
-            self.send_error(HTTPStatus.NOT_FOUND)
-            return None
-        opened: IO[bytes] = file.open("rb")
-        self.send_response(HTTPStatus.OK)
-        self.send_header("Content-Type", TYPES[file.suffix])
-        self.send_header("Content-Length", str(file.stat().st_size))
-        self.end_headers()
-        return opened
-
-    def _file(self) -> Path | None:
-        """The file that is asked for; None for whatever is not a file of the site."""
-        path = unquote(urlsplit(self.path).path)
-        parts = [part for part in path.split("/") if part] or ["index.html"]
-        if (path.endswith("/") and path != "/") or any(
-            part.startswith(".") or "\0" in part for part in parts
-        ):
-            return None
-        file = self.root.joinpath(*parts)
+        known = self.headers.get("Host", "").rpartition(":")[0] in (HOST, "localhost")
+        hidden = any(part.startswith(".") for part in file.relative_to(root).parts)
         # A link anywhere on the way resolves to another place than it stands at.
-        inside = file.suffix in TYPES and file.is_file() and file.resolve() == file
-        return file if inside else None
+        served = file.suffix in self.extensions_map and file.is_file() and file.resolve() == file
+        if known and served and not hidden:
+            return super().send_head()
+        return self.send_error(HTTPStatus.NOT_FOUND)
 
     def end_headers(self) -> None:
         """What no answer goes without."""

@@ -11,9 +11,12 @@ from typing import Annotated, Any, Final
 
 from pydantic import Field, ValidationError
 
+from retune.data.source import DataSource
 from retune.errors import UnknownName, UserError, mistake
 from retune.leaderboard.fields import Count, Line, Part, Settings, Sha256, Slug, printable
+from retune.plugins import registry
 from retune.results.result import Result
+from retune.settings import make, values_of
 
 TRACKS_FILE: Final = "tracks.toml"
 
@@ -47,8 +50,6 @@ class Track(Part):
     @property
     def needs_files(self) -> list[str]:
         """Those of its data sets whose files a reader must have."""
-        from retune.plugins import registry
-
         return [name for name in self.data.split(",") if registry("datasets").load(name).needs_root]
 
     def settings(self) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -57,10 +58,6 @@ class Track(Part):
         Raises:
             UserError: If one is unknown here.
         """
-        from retune.data.source import DataSource
-        from retune.plugins import registry
-        from retune.settings import make, values_of
-
         source = DataSource.make(self.data, None, self.data_settings)
         scenario = make(
             registry("scenarios").load(self.scenario), self.scenario_settings, owner=f"track {self.id}"

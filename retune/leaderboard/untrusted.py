@@ -6,6 +6,8 @@ import json
 import os
 import re
 import stat
+from functools import partial
+from math import isfinite
 from pathlib import Path
 from typing import Any, Final
 
@@ -38,9 +40,9 @@ def parse(content: bytes, where: str, *, most: int) -> Any:
         return json.loads(
             content.decode("utf-8"),
             object_pairs_hook=_once,
-            parse_constant=_refuse,
-            parse_int=_whole,
-            parse_float=_finite,
+            parse_constant=partial(_number, float),
+            parse_int=partial(_number, int),
+            parse_float=partial(_number, float),
         )
     except UnicodeDecodeError as error:
         raise UserError(f"is not UTF-8 text: {error.reason} at byte {error.start:,}", where=where) from None
@@ -70,21 +72,11 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _refuse(text: str) -> Any:
-    raise ValueError(f"{text} is no number of JSON")
-
-
-def _whole(text: str) -> int:
+def _number(kind: type[int | float], text: str) -> int | float:
     if len(text) > DIGITS:
         raise ValueError(f"a number has {len(text):,} digits")
-    return int(text)
-
-
-def _finite(text: str) -> float:
-    if len(text) > DIGITS:
-        raise ValueError(f"a number has {len(text):,} digits")
-    value = float(text)
-    if value - value != 0:
+    value = kind(text)
+    if not isfinite(value):
         raise ValueError(f"the number {text} is not finite")
     return value
 

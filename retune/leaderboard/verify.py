@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -19,9 +19,8 @@ from retune.leaderboard.board import Board
 from retune.leaderboard.entry import Entry
 from retune.leaderboard.fields import printable, shortened
 from retune.leaderboard.intake import Submission, read
-from retune.leaderboard.numbers import BOOTSTRAP, Numbers, Run, differences, measure, rounded
-from retune.leaderboard.records import Record, Tier
-from retune.leaderboard.remarks import suspicions
+from retune.leaderboard.numbers import BOOTSTRAP, Numbers, differences, measure, rounded
+from retune.leaderboard.records import Record, Tier, suspicions
 from retune.leaderboard.scores import TOLERANCE, Scores
 from retune.leaderboard.tracks import Track
 from retune.metrics.table import COMPARED
@@ -98,14 +97,12 @@ class Verifier:
             try:
                 streams = self.streams(submission.entry, track)
             except NoData as error:
-                return Verdict(name, "holds", str(error), _record(submission, "self-reported", None))
-            numbers = recompute(submission, streams)
+                return Verdict(name, "holds", str(error), _record(submission, "self-reported"))
+            scores = scores_of(submission, streams[0])
+            numbers = recompute(submission.entry, scores, streams)
         except Wrong as error:
-            return Verdict(
-                name, "false", str(error), _record(submission, "recomputed", None, fault=str(error))
-            )
-        remarks = suspicions(submission.entry, scores_of(submission, streams[0]), streams[0])
-        return Verdict(name, "holds", "", _record(submission, "recomputed", numbers, remarks))
+            return Verdict(name, "false", str(error), _record(submission, "recomputed", fault=str(error)))
+        return Verdict(name, "holds", "", _record(submission, "recomputed", numbers, scores))
 
     def track_of(self, entry: Entry) -> Track:
         """The track of an entry, whose settings it has.
@@ -198,16 +195,13 @@ class Verifier:
         return made
 
 
-def recompute(submission: Submission, streams: Sequence[Stream]) -> Numbers:
+def recompute(entry: Entry, scores: npt.NDArray[np.float32], streams: Sequence[Stream]) -> Numbers:
     """Every number of an entry from its scores and the labels of rebuilt streams.
 
     Raises:
         Wrong: If a published number differs by more than :data:`retune.leaderboard.scores.TOLERANCE`.
     """
-    entry, stream = submission.entry, streams[0]
-    scores = scores_of(submission, stream)
-    runs = [Run(run.seed, s.first, one) for run, s, one in zip(entry.runs, streams, scores, strict=True)]
-    numbers = measure(runs, stream.targets, stream.patients, entry.bootstrap)
+    numbers = measure([s.first for s in streams], scores, streams[0].targets, streams[0].patients)
     for where, by in differences(entry, numbers):
         if by > TOLERANCE:
             told = "one of the two is undefined" if by == float("inf") else f"they differ by {by:.4f}"
@@ -238,18 +232,17 @@ def scores_of(submission: Submission, stream: Stream) -> npt.NDArray[np.float32]
 def _record(
     submission: Submission,
     tier: Tier,
-    numbers: Numbers | None,
-    remarks: Iterable[str] | None = None,
+    numbers: Numbers | None = None,
+    scores: npt.NDArray[np.float32] | None = None,
     fault: str | None = None,
 ) -> Record:
     entry = submission.entry
-    found = suspicions(entry, None, None) if remarks is None else remarks
     return Record(
         entry=submission.digest,
         tier=tier,
         difference=float(f"{max(by for _, by in differences(entry, numbers)):.1e}") if numbers else None,
         rerun_difference=None,
-        remarks=list(map(shortened, found)),
+        remarks=list(map(shortened, suspicions(entry, scores))),
         replicates=rounded(numbers.replicates.tolist()) if numbers else [],
         fault=shortened(fault) if fault else None,
     )

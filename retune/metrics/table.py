@@ -134,6 +134,8 @@ METRICS: Final = (
 COMPARED: Final = tuple(metric for metric in METRICS if metric.compared)
 PUBLISHED: Final = tuple(metric for metric in METRICS if metric.published)
 BY_KEY: Final = {metric.key: metric for metric in METRICS}
+DECIDES: Final = BY_KEY["final_auc"]
+"""What methods are ranked by."""
 
 
 def in_table(where: Where) -> tuple[Metric, ...]:

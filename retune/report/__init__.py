@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from importlib.util import find_spec
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from retune.errors import MissingPackage
 from retune.files import make_folder, write_whole
 
 if TYPE_CHECKING:
     from retune.progress import Progress
-    from retune.report.groups import Runs, Spans
+    from retune.report.groups import Runs
+    from retune.results.compare import Estimate
     from retune.results.result import Result
 
 PAGE_FILE: Final = "report.html"
 FIGURES: Final = "figures"
-NEEDED: Final = ("altair", "vl_convert", "jinja2")
 
 __all__ = ["FIGURES", "PAGE_FILE", "write_report"]
 
@@ -42,19 +40,12 @@ def write_report(
 
     Raises:
         UserError: If there is no run, a result is broken, or two results contradict each other.
-        MissingPackage: If the packages of the extra ``report`` are not installed.
         StorageError: If the disk is full.
     """
-    missing = [name.replace("_", "-") for name in NEEDED if find_spec(name) is None]
-    if missing:
-        raise MissingPackage(
-            f"a report needs {' and '.join(missing)}, not installed", fix="pip install 'retune[report]'"
-        )
+    from retune.report.drawing import png
     from retune.report.groups import Runs, sections
-    from retune.report.intervals import spans
     from retune.report.page import render
-    from retune.report.suites import Suites
-    from retune.report.svg import png
+    from retune.report.suites import Suites, spans
     from retune.report.views import draw
     from retune.results.collect import collect
 
@@ -62,7 +53,7 @@ def write_report(
     found = collect(paths, tell)
     suites, measured = Suites(found.folders), 0
 
-    def intervals(same: Sequence[Result]) -> Spans | None:
+    def intervals(same: Sequence[Result]) -> Mapping[str, Estimate] | None:
         nonlocal measured
         measured += len(same)
         tell("comparing runs", measured, len(found.results))

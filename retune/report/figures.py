@@ -14,25 +14,25 @@ import altair as alt
 import numpy as np
 
 from retune.data.findings import codes
-from retune.report.groups import Entry, Method, StreamGroup
-from retune.report.heatmap import label_order
-from retune.report.numbers import Floats
-from retune.report.svg import FAINT, INK
-from retune.report.theme import (
+from retune.metrics.table import DECIDES
+from retune.report.drawing import (
     BLUE,
     COLOURS,
     COLUMNS,
+    FAINT,
+    INK,
     SHAPES,
     VERMILLION,
     WIDTH,
     data,
-    finished,
     name_of,
     number,
     panel_of,
     panels,
     span,
 )
+from retune.report.groups import Floats, Method, MethodGroup, StreamGroup
+from retune.report.heatmap import label_order
 from retune.results.text import shown
 
 KEPT: Final = ("nothing", "features", "images")
@@ -46,7 +46,7 @@ def curves(stream: StreamGroup, domain: Sequence[float]) -> Any:
         stream: What to draw.
         domain: Smallest and largest AUC of the axis.
     """
-    together = len(stream.entries) <= len(COLOURS)
+    together = len(stream.groups) <= len(COLOURS)
     every = ceil(stream.steps / (10 if together else 5))
     axis = alt.Axis(values=list(range(1, stream.steps + 1, every)), format="d", grid=False)
     wide = alt.Scale(domain=[0.75, stream.steps + 0.25])
@@ -54,12 +54,12 @@ def curves(stream: StreamGroup, domain: Sequence[float]) -> Any:
     x = alt.X("step:Q", title="experience" if together else None, axis=axis, scale=wide)
     title = "mean AUC, labels seen so far" if together else None
     y, low = (alt.Y(f"{end}:Q", title=title, scale=high) for end in ("auc", "low"))
-    rows = [row for entry in stream.entries for row in _curve(entry)]
+    rows = [row for group in stream.groups for row in _curve(group)]
     if together:
-        return finished(_one_panel(rows, x, y, low).properties(width=WIDTH, height=220))
+        return _one_panel(rows, x, y, low).properties(width=WIDTH, height=220)
     repeated = [
-        {**row, "panel": panel_of(entry.method), "own": row["number"] == entry.method.number}
-        for entry in stream.entries
+        {**row, "panel": panel_of(group.method), "own": row["number"] == group.method.number}
+        for group in stream.groups
         for row in rows
     ]
     base = alt.Chart().encode(x=x, detail="method:N")
@@ -69,7 +69,7 @@ def curves(stream: StreamGroup, domain: Sequence[float]) -> Any:
     line = own.mark_line(color=BLUE, strokeWidth=2, point=alt.OverlayMarkDef(size=12, color=BLUE))
     layers = alt.layer(grey.encode(y=y), band, line.encode(y=y), data=data(repeated))
     told = "mean AUC over the labels seen so far, after each experience"
-    return finished(panels(layers.properties(width=92, height=78), stream.entries, told))
+    return panels(layers.properties(width=92, height=78), stream.groups, told)
 
 
 def _one_panel(rows: list[dict[str, Any]], x: Any, y: Any, low: Any) -> Any:
@@ -86,20 +86,20 @@ def _one_panel(rows: list[dict[str, Any]], x: Any, y: Any, low: Any) -> Any:
     return alt.layer(band, lines, points)
 
 
-def _curve(entry: Entry) -> list[dict[str, Any]]:
-    method = entry.method
+def _curve(group: MethodGroup) -> list[dict[str, Any]]:
+    method = group.method
     same = {"method": name_of(method), "number": method.number, "bound": method.upper_bound}
     return [
         {**same, "step": i + 1, "auc": number(mean), **span(mean, sd)}
-        for i, (mean, sd) in enumerate(zip(*entry.curve(), strict=True))
+        for i, (mean, sd) in enumerate(zip(*group.curve(), strict=True))
     ]
 
 
 def curve_domain(streams: Sequence[StreamGroup]) -> tuple[float, float]:
     """Ends of an AUC axis that hold every curve and band, to the next .05."""
     ends: list[Floats] = []
-    for entry in (entry for stream in streams for entry in stream.entries):
-        mean, sd = entry.curve()
+    for group in (group for stream in streams for group in stream.groups):
+        mean, sd = group.curve()
         ends += [mean - np.nan_to_num(sd), mean + np.nan_to_num(sd)]
     known = np.concatenate(ends)
     known = known[np.isfinite(known)]
@@ -109,25 +109,25 @@ def curve_domain(streams: Sequence[StreamGroup]) -> tuple[float, float]:
     return (low, high) if low < high else (0.0, 1.0)
 
 
-def forgets(entry: Entry) -> bool:
+def forgets(group: MethodGroup) -> bool:
     """Whether a method loses or gains anything that three decimals show."""
-    mean, _ = entry.forgetting()
+    mean, _ = group.forgetting()
     return bool((np.abs(np.nan_to_num(mean)) >= 0.0005).any())
 
 
-def forgetting(entries: Sequence[Entry]) -> Any:
+def forgetting(groups: Sequence[MethodGroup]) -> Any:
     """What each label lost since its best, a panel for each method; whiskers are a standard deviation.
 
     Args:
-        entries: Methods on one stream, at least one.
+        groups: Methods on one stream, at least one.
     """
-    example = entries[0].runs[0]
+    example = groups[0].runs[0]
     heads = [shown(code) for code in codes(example.labels)]
     rows: list[dict[str, Any]] = []
-    for entry in entries:
-        mean, sd = entry.forgetting()
+    for group in groups:
+        mean, sd = group.forgetting()
         for c in np.flatnonzero(np.isfinite(mean)):
-            row = {"panel": panel_of(entry.method), "label": heads[c], "lost": float(mean[c])}
+            row = {"panel": panel_of(group.method), "label": heads[c], "lost": float(mean[c])}
             rows.append({**row, **span(mean[c], sd[c])})
     ends = [row[key] for row in rows for key in ("lost", "low", "high") if row[key] is not None]
     down = alt.Scale(domain=[heads[c] for c in label_order(example.first)])
@@ -139,34 +139,32 @@ def forgetting(entries: Sequence[Entry]) -> Any:
     bars = alt.Chart().mark_bar(height={"band": 0.7}).encode(x=x, y=y, color=tint)
     whiskers = alt.Chart().mark_rule(color=INK, strokeWidth=0.8).encode(x=low, x2="high:Q", y=y)
     zero = alt.Chart().mark_rule(color=INK, strokeWidth=0.6).encode(x=alt.datum(0))
-    width = WIDTH // min(len(entries), COLUMNS) - 16
+    width = WIDTH // min(len(groups), COLUMNS) - 16
     layers = alt.layer(bars, whiskers, zero, data=data(rows)).properties(width=width, height=alt.Step(10))
-    return finished(panels(layers, entries, "fall from a label's best AUC; below 0 it gained"))
+    return panels(layers, groups, "fall from a label's best AUC; below 0 it gained")
 
 
 def cost(stream: StreamGroup) -> Any:
     """Final AUC against trainable parameters and against seconds of fitting, by what a method keeps."""
-    finals = {entry.method.number: entry.metric("final_auc") for entry in stream.entries}
-    ranked = sorted(
-        stream.entries, key=lambda e: (np.nan_to_num(finals[e.method.number].mean), e.method.number)
-    )
+    finals = {group.method.number: group.metric(DECIDES.key) for group in stream.groups}
+    ranked = sorted(stream.groups, key=lambda g: (finals[g.method.number].mean or 0, g.method.number))
     rows = []
-    for k, entry in enumerate(ranked):
-        final = finals[entry.method.number]
+    for k, group in enumerate(ranked):
+        final = finals[group.method.number]
         # Neighbours in height have their numbers on different sides.
-        row: dict[str, Any] = {"left": bool(k % 2), "number": str(entry.method.number), "kept": kept(entry)}
+        row: dict[str, Any] = {"left": bool(k % 2), "number": str(group.method.number), "kept": kept(group)}
         row |= {"auc": number(final.mean), **span(final.mean, final.sd)}
-        row |= {"parameters": entry.cost("trainable_parameters"), "seconds": entry.cost("fit_seconds")}
+        row |= {"parameters": group.cost("trainable_parameters"), "seconds": group.cost("fit_seconds")}
         rows.append(row)
     parameters = _against(rows, "parameters", "trainable parameters", 1, "~s")
     seconds = _against(rows, "seconds", "seconds of fitting", 0.01, "~g")
-    key = _key([entry.method for entry in stream.entries])
-    return finished(alt.vconcat(parameters, seconds, key, spacing=12))
+    key = _key([group.method for group in stream.groups])
+    return alt.vconcat(parameters, seconds, key, spacing=12)
 
 
-def kept(entry: Entry) -> str:
+def kept(group: MethodGroup) -> str:
     """The gravest kind of thing kept of past patients in any run."""
-    costs = [run.cost for run in entry.runs]
+    costs = [run.cost for run in group.runs]
     if any(c.stored_images for c in costs):
         return "images"
     return "features" if any(c.stored_features or c.stored_bytes for c in costs) else "nothing"
@@ -180,7 +178,7 @@ def _against(rows: list[dict[str, Any]], field: str, title: str, constant: float
     wide = alt.Scale(type="symlog", constant=constant, domain=[0, 1.5 * max(top, ticks[-1])])
     axis = alt.Axis(values=ticks, labelExpr=f"format(datum.value, '{style}')")
     x = alt.X(f"{field}:Q", title=f"{title} (log)", scale=wide, axis=axis)
-    y = alt.Y("auc:Q", title="final AUC", scale=alt.Scale(zero=False, padding=12))
+    y = alt.Y("auc:Q", title=DECIDES.heading, scale=alt.Scale(zero=False, padding=12))
     legend = alt.Legend(orient="top", title="keeps of past patients", symbolOpacity=1)
     tints, shapes = (alt.Scale(domain=list(KEPT), range=list(of[: len(KEPT)])) for of in (COLOURS, SHAPES))
     tint = alt.Color("kept:N", scale=tints, legend=legend)

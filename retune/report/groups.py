@@ -10,23 +10,21 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from retune.errors import UserError
+from retune.metrics.continual import check_first, nan_mean
 from retune.metrics.seeds import mean_and_sd
-from retune.report.numbers import Cell, Floats, mean_seen, over_seeds
+from retune.results.compare import Estimate
 from retune.results.result import Result
 from retune.settings import typed
 
-if TYPE_CHECKING:
-    from retune.report.groups import Method
-
+Floats = NDArray[np.float64]
 Key = TypeVar("Key", bound=Hashable)
-Spans = Mapping[str, tuple[float, float]]
-"""Both ends of an interval, by metric."""
-Intervals = Callable[[Sequence[Result]], Spans | None]
+Intervals = Callable[[Sequence[Result]], Mapping[str, Estimate] | None]
 """Of the runs of one method on one stream, the intervals of their means."""
 UNNAMED: Final[Mapping[str, str]] = {}
 
@@ -78,31 +76,32 @@ class Method:
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One method on one stream.
+class MethodGroup:
+    """Runs of one method on one stream.
 
     Args:
         method: Which.
         runs: One for every seed.
-        spans: The intervals of the means over seeds, where they are known.
+        spans: Have the intervals of the means over seeds, by metric, where they are known.
     """
 
     method: Method
     runs: tuple[Result, ...]
-    spans: Spans | None = None
+    spans: Mapping[str, Estimate] | None = None
 
     @property
     def averaged(self) -> bool:
         """Whether intervals are no more than the seeds' own, their ends averaged."""
         return self.spans is None and len(self.runs) > 1
 
-    def metric(self, name: str) -> Cell:
-        """A metric over seeds."""
-        cell = over_seeds([run.metrics[name] for run in self.runs])
+    def metric(self, name: str) -> Estimate:
+        """A metric over seeds; without an interval of its mean the ends of the seeds' own are averaged."""
+        found = [run.metrics[name] for run in self.runs]
         if self.spans is None:
-            return cell
-        low, high = self.spans[name]
-        return replace(cell, low=low, high=high)
+            (low, high), _ = mean_and_sd([[one.low, one.high] for one in found])
+        else:
+            low, high = self.spans[name].low, self.spans[name].high
+        return Estimate.of([one.value for one in found], low, high)
 
     def curve(self) -> tuple[Floats, Floats]:
         """Mean AUC over the labels seen so far, and its standard deviation over seeds: (T,) each."""
@@ -137,12 +136,12 @@ class StreamGroup:
     """Runs on one stream, or on the streams that one scenario gives for several seeds."""
 
     title: str
-    entries: tuple[Entry, ...]
+    groups: tuple[MethodGroup, ...]
 
     @property
     def example(self) -> Result:
         """A result that tells what all of them share."""
-        return self.entries[0].runs[0]
+        return self.groups[0].runs[0]
 
     @property
     def labels(self) -> list[str]:
@@ -166,7 +165,7 @@ class Section:
     @property
     def results(self) -> list[Result]:
         """Every run, by stream, method and seed."""
-        return [run for stream in self.streams for entry in stream.entries for run in entry.runs]
+        return [run for stream in self.streams for group in stream.groups for run in group.runs]
 
 
 @dataclass(frozen=True)
@@ -228,17 +227,19 @@ def _section(title: str, results: list[Result], names: Mapping[str, str], interv
         [_telling(family, [f for (n, _), f in found if n == name]) for (name, _), family in found],
     )
     streams = [
-        StreamGroup(title, _entries(family, methods, intervals))
+        StreamGroup(title, _of_methods(family, methods, intervals))
         for title, (_, family) in zip(titles, found, strict=True)
     ]
     return Section(title, tuple(methods.values()), tuple(streams))
 
 
-def _entries(runs: list[Result], methods: dict[str, Method], intervals: Intervals) -> tuple[Entry, ...]:
-    groups = _grouped(runs, lambda r: methods[Method.of(r).key].number)
+def _of_methods(
+    runs: list[Result], methods: dict[str, Method], intervals: Intervals
+) -> tuple[MethodGroup, ...]:
+    by_method = _grouped(runs, lambda r: methods[Method.of(r).key].number)
     by_number = {m.number: m for m in methods.values()}
-    entries = []
-    for number, same in groups.items():
+    groups = []
+    for number, same in by_method.items():
         same.sort(key=lambda r: r.run.seed)
         for one, other in pairwise(same):
             if one.run.seed == other.run.seed:
@@ -247,8 +248,8 @@ def _entries(runs: list[Result], methods: dict[str, Method], intervals: Interval
                     where=f"{by_number[number].name}, {one.scenario.name}, seed {one.run.seed}",
                     fix="report one of them",
                 )
-        entries.append(Entry(by_number[number], tuple(same), intervals(same)))
-    return tuple(entries)
+        groups.append(MethodGroup(by_number[number], tuple(same), intervals(same)))
+    return tuple(groups)
 
 
 def _families(runs: list[Result]) -> list[list[Result]]:
@@ -351,3 +352,10 @@ def _grouped(results: Iterable[Result], key: Callable[[Result], Key]) -> dict[Ke
 
 def _text(value: Any) -> str:
     return json.dumps(value, sort_keys=True, default=str)
+
+
+def mean_seen(result: Result) -> Floats:
+    """Mean AUC over the labels seen so far, after each experience: (T,); its mean is the average AUC."""
+    matrix, first = check_first(result.array("auc_matrix"), np.array(result.first, dtype=np.int64))
+    moment = np.arange(1, len(matrix))[:, None]
+    return np.asarray(nan_mean(np.where((first >= 1) & (first <= moment), matrix[1:], np.nan)))

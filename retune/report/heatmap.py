@@ -13,9 +13,8 @@ import altair as alt
 import numpy as np
 
 from retune.data.findings import codes
-from retune.report.groups import Entry
-from retune.report.svg import INK
-from retune.report.theme import data, finished, number
+from retune.report.drawing import INK, data, number
+from retune.report.groups import MethodGroup
 from retune.results.text import decimals, shown
 
 PALE: Final = 0.28
@@ -24,13 +23,13 @@ LIGHT: Final = 0.74
 """AUC above which cividis is light enough for black numbers."""
 
 
-def matrix(entry: Entry) -> Any:
+def matrix(group: MethodGroup) -> Any:
     """AUC of every label (across, as they are learnt) at every moment (down).
 
     A line parts moments before a label is learnt, where cells are pale, from those after.
     """
-    result = entry.shown[0]
-    auc, order = entry.matrix(), label_order(result.first)
+    result = group.shown[0]
+    auc, order = group.matrix(), label_order(result.first)
     moments = ["zero-shot", *(f"after {i}" for i in range(1, len(auc)))]
     heads = [shown(code) for code in codes(result.labels)]
     rows = [
@@ -50,9 +49,7 @@ def matrix(entry: Entry) -> Any:
     )
     numbers = base.mark_text(fontSize=8.5).encode(text="text:N", color=alt.Color("ink:N", scale=None))
     layers = alt.layer(cells, numbers, *_staircase(result.first, order, heads, moments))
-    return finished(
-        layers.resolve_scale(color="independent").properties(width=alt.Step(24), height=alt.Step(19))
-    )
+    return layers.resolve_scale(color="independent").properties(width=alt.Step(24), height=alt.Step(19))
 
 
 def label_order(first: Sequence[int]) -> list[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
 
@@ -11,15 +12,16 @@ from markupsafe import Markup
 
 from retune.data.findings import codes
 from retune.metrics.table import in_table
-from retune.report.cautions import cautions
 from retune.report.figures import KEPT, kept
 from retune.report.heatmap import label_order
 from retune.results import text
+from retune.results.cautions import contaminated, left_out, pictures, undefined
 from retune.settings import typed
 
 if TYPE_CHECKING:
-    from retune.report.groups import Entry, Runs, Section
+    from retune.report.groups import MethodGroup, Runs, Section
     from retune.report.views import View
+    from retune.results.result import Result
 
 OPEN: Final = 6
 """Heat-maps that are shown unfolded, at most."""
@@ -69,10 +71,10 @@ def _section(section: Section, view: View) -> dict[str, Any]:
     results = section.results
     example = results[0]
     versions = Counter(tuple(sorted(r.run.versions.items())) for r in results)
-    table: dict[int, dict[int, Entry]] = {method.number: {} for method in section.methods}
+    table: dict[int, dict[int, MethodGroup]] = {method.number: {} for method in section.methods}
     for k, stream in enumerate(section.streams):
-        for entry in stream.entries:
-            table[entry.method.number][k] = entry
+        for group in stream.groups:
+            table[group.method.number][k] = group
     labels = {
         c: label
         for stream in section.streams
@@ -82,25 +84,25 @@ def _section(section: Section, view: View) -> dict[str, Any]:
         "section": section,
         "view": view,
         "example": example,
-        "cautions": cautions(results),
+        "cautions": _cautions(results),
         "table": table,
         "versions": sorted(versions.items()),
         "prompts": sorted({r.prompts.name for r in results}),
         "devices": sorted({r.backbone.device for r in results}),
-        "several_seeds": any(len(e.runs) > 1 for s in section.streams for e in s.entries),
-        "averaged": any(e.averaged for s in section.streams for e in s.entries),
+        "several_seeds": any(len(e.runs) > 1 for s in section.streams for e in s.groups),
+        "averaged": any(e.averaged for s in section.streams for e in s.groups),
         "keeps": {n: max(map(kept, row.values()), key=KEPT.index) for n, row in table.items()},
-        "open": sum(len(s.entries) for s in section.streams) <= OPEN,
+        "open": sum(len(s.groups) for s in section.streams) <= OPEN,
         "codes": labels,
     }
 
 
-def _rows(entry: Entry) -> list[dict[str, Any]]:
+def _rows(group: MethodGroup) -> list[dict[str, Any]]:
     """Per-label numbers of one method, in the order in which labels are learnt."""
-    first = entry.shown[0].first
-    auc, low, high = (entry.matrix(name) for name in ("auc_matrix", "auc_low", "auc_high"))
-    lost, _ = entry.forgetting()
-    labels = entry.runs[0].labels
+    first = group.shown[0].first
+    auc, low, high = (group.matrix(name) for name in ("auc_matrix", "auc_low", "auc_high"))
+    lost, _ = group.forgetting()
+    labels = group.runs[0].labels
     return [
         {
             "label": labels[c],
@@ -115,17 +117,38 @@ def _rows(entry: Entry) -> list[dict[str, Any]]:
     ]
 
 
-def _seeds(entry: Entry) -> str:
+def _seeds(group: MethodGroup) -> str:
     """Which seeds a matrix is the mean of."""
-    if not entry.one_order:
-        return f"seed {entry.runs[0].run.seed} alone, for labels come in another order with every seed"
-    many = len(entry.runs)
+    if not group.one_order:
+        return f"seed {group.runs[0].run.seed} alone, for labels come in another order with every seed"
+    many = len(group.runs)
     mean = f"mean of {many} seeds, and so are the ends of a label's interval"
-    return mean if many > 1 else f"seed {entry.runs[0].run.seed}"
+    return mean if many > 1 else f"seed {group.runs[0].run.seed}"
 
 
-def _keeps(entry: Entry) -> str:
+def _keeps(group: MethodGroup) -> str:
     """What is kept of past patients, mean over seeds."""
-    images, features, size = (entry.cost(f"stored_{kind}") for kind in ("images", "features", "bytes"))
-    kinds = [f"{text.count(n)} {kind}" for n, kind in ((images, "images"), (features, "features")) if n]
-    return ", ".join([*kinds, text.size(size)]) if size or kinds else "nothing"
+    return (
+        text.stored(*(group.cost(f"stored_{kind}") for kind in ("images", "features", "bytes"))) or "nothing"
+    )
+
+
+def _cautions(results: Iterable[Result]) -> list[str]:
+    """One line for each reason to read numbers with care, the gravest first, none twice.
+
+    That data are synthetic is not among them: it stands beside the data set's name.
+    """
+    lines = [line for result in results for line in _cautions_of(result)]
+    return [text for _, text in sorted(dict.fromkeys(lines), key=lambda line: line[0])]
+
+
+def _cautions_of(result: Result) -> list[tuple[int, str]]:
+    unreadable = len(result.dataset.unreadable_images)
+    lost = [f"{unreadable:,} images could not be read and were left out."] if unreadable else []
+    graded = (
+        contaminated(result),
+        pictures(result),
+        [*left_out(result), *lost, *undefined(result)],
+        result.dataset.notes,
+    )
+    return [(grade, line) for grade, lines in enumerate(graded) for line in lines]

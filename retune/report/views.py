@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from retune.report import figures
-from retune.report.groups import Entry, Method, Runs, Section, StreamGroup
+from retune.report.drawing import inline, name_of, svg_of
+from retune.report.groups import Method, MethodGroup, Runs, Section, StreamGroup
 from retune.report.heatmap import matrix
-from retune.report.svg import inline, svg_of
-from retune.report.theme import name_of
 from retune.results.text import decimals, shown, slug
 
 if TYPE_CHECKING:
@@ -34,7 +33,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class StreamView:
-    """The figures of one stream; ``matrices`` has one for each entry."""
+    """The figures of one stream; ``matrices`` has one for each group."""
 
     stream: StreamGroup
     curves: Figure
@@ -67,7 +66,7 @@ def draw(runs: Runs, progress: Progress) -> list[View]:
         runs: What to draw.
         progress: Told what is done.
     """
-    total = sum(len(stream.entries) + 3 for section in runs.sections for stream in section.streams)
+    total = sum(len(stream.groups) + 3 for section in runs.sections for stream in section.streams)
     pen = _Pen(progress, total)
     return [
         View(section, tuple(_stream(pen, section, stream) for stream in section.streams))
@@ -103,7 +102,7 @@ def _stream(pen: _Pen, section: Section, stream: StreamGroup) -> StreamView:
     title = shown(stream.title)
     domain = figures.curve_domain(section.streams)
     curves = pen.draw(figures.curves(stream, domain), f"{where}-curves", _curves_alt(stream, title))
-    losing = [entry for entry in stream.entries if figures.forgets(entry)]
+    losing = [group for group in stream.groups if figures.forgets(group)]
     forgetting = None
     if losing:
         forgetting = pen.draw(
@@ -114,28 +113,28 @@ def _stream(pen: _Pen, section: Section, stream: StreamGroup) -> StreamView:
     cost = pen.draw(figures.cost(stream), f"{where}-cost", _cost_alt(stream, title))
     matrices = [
         pen.draw(
-            matrix(entry),
-            f"{where}-matrix-{entry.method.number}-{slug(entry.method.short)}",
-            _matrix_alt(entry, title),
+            matrix(group),
+            f"{where}-matrix-{group.method.number}-{slug(group.method.short)}",
+            _matrix_alt(group, title),
         )
-        for entry in stream.entries
+        for group in stream.groups
     ]
-    keeping = tuple(entry.method for entry in stream.entries if entry not in losing)
+    keeping = tuple(group.method for group in stream.groups if group not in losing)
     return StreamView(stream, curves, cost, forgetting, keeping, tuple(matrices))
 
 
 def _curves_alt(stream: StreamGroup, title: str) -> str:
     ends = []
-    for entry in stream.entries:
-        mean, _ = entry.curve()
-        ends.append(f"{name_of(entry.method)} from {decimals(mean[0])} to {decimals(mean[-1])}")
+    for group in stream.groups:
+        mean, _ = group.curve()
+        ends.append(f"{name_of(group.method)} from {decimals(mean[0])} to {decimals(mean[-1])}")
     return (
         f"Lines: mean AUC over the labels seen so far, after experiences 1 to {stream.steps} of {title}. "
         f"{'; '.join(ends)}."
     )
 
 
-def _forgetting_alt(losing: list[Entry], title: str) -> str:
+def _forgetting_alt(losing: list[MethodGroup], title: str) -> str:
     means = [f"{name_of(e.method)} {decimals(e.metric('forgetting').mean)}" for e in losing]
     return (
         f"Bars: how far each label's AUC fell from its best on {title}, by method. Means: {'; '.join(means)}."
@@ -145,13 +144,13 @@ def _forgetting_alt(losing: list[Entry], title: str) -> str:
 def _cost_alt(stream: StreamGroup, title: str) -> str:
     return (
         f"Two scatter plots: final AUC on {title} against trainable parameters and against seconds of fitting, "
-        f"both logarithmic, of {len(stream.entries)} methods. The table below holds the numbers."
+        f"both logarithmic, of {len(stream.groups)} methods. The table below holds the numbers."
     )
 
 
-def _matrix_alt(entry: Entry, title: str) -> str:
-    result = entry.shown[0]
+def _matrix_alt(group: MethodGroup, title: str) -> str:
+    result = group.shown[0]
     return (
         f"Heat-map: AUC of {len(result.labels)} labels before training and after each of "
-        f"{len(result.auc_matrix) - 1} experiences of {title}, {name_of(entry.method)}."
+        f"{len(result.auc_matrix) - 1} experiences of {title}, {name_of(group.method)}."
     )

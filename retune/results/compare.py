@@ -41,6 +41,15 @@ class Estimate(Record):
     low: Number
     high: Number
 
+    @classmethod
+    def of(
+        cls, values: Sequence[float | None], low: float | None = None, high: float | None = None
+    ) -> Estimate:
+        """Mean and deviation of what is defined, a value a seed; an interval is worked out elsewhere."""
+        given = np.array(values, dtype=np.float64)
+        mean, sd = mean_and_sd(given)
+        return cls(mean=float(mean), sd=float(sd), n=int(np.isfinite(given).sum()), low=low, high=high)
+
 
 @dataclass(frozen=True, eq=False)
 class Sample:
@@ -109,10 +118,9 @@ class Comparison:
     def _over_seeds(self, runs: Sequence[tuple[float, Floats]]) -> Estimate:
         known = [(value, replicates) for value, replicates in runs if not np.isnan(value)]
         if not known:
-            return Estimate(mean=None, sd=None, n=0, low=None, high=None)
-        mean, sd = mean_and_sd([value for value, _ in known])
+            return Estimate.of([])
         low, high = interval(np.mean([replicates for _, replicates in known], axis=0), self.level)
-        return Estimate(mean=float(mean), sd=float(sd), n=len(known), low=float(low), high=float(high))
+        return Estimate.of([value for value, _ in known], float(low), float(high))
 
 
 def distinct(scores: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.intp], NDArray[np.intp]]:

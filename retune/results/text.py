@@ -50,6 +50,12 @@ def size(value: float) -> str:
     return f"{value:,.0f} {unit}" if unit == "B" or value >= 10 else f"{value:.1f} {unit}"
 
 
+def stored(images: float, features: float, nbytes: float) -> str:
+    """What is kept of past patients; nothing of nothing."""
+    kinds = [f"{count(n)} {kind}" for n, kind in ((images, "images"), (features, "features")) if n]
+    return ", ".join(kinds + ([size(nbytes)] if nbytes else []))
+
+
 def slug(text: str, length: int = 60) -> str:
     """A part of a file name: small letters, digits and dashes."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:length].strip("-") or "x"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -87,23 +87,30 @@ class Spec:
         ):
             read_value(kind, getattr(self, option), where=f"--{option.replace('_', '-')}")
 
-    def words(self) -> list[str]:
-        """The words of the command that does this run; options at their defaults are left out."""
+    def words(self, always: Collection[str] = ("scenario", "strategy", "seed")) -> list[str]:
+        """The words of the command that does this run.
+
+        Args:
+            always: Options that are given at their defaults, too.
+        """
         words = ["retune", "run"]
-        for option in dataclasses.fields(self):
-            value = getattr(self, option.name)
-            default = option.default if option.default is not dataclasses.MISSING else {}
-            always = option.name in ("scenario", "strategy", "seed")
-            if value is not None and (always or value != default):
-                words += _option("set" if option.name == "settings" else option.name.replace("_", "-"), value)
+        for field_ in dataclasses.fields(self):
+            value = getattr(self, field_.name)
+            default = field_.default if field_.default is not dataclasses.MISSING else {}
+            if value is not None and (field_.name in always or value != default):
+                words += option("set" if field_.name == "settings" else field_.name.replace("_", "-"), value)
         return words
 
 
-def _option(name: str, value: Any) -> Iterator[str]:
+def option(name: str, value: Any) -> Iterator[str]:
+    """An option and its value as words; a table's as many as it has keys."""
     if isinstance(value, Mapping):
         for key, one in value.items():
             yield from (f"--{name}", searched(key, one) if name == "search" else f"{key}={typed(one)}")
     elif value is True:
         yield f"--{name}"
+    elif str(value).startswith("-"):
+        # Must not be read as another option.
+        yield f"--{name}={value}"
     else:
         yield from (f"--{name}", str(value))

@@ -14,9 +14,8 @@ from leaderboard.made_entries import add, document, small
 from made_boards import TRACKS, copied, runs_of
 
 from retune.cli.main import main
-from retune.leaderboard.assemble import Said
 from retune.leaderboard.site import build
-from retune.leaderboard.submit import submit
+from retune.leaderboard.submit import Said, submit
 
 Verify = Callable[..., tuple[int, list[dict[str, Any]], str]]
 
@@ -43,6 +42,21 @@ def small_board(tmp_path_factory: pytest.TempPathFactory, small_runs: Path) -> P
     for name in ("valid", "hostile"):
         submit([small_runs], Said(name, authors=["A. Author"], note="a note"), board=board)
     return board
+
+
+@pytest.fixture(scope="session")
+def single_board(tmp_path_factory: pytest.TempPathFactory, small_runs: Path) -> Path:
+    """A board with an entry of one seed, which is soon run again; copy it before you change it."""
+    board = tmp_path_factory.mktemp("single")
+    (board / "tracks.toml").write_text(TRACKS)
+    submit([small_runs / "linear-probe-dataset-1"], Said("valid"), board=board)
+    return board
+
+
+@pytest.fixture
+def single(single_board: Path, tmp_path: Path) -> Path:
+    """A board with an entry of one seed, to be changed."""
+    return copied(single_board, tmp_path / "single")
 
 
 @pytest.fixture

@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from retune.leaderboard.assemble import Said
-from retune.leaderboard.submit import submit
+from retune.leaderboard.submit import Said, submit
 
 SCRIPT = Path(__file__).parents[2] / ".github" / "scripts" / "verify-submission"
 ENTRY = "leaderboard/submissions/small-v1"
@@ -27,15 +26,29 @@ def git(repository: Path, *words: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory, small_board: Path, small_runs: Path) -> Path:
+def made(tmp_path_factory: pytest.TempPathFactory, small_board: Path, small_runs: Path) -> Path:
+    """Folders of entries of one seed, by name."""
+    board = tmp_path_factory.mktemp("made")
+    shutil.copy(small_board / "tracks.toml", board)
+    for name in ("standing", "another", "new", "later"):
+        submit([small_runs / "linear-probe-dataset-0"], Said(name), board=board)
+    return board / "submissions" / "small-v1"
+
+
+def put_in(repository: Path, entry: Path) -> None:
+    shutil.copytree(entry, repository / ENTRY / entry.name)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory, small_board: Path, made: Path) -> Path:
     """A repository with the script and two entries."""
     repository = tmp_path_factory.mktemp("pull") / "repository"
     (repository / ".github" / "scripts").mkdir(parents=True)
     shutil.copy2(SCRIPT, repository / ".github" / "scripts")
     (repository / "leaderboard").mkdir()
     shutil.copy(small_board / "tracks.toml", repository / "leaderboard")
-    for name in ("standing", "another"):
-        submit([small_runs], Said(name), board=repository / "leaderboard")
+    for name in ("standing-1", "another-1"):
+        put_in(repository, made / name)
     git(repository, "init", "--quiet", "--initial-branch", "main")
     git(repository, "add", ".")
     git(repository, "commit", "--quiet", "--message", "base")
@@ -44,7 +57,7 @@ def base(tmp_path_factory: pytest.TempPathFactory, small_board: Path, small_runs
 
 @pytest.fixture
 def verified(
-    base: Path, tmp_path: Path, small_runs: Path
+    base: Path, tmp_path: Path, made: Path
 ) -> Callable[[Callable[[Path], object]], subprocess.CompletedProcess[str]]:
     """Change a copy of the repository on a branch, and let the base's script look at it."""
 
@@ -57,7 +70,7 @@ def verified(
         git(repository, "commit", "--quiet", "--message", "change", "--allow-empty")
         git(repository, "switch", "--quiet", "main")
         # The base branch has moved on meanwhile.
-        submit([small_runs], Said("later"), board=repository / "leaderboard")
+        put_in(repository, made / "later-1")
         git(repository, "add", ".")
         git(repository, "commit", "--quiet", "--message", "later")
         return subprocess.run(
@@ -72,8 +85,8 @@ def verified(
     return verify
 
 
-def test_a_good_submission_is_run_again(verified, small_runs: Path) -> None:
-    done = verified(lambda r: submit([small_runs], Said("new"), board=r / "leaderboard"))
+def test_a_good_submission_is_run_again(verified, made: Path) -> None:
+    done = verified(lambda r: put_in(r, made / "new-1"))
     assert done.returncode == 0, done.stdout + done.stderr
     assert "3 entries: 3 recomputed" in done.stdout
     assert "1 entry: 1 re-run" in done.stdout
@@ -88,9 +101,9 @@ def test_nothing_to_do_where_nothing_is_submitted(verified) -> None:
 @pytest.mark.parametrize(
     "path", ["leaderboard/tracks.toml", "leaderboard/verified/small-v1/new-1.json", "conftest.py"]
 )
-def test_a_submission_changes_nothing_else(verified, small_runs: Path, path: str) -> None:
+def test_a_submission_changes_nothing_else(verified, made: Path, path: str) -> None:
     def change(repository: Path) -> None:
-        submit([small_runs], Said("new"), board=repository / "leaderboard")
+        put_in(repository, made / "new-1")
         (repository / path).parent.mkdir(parents=True, exist_ok=True)
         (repository / path).write_text("# theirs\n")
 
@@ -99,9 +112,9 @@ def test_a_submission_changes_nothing_else(verified, small_runs: Path, path: str
     assert f"this one changes {path}, too" in done.stderr
 
 
-def test_links_are_text(verified, small_runs: Path, tmp_path: Path) -> None:
+def test_links_are_text(verified, made: Path, tmp_path: Path) -> None:
     def change(repository: Path) -> None:
-        submit([small_runs], Said("new"), board=repository / "leaderboard")
+        put_in(repository, made / "new-1")
         file = repository / ENTRY / "new-1" / "entry.json"
         file.rename(tmp_path / "elsewhere.json")
         file.symlink_to(tmp_path / "elsewhere.json")
@@ -111,19 +124,14 @@ def test_links_are_text(verified, small_runs: Path, tmp_path: Path) -> None:
     assert "small-v1/new-1/entry.json: is not JSON" in " ".join(done.stdout.split())
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda r: shutil.rmtree(r / ENTRY / "standing-1"), "an entry that stood is gone"),
-        (
-            lambda r: (r / ENTRY / "standing-1" / "entry.json").write_bytes(
-                (r / ENTRY / "standing-1" / "entry.json").read_bytes() + b"\n"
-            ),
-            "takes the place of an entry that stands",
-        ),
-    ],
-)
-def test_entries_that_stand_stay(verified, change: Callable[[Path], object], message: str) -> None:
+def test_entries_that_stand_stay(verified) -> None:
+    def change(repository: Path) -> None:
+        shutil.rmtree(repository / ENTRY / "another-1")
+        file = repository / ENTRY / "standing-1" / "entry.json"
+        file.write_bytes(file.read_bytes() + b"\n")
+
     done = verified(change)
     assert done.returncode == 2
-    assert message in " ".join(done.stdout.split())
+    told = " ".join(done.stdout.split())
+    assert "small-v1/another-1: an entry that stood is gone" in told
+    assert "small-v1/standing-1: takes the place of an entry that stands" in told

@@ -35,8 +35,9 @@ def test_a_record_is_bound_to_the_bytes(folder: Path, board: Path, verify) -> No
     assert Record.read(file, changed.record.entry) is None
 
 
-def test_what_was_found_once_of_these_bytes_is_not_forgotten(folder: Path, board: Path, verify) -> None:
+def test_what_was_found_once_of_these_bytes_is_not_forgotten(single: Path, verify) -> None:
     """Who verifies with less than others had takes nothing back; other bytes begin anew."""
+    board, folder = single, single / "submissions" / VALID
     file = Board(board).record("small-v1", "valid-1")
     tiers = []
     for words in (["--rerun"], []):
@@ -62,9 +63,8 @@ def test_what_is_refused_loses_its_record(folder: Path, board: Path, verify) -> 
     assert not file.exists()
 
 
-def test_what_was_found_false_with_data_is_on_no_page(
-    folder: Path, board: Path, tmp_path: Path, verify
-) -> None:
+def test_what_was_found_false_with_data_is_on_no_page(single: Path, tmp_path: Path, verify) -> None:
+    board, folder = single, single / "submissions" / VALID
     put(folder, "metrics.final_auc.low", 0.5)  # Nothing but the scores contradicts it.
     built = build(board, tmp_path / "before")
     assert (built.entries, built.refused) == (1, ())
@@ -85,7 +85,8 @@ def test_what_was_found_false_with_data_is_on_no_page(
     assert build(board, tmp_path / "again").entries == 1
 
 
-def test_what_a_stricter_check_found_false_stays_so(board: Path, verify) -> None:
+def test_what_a_stricter_check_found_false_stays_so(single: Path, verify) -> None:
+    board = single
     verify(board)
     file = Board(board).record("small-v1", "valid-1")
     found = json.loads(file.read_text())

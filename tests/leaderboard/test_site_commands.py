@@ -21,8 +21,8 @@ from leaderboard.site_pages import parsed
 
 from retune.cli.main import main
 from retune.errors import UserError
+from retune.leaderboard.command import run_commands, submit_command
 from retune.leaderboard.entry import Entry
-from retune.leaderboard.site.command import run_commands, submit_command
 
 
 def spec_of(command: str, monkeypatch: pytest.MonkeyPatch) -> Any:

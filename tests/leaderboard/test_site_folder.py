@@ -19,7 +19,7 @@ from leaderboard.made_entries import (
 from leaderboard.site_pages import built, content, parsed, rows
 
 from retune.cli.main import main
-from retune.errors import MissingPackage, StorageError, UserError
+from retune.errors import StorageError, UserError
 from retune.leaderboard.site import build
 
 
@@ -43,12 +43,6 @@ def test_a_board_that_is_none_is_told_in_a_line(tmp_path: Path, capsys: pytest.C
     assert main(["leaderboard", "build", "--board", str(tmp_path), "--out", str(out)]) == 2
     assert "no submissions here" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == [], "nothing is left behind"
-
-
-def test_missing_packages_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("retune.leaderboard.site.find_spec", lambda name: None if name == "jinja2" else name)
-    with pytest.raises(MissingPackage, match=r"jinja2, not installed; pip install 'retune\[leaderboard\]'"):
-        build(tmp_path, tmp_path / "site")
 
 
 def test_the_same_leaderboard_gives_the_same_bytes(tmp_path: Path, site: Path) -> None:

@@ -18,8 +18,7 @@ from sklearn.metrics import roc_auc_score
 from retune.cli.main import main
 from retune.data.source import DataSource
 from retune.errors import UserError
-from retune.leaderboard.assemble import Said
-from retune.leaderboard.submit import submit
+from retune.leaderboard.submit import Said, submit
 from retune.runner.run import prepare
 from retune.runner.spec import Spec
 from retune.scaffold import new_strategy

@@ -23,11 +23,12 @@ import retune
 from retune.cli.main import main
 from retune.metrics.continual import average_auc
 from retune.report import write_report
-from retune.report.groups import Section, sections
-from retune.report.numbers import mean_seen
+from retune.report.groups import Section, mean_seen, sections
 from retune.results.collect import collect
+from retune.runner.run import prepare
+from retune.runner.shared import Shared
+from retune.runner.spec import Spec
 
-SMALL = ["--set", "data.images=200", "--set", "data.size=64", "--replicates", "20"]
 SVG = "{http://www.w3.org/2000/svg}"
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>{{ 7*7 }}\u0000\u202e"
 
@@ -56,18 +57,20 @@ class Page(HTMLParser):
         return [float(attributes["value"] or "") for tag, attributes in self.elements if tag == "data"]
 
 
-def run(out: Path, strategy: str, seed: int, *more: str) -> None:
-    words = ["run", "--strategy", strategy, "--seed", str(seed), *SMALL, *more, "--out", str(out)]
-    assert main([*words]) == 0
-
-
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("runs")
-    for strategy in ("linear-probe", "joint"):
-        for seed in (0, 1):
-            run(folder / strategy / str(seed), strategy, seed)
-    run(folder / "data" / "0", "linear-probe", 0, "--scenario", "data-incremental", "--steps", "3")
+    folder, shared = tmp_path_factory.mktemp("runs"), Shared()
+    wanted = [(f"{name}/{seed}", name, seed, None) for name in ("linear-probe", "joint") for seed in (0, 1)]
+    for place, strategy, seed, scenario in [*wanted, ("data/0", "linear-probe", 0, "data-incremental")]:
+        spec = Spec(
+            scenario=scenario or "class-incremental",
+            strategy=strategy,
+            seed=seed,
+            steps=3 if scenario else None,
+            settings={"data.images": 200, "data.size": 64},
+            replicates=20,
+        )
+        prepare(spec, folder / place, shared=shared).execute()
     return folder
 
 
@@ -264,7 +267,7 @@ def test_what_differs_is_never_averaged(
     other = changed("d" * 12, **{part: value})
     found = grouped(runs / "linear-probe" / "0", other)
     assert len(found) == sections
-    entries = [e for section in found for stream in section.streams for e in stream.entries]
+    entries = [e for section in found for stream in section.streams for e in stream.groups]
     assert [len(entry.runs) for entry in entries] == [1, 1]
     titles = [(section.title, stream.title) for section in found for stream in section.streams]
     assert len(set(titles)) == 2
@@ -283,8 +286,8 @@ def test_streams_that_one_method_ran_on_stay_together(runs: Path, changed: Calla
     ]
     found = grouped(runs / "linear-probe", *others)
     streams = found[0].streams
-    assert [[len(e.runs) for e in stream.entries] for stream in streams] == [[2], [2]]
-    assert [[e.method.name for e in stream.entries] for stream in streams] == [["other"], ["linear-probe"]]
+    assert [[len(e.runs) for e in stream.groups] for stream in streams] == [[2], [2]]
+    assert [[e.method.name for e in stream.groups] for stream in streams] == [["other"], ["linear-probe"]]
 
 
 def test_methods_that_share_no_seed_stand_on_one_stream(
@@ -292,7 +295,7 @@ def test_methods_that_share_no_seed_stand_on_one_stream(
 ) -> None:
     other = changed("7" * 12, "joint/1", strategy={"name": "other"})
     found = grouped(runs / "linear-probe" / "0", other)
-    assert [len(stream.entries) for stream in found[0].streams] == [2]
+    assert [len(stream.groups) for stream in found[0].streams] == [2]
 
 
 def test_settings_that_differ_name_the_method(
@@ -306,14 +309,14 @@ def test_settings_that_differ_name_the_method(
     assert labels == sorted([f"linear-probe, lr={settings['lr']}", "linear-probe, lr=0.5"])
 
 
-def test_label_order_that_differs_by_seed(tmp_path: Path) -> None:
-    for seed in (0, 1):
-        run(tmp_path / "runs" / str(seed), "linear-probe", seed, "--set", "scenario.order=random")
-    page = page_of(tmp_path / "out", tmp_path / "runs")
+def test_label_order_that_differs_by_seed(runs: Path, changed: Callable[..., Path], tmp_path: Path) -> None:
+    backwards = [6 - k for k in retune.Result.read(runs / "linear-probe" / "1").first]
+    folders = [runs / "linear-probe" / "0", changed("8" * 12, "linear-probe/1", first=backwards)]
+    page = page_of(tmp_path / "out", *folders)
     assert "seed 0 alone, for labels come in another order with every seed" in page.text
-    (entry,) = grouped(tmp_path / "runs")[0].streams[0].entries
-    assert len(entry.runs) == 2
-    np.testing.assert_array_equal(entry.matrix(), entry.runs[0].array("auc_matrix"))
+    (group,) = grouped(*folders)[0].streams[0].groups
+    assert len(group.runs) == 2
+    np.testing.assert_array_equal(group.matrix(), group.runs[0].array("auc_matrix"))
 
 
 def test_many_methods_get_a_panel_each_and_folded_matrices(
@@ -383,17 +386,6 @@ def test_two_runs_that_cannot_be_told_apart(
     words = ["report", str(runs / "linear-probe"), str(other), "--out", str(tmp_path / "out")]
     assert main(words) == 2
     assert "ffffffffffff" in capsys.readouterr().err
-
-
-def test_missing_packages_are_named(
-    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "altair", None)
-    monkeypatch.setitem(sys.modules, "vl_convert", None)
-    assert main(["report", str(runs), "--out", str(tmp_path / "out")]) == 2
-    told = capsys.readouterr().err
-    assert "altair and vl-convert" in told
-    assert "pip install 'retune[report]'" in told
 
 
 def test_help_imports_none_of_it() -> None:

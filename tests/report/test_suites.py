@@ -146,7 +146,7 @@ def test_without_scores_ends_are_averaged_and_that_is_said(suite: Path, tmp_path
     found = write_report([suite], tmp_path / "b")
     page = (tmp_path / "b" / "report.html").read_text()
     assert "where marked *, for want of test scores, the ends of the seeds’ own intervals averaged" in page
-    entry = found.sections[0].streams[0].entries[0]
+    entry = found.sections[0].streams[0].groups[0]
     finals = [run.metrics["final_auc"] for run in entry.runs]
     ends = (float(np.mean([getattr(one, end) for one in finals])) for end in ("low", "high"))
     assert intervals(tmp_path / "b")[0] == told(*ends, " *")

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from retune.errors import MissingPackage
 from retune.leaderboard.board import DEFAULT, Board
 
 if TYPE_CHECKING:
     from retune.progress import Progress
-
-NEEDED: Final = ("vl_convert", "jinja2")
 
 __all__ = ["Built", "build"]
 
@@ -55,14 +51,8 @@ def build(
 
     Raises:
         UserError: If there is no leaderboard, or something else than a site stands at ``out``.
-        MissingPackage: If the packages of the extra ``leaderboard`` are not installed.
         StorageError: If the disk is full.
     """
-    missing = [name.replace("_", "-") for name in NEEDED if find_spec(name) is None]
-    if missing:
-        raise MissingPackage(
-            f"the page needs {' and '.join(missing)}, not installed", fix="pip install 'retune[leaderboard]'"
-        )
     from retune.files import storing
     from retune.leaderboard.site.folder import replacing
     from retune.leaderboard.site.pages import write

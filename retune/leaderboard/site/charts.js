@@ -3,6 +3,7 @@
 (() => {
   const table = document.querySelector("table.rows");
   const charts = [...document.querySelectorAll(".chart")];
+  const { y: metric, title } = document.querySelector(".charts").dataset;
   const library = document.currentScript.dataset.vega;
   const column = new Map([...table.tHead.rows[0].cells].map((head, k) => [head.dataset.key, k]));
   const hint = document.createElement("div");
@@ -17,7 +18,7 @@
   function points(key) {
     const found = [];
     for (const row of table.tBodies[0].rows) {
-      const final = row.cells[column.get("final_auc")].dataset;
+      const final = row.cells[column.get(metric)].dataset;
       if (row.classList.contains("out") || final.v === "") continue;
       const link = row.cells[column.get("method")].querySelector("a");
       found.push({
@@ -65,7 +66,7 @@
       scale: { type: "symlog", constant: least, domain: [0, end], nice: false },
       axis: { values, labelExpr: seconds ? "'' + datum.value" : "format(datum.value, '~s')" },
     };
-    const y = { field: "auc", type: "quantitative", title: "final AUC", scale: { zero: false, nice: true } };
+    const y = { field: "auc", type: "quantitative", title, scale: { zero: false, nice: true } };
     const kinds = ["Pareto front", "other", "self-reported", "upper bound"];
     const line = best.map((one) => ({ cost: one.cost, auc: one.auc }));
     if (line.length) line.push({ cost: end, auc: line[line.length - 1].auc });
@@ -113,7 +114,7 @@
     hint.hidden = !one || one.name === undefined;
     if (hint.hidden) return;
     const interval = one.low === null ? "" : ` (${auc(one.low)} to ${auc(one.high)})`;
-    hint.textContent = `${one.name} ${one.version}\nfinal AUC ${auc(one.auc)}${interval}\n${one.cost.toLocaleString("en", { maximumFractionDigits: 2 })} ${event.unit}\n${one.kind}, ${one.tier}`;
+    hint.textContent = `${one.name} ${one.version}\n${title} ${auc(one.auc)}${interval}\n${one.cost.toLocaleString("en", { maximumFractionDigits: 2 })} ${event.unit}\n${one.kind}, ${one.tier}`;
     hint.style.left = `${Math.max(0, Math.min(event.x + 14, innerWidth - hint.offsetWidth - 8))}px`;
     hint.style.top = `${Math.max(0, event.y - hint.offsetHeight - 10)}px`;
   }
@@ -130,7 +131,7 @@
       box.view = null;
       box.removeAttribute("role");
       box.removeAttribute("aria-label");
-      box.textContent = "No entry that fits has a final AUC.";
+      box.textContent = `No entry that fits has a ${title}.`;
       return;
     }
     const made = await vegaEmbed(box, specification(box, entries, best), {
@@ -153,7 +154,7 @@
     box.querySelector("svg").setAttribute("aria-hidden", "true");
     const named = best.map((one) => `${one.name} ${one.version}`).join(", ") || "empty";
     box.setAttribute("role", "img");
-    box.setAttribute("aria-label", `Final AUC against ${unit} of ${entries.length} entries. Pareto front, by rising cost: ${named}. The table holds the numbers.`);
+    box.setAttribute("aria-label", `${title[0].toUpperCase()}${title.slice(1)} against ${unit} of ${entries.length} entries. Pareto front, by rising cost: ${named}. The table holds the numbers.`);
   }
 
   function load() {

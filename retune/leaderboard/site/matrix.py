@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from statistics import fmean
+from math import isnan
 from typing import Final
+
+import numpy as np
 
 from retune.data.findings import codes
 from retune.leaderboard.entry import Entry, Run
+from retune.metrics import forgetting_per_label, mean_and_sd
 
 STEPS: Final = 10
 """Colours, from an AUC of .5 to one of 1."""
@@ -18,11 +21,11 @@ class Cell:
     """One AUC.
 
     Args:
-        value: None where undefined.
+        value: NaN where undefined.
         style: Classes of its look.
     """
 
-    value: float | None
+    value: float
     style: str
 
 
@@ -35,14 +38,14 @@ class Column:
         code: In short.
         first: The first experience that shows it; 0 if none does.
         cells: From before training to after the last experience.
-        lost: How far it ends below its best since it was learnt; None where that says nothing.
+        lost: How far it ends below its best since it was learnt; NaN where that says nothing.
     """
 
     label: str
     code: str
     first: int
     cells: list[Cell]
-    lost: float | None
+    lost: float
 
 
 @dataclass(frozen=True)
@@ -70,33 +73,18 @@ def matrices(entry: Entry) -> list[Matrix]:
 
 
 def _matrix(entry: Entry, runs: list[Run], title: str) -> Matrix:
-    first, steps = runs[0].first, entry.scenario.steps
-    short = codes(entry.labels)
+    first, steps, short = runs[0].first, entry.scenario.steps, codes(entry.labels)
+    stack = np.array([run.auc_matrix for run in runs], dtype=np.float64)
+    (auc, _), (lost, _) = mean_and_sd(stack), mean_and_sd(forgetting_per_label(stack, first))
     columns = []
     for c in sorted(range(len(first)), key=lambda c: (first[c] or steps + 1, c)):
-        values = [_mean([run.auc_matrix[i][c] for run in runs]) for i in range(steps + 1)]
-        cells = [Cell(value, _style(value, first[c], i)) for i, value in enumerate(values)]
-        lost = _mean([_lost(run, c, steps) for run in runs])
-        columns.append(Column(entry.labels[c], short[c], first[c], cells, lost))
+        cells = [Cell(value, _style(value, first[c], i)) for i, value in enumerate(auc[:, c].tolist())]
+        columns.append(Column(entry.labels[c], short[c], first[c], cells, float(lost[c])))
     return Matrix(title, ["zero-shot", *(f"after {i}" for i in range(1, steps + 1))], columns)
 
 
-def _style(value: float | None, first: int, moment: int) -> str:
+def _style(value: float, first: int, moment: int) -> str:
     """Its colour; pale until the label is learnt, with a line above where that happens."""
     learnt = 0 < first <= moment
-    step = "none" if value is None else max(0, min(STEPS - 1, int((value - 0.5) * 2 * STEPS)))
+    step = "none" if isnan(value) else max(0, min(STEPS - 1, int((value - 0.5) * 2 * STEPS)))
     return f"h{step}{'' if learnt else ' pale'}{' learnt' if first == moment > 0 else ''}"
-
-
-def _lost(run: Run, label: int, steps: int) -> float | None:
-    """Forgetting of one label, as the metric has it."""
-    first = run.first[label]
-    earlier = [run.auc_matrix[i][label] for i in range(first, steps)] if first else []
-    known = [value for value in earlier if value is not None]
-    final = run.auc_matrix[steps][label]
-    return max(known) - final if known and final is not None else None
-
-
-def _mean(values: list[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return fmean(known) if known else None

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import vl_convert
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from retune.errors import UserError
+from retune.leaderboard.command import needs, run_commands, submit_command, verify_command
 from retune.leaderboard.records import TIERS
-from retune.leaderboard.site.bundle import vega
-from retune.leaderboard.site.command import needs, run_commands, submit_command, verify_command
 from retune.leaderboard.site.matrix import matrices
 from retune.leaderboard.site.view import Shown, Site, TrackShown
-from retune.metrics.table import PUBLISHED, in_table
+from retune.metrics.table import DECIDES, PUBLISHED, in_table
 from retune.results import text
 from retune.settings import typed
 
@@ -53,10 +55,12 @@ def write(site: Site, folder: Path, progress: Progress) -> None:
     here = files("retune.leaderboard.site")
     for name in ASSETS:
         (assets / name).write_bytes((here / name).read_bytes())
-    (assets / "vega.js").write_text(vega(), encoding="utf-8")
+    pages = _environment()
+    # A module would not load from a file; in a function the library's names stay its own.
+    library = pages.get_template("vega.js.j2").render(bundle=Markup(_vega()))
+    (assets / "vega.js").write_text(library, encoding="utf-8")
     progress("bundling charts", 1, 1)
 
-    pages = _environment()
     versions, elsewhere = _relations(site)
     newer = _newer(versions)
     index, every, track_page, entry_page = (
@@ -86,6 +90,12 @@ def write(site: Site, folder: Path, progress: Progress) -> None:
     progress("writing pages", total, total)
 
 
+@cache
+def _vega() -> str:
+    """The charting library as one script, that a page may load from beside it; made once, for that takes seconds."""
+    return vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
+
+
 def _environment() -> Environment:
     pages = Environment(
         loader=PackageLoader("retune.leaderboard", "site"),
@@ -106,7 +116,11 @@ def _environment() -> Environment:
         text.shown(value) if type(value) is str and not value.isprintable() else value
     )
     pages.globals.update(
-        tiers=TIERS, tier_meanings=TIER_MEANINGS, metrics=PUBLISHED, columns=in_table("board")
+        tiers=TIERS,
+        tier_meanings=TIER_MEANINGS,
+        metrics=PUBLISHED,
+        columns=in_table("board"),
+        decides=DECIDES,
     )
     return pages
 

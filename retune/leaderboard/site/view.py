@@ -14,11 +14,11 @@ from retune.errors import UserError
 from retune.leaderboard.board import Board
 from retune.leaderboard.entry import Entry, Estimate
 from retune.leaderboard.intake import read
-from retune.leaderboard.records import Record, Tier
-from retune.leaderboard.remarks import suspicions
+from retune.leaderboard.records import Record, Tier, suspicions
 from retune.leaderboard.site.ties import tie_groups
 from retune.leaderboard.tracks import Track
 from retune.leaderboard.verify import Verifier, Wrong, require_arithmetic
+from retune.metrics.table import DECIDES
 from retune.plugins import registry
 from retune.results import text
 
@@ -59,7 +59,8 @@ class Shown:
     @property
     def final(self) -> Estimate:
         """What entries are sorted by."""
-        return self.entry.metrics.final_auc
+        found: Estimate = getattr(self.entry.metrics, DECIDES.key)
+        return found
 
     @property
     def error(self) -> float:
@@ -77,11 +78,8 @@ class Shown:
     @property
     def stored(self) -> str:
         """What is kept of past patients, mean over seeds."""
-        counts = [(self.cost(f"stored_{kind}"), kind) for kind in ("images", "features")]
-        kinds = [f"{text.count(n)} {kind}" for n, kind in counts if n]
-        size = self.cost("stored_bytes")
-        told = [*kinds, *([text.size(size)] if size else [])]
-        return ", ".join(told) or ("some" if self.stores else "nothing")
+        told = text.stored(*(self.cost(f"stored_{kind}") for kind in ("images", "features", "bytes")))
+        return told or ("some" if self.stores else "nothing")
 
     def cost(self, key: str) -> float:
         """A cost, mean over seeds."""
@@ -222,7 +220,7 @@ def _shown(
         track,
         record.tier if record else "self-reported",
         record,
-        list(record.remarks) if record else suspicions(entry, None, None),
+        list(record.remarks) if record else suspicions(entry),
         synthetic[track.id] or entry.data.synthetic,
     )
 
