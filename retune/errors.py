@@ -92,3 +92,10 @@ def mistake(error: ValidationError, *within: str) -> str:
     first = error.errors()[0]
     place = ".".join(map(str, (*within, *first["loc"])))
     return ": ".join(filter(None, (place, first["msg"].removeprefix("Value error, "))))
+
+
+def gist(error: Exception) -> str:
+    """The gist of another library's message: its kind and its first two lines, cut."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = " ".join(lines[:2])
+    return f"{type(error).__name__}: {text[:200]}{'...' if len(text) > 200 or len(lines) > 2 else ''}"
