@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -140,7 +139,7 @@ def encode(plan: Plan, progress: Progress) -> Prepared:
             kind=kind,
             keys=plan.content,
             skip_bad_images=plan.spec.skip_bad_images,
-            progress=partial(progress, "encoding images" if need == "features" else f"preparing {need}"),
+            progress=progress,
         )
         for need, kind in KINDS.items()
         if need in plan.parts.needs
