@@ -291,8 +291,7 @@ def _append(path: Path, prompts: Sequence[Prompt]) -> None:
     before = path.read_bytes() if path.exists() else b""
     if before and not before.endswith(b"\n"):
         before += b"\n"
-    lines = "".join(json.dumps(prompt.row(), ensure_ascii=False) + "\n" for prompt in prompts)
-    write_whole(path, before + lines.encode("utf-8"))
+    write_whole(path, [before, *(prompt.line for prompt in prompts)])
 
 
 @contextmanager
