@@ -16,6 +16,7 @@ from filelock import FileLock, Timeout
 from retune.errors import RunConflict
 from retune.features.store import ABOUT, DTYPES, SUFFIX, Kind, open_shard, spaces_dir
 from retune.progress import Progress, silent
+from retune.system import safetensors_header
 
 DAY = 86400.0
 
@@ -145,8 +146,6 @@ def _info(folder: Path) -> SpaceInfo:
 def _values(path: Path) -> int:
     """Keys in a shard, by its header; 0 where that cannot be read."""
     try:
-        with path.open("rb") as file:
-            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-        return int(header["keys"]["shape"][0])
+        return int(safetensors_header(path)[0]["keys"]["shape"][0])
     except (OSError, ValueError, KeyError, TypeError, IndexError, MemoryError, OverflowError):
         return 0
