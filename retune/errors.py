@@ -99,3 +99,10 @@ def install(extra: str) -> str:
     """The command that installs an extra: of the checkout that this runs from, else of the index."""
     checkout = (Path(__file__).parents[1] / "pyproject.toml").is_file()
     return f"pip install -e '.[{extra}]'" if checkout else f"pip install 'retune-cxr[{extra}]'"
+
+
+def gist(error: Exception) -> str:
+    """The gist of another library's message: its kind and its first two lines, cut."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = " ".join(lines[:2])
+    return f"{type(error).__name__}: {text[:200]}{'...' if len(text) > 200 or len(lines) > 2 else ''}"

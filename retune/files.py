@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -61,12 +61,15 @@ def make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
 
 
-def write_whole(path: Path, data: bytes) -> None:
+def write_whole(
+    path: Path, data: bytes | Iterable[bytes | memoryview], *, wanted: Callable[[], bool] = lambda: True
+) -> None:
     """Write a file so that a reader, or a crash, sees all of it or none.
 
     Args:
         path: The file; an older one is replaced.
-        data: Its content.
+        data: Its content, whole or piece by piece.
+        wanted: Asked once all is written; where it says no, an older file stays as it is.
 
     Raises:
         StorageError: If the disk is full or fails.
@@ -76,14 +79,15 @@ def write_whole(path: Path, data: bytes) -> None:
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".partial-")
         try:
             with os.fdopen(handle, "wb") as file:
-                file.write(data)
+                file.writelines([data] if isinstance(data, bytes) else data)
                 file.flush()
                 os.fsync(file.fileno())
+            if not wanted():
+                return
             # mkstemp makes files private; give the new file the user's ordinary permissions.
             umask = os.umask(0)
             os.umask(umask)
             os.chmod(temporary, 0o666 & ~umask)
             os.replace(temporary, path)
-        except BaseException:
+        finally:
             Path(temporary).unlink(missing_ok=True)
-            raise

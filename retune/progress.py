@@ -6,3 +6,7 @@ from collections.abc import Callable
 
 Progress = Callable[[str, int, int], None]
 """Told what is being done, how much of it is done, and how much there is to do."""
+
+
+def silent(stage: str, done: int, total: int) -> None:
+    """Nobody is told."""

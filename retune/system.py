@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import itertools
+import json
 import mmap
 import os
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -42,6 +45,20 @@ def keep_freed_memory() -> None:
         libc = ctypes.CDLL("libc.so.6")
         libc.mallopt(_TRIM_THRESHOLD, _NEVER)
         libc.mallopt(_MMAP_THRESHOLD, _LARGEST)
+
+
+def safetensors_header(path: Path) -> tuple[dict[str, Any], int]:
+    """What a safetensors file says of its arrays, and where their values begin; nothing is checked."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        return json.loads(file.read(length)), 8 + length
+
+
+def map_array(path: Path, dtype: str, shape: Sequence[int], offset: int) -> npt.NDArray[Any]:
+    """An array in a file, whose values stay there until they are asked for."""
+    if 0 in shape:
+        return np.empty(shape, dtype)
+    return np.memmap(path, dtype, "r", offset, tuple(shape))
 
 
 def take_rows(mapped: npt.NDArray[Any], rows: npt.NDArray[np.int64], out: npt.NDArray[Any]) -> None:

@@ -25,10 +25,3 @@ def quiet() -> Iterator[None]:
     finally:
         logging.disable(before)
         logging.root.removeHandler(handler)
-
-
-def gist(error: Exception) -> str:
-    """The gist of another library's message: its kind and its first two lines, cut."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    text = " ".join(lines[:2])
-    return f"{type(error).__name__}: {text[:200]}{'...' if len(text) > 200 or len(lines) > 2 else ''}"

@@ -50,7 +50,7 @@ def verify(json: AsJson = False) -> None:
 
     found = spaces()
     with bars() as progress:
-        damaged = check(found, lambda done, total: progress("verifying", done, total))
+        damaged = check(found, progress)
     if json:
         print_json({"shards": sum(s.shards for s in found), "damaged": [str(path) for path in damaged]})
     else:

@@ -159,7 +159,7 @@ def show(
             encoder,
             findings=finding,
             skip_bad_images=skip_bad_images,
-            progress=lambda done, total: progress("encoding images", done, total),
+            progress=progress,
         )
     if json:
         print_json(asdict(scores))

@@ -17,6 +17,7 @@ from retune.backbones.base import Backbone
 from retune.data.dataset import Array, BoolArray, Dataset, FloatArray, IntArray
 from retune.errors import BadImage, MissingFiles, UserError
 from retune.features.store import Keys, Kind, Space, as_keys
+from retune.progress import Progress, silent
 
 if TYPE_CHECKING:
     import torch
@@ -32,7 +33,6 @@ REDUCE: Final = 2
 """A large JPEG may be decoded at a reduced scale of at least so many times the input side."""
 
 ImageKind = Literal["images", "tokens", "pixels"]
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def encode_images(
     kind: ImageKind = "images",
     keys: Sequence[bytes | None] | None = None,
     skip_bad_images: bool = False,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> Encoded:
     """Features of some images of a data set, encoding only what never was.
 
@@ -77,7 +77,7 @@ def encode_images(
             preprocessed pictures themselves.
         keys: Digests of their content, where already known.
         skip_bad_images: Leave out images that are missing or cannot be decoded.
-        progress: Called with images done and images to do.
+        progress: Told how many images are done.
 
     Raises:
         MissingFiles: If images are missing.
@@ -178,8 +178,9 @@ class _Job:
     space: Space
     skip_bad_images: bool
 
-    def run(self, progress: Progress | None) -> int:
+    def run(self, progress: Progress) -> int:
         """Encode everything; returns how many images could be read."""
+        stage = "encoding images" if self.space.kind == "images" else f"preparing {self.space.kind}"
         done = read = 0
         pending: list[tuple[Keys, Array]] = []
         for index, pictures in self._decoded():
@@ -195,8 +196,7 @@ class _Job:
             done, read = done + len(pictures), read + len(pixels)
             if sum(len(k) for k, _ in pending) >= SHARD or done == len(self.rows):
                 self._flush(pending)
-            if progress:
-                progress(done, len(self.rows))
+            progress(stage, done, len(self.rows))
         return read
 
     def _encode(self, pixels: list[torch.Tensor]) -> Array:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +20,8 @@ from retune.data.dataset import SPLITS, Dataset, FloatArray, IntArray, Split
 from retune.data.source import DataSource
 from retune.errors import BadSetting, UnknownName, UserError
 from retune.features.encode import Encoded, encode_images, encode_texts
-from retune.files import make_folder, storing
-from retune.progress import Progress
+from retune.files import make_folder, write_whole
+from retune.progress import Progress, silent
 
 BLOCK: Final = 8192
 """Images whose features are in memory at a time."""
@@ -70,7 +68,7 @@ def embed(
     precision: Precision = "fp32",
     skip_bad_images: bool = False,
     force: bool = False,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> Embedded:
     """Encode images, and texts, and write their features whole or not at all.
 
@@ -88,7 +86,7 @@ def embed(
         precision: Of the products.
         skip_bad_images: Leave out images that are missing or cannot be decoded.
         force: Replace a file of other content.
-        progress: Called with a stage, what is done of it and what there is to do.
+        progress: Told what is done.
 
     Raises:
         UserError: If the input is at fault, or a file of other content is there.
@@ -115,18 +113,17 @@ def embed(
     about = _about(encoder, dataset, source.origins, split)
     if not force:
         _require_same(path, about)
-    tell = progress or (lambda stage, done, total: None)
     encoded = encode_images(
         encoder,
         dataset,
         rows,
         skip_bad_images=skip_bad_images,
-        progress=lambda done, total: tell("encoding images", done, total),
+        progress=progress,
     )
     ids = dataset.image_id[rows[encoded.good]].astype(str).tolist()
     if not ids:
         raise UserError("has no image that can be read", where=f"data set {data}", fix="check --root")
-    fingerprint = _write(path, _pieces(encoder, ids, encoded, prompts, about, tell), force)
+    fingerprint = _write(path, _pieces(encoder, ids, encoded, prompts, about, progress), force)
     return Embedded(
         path=path,
         images=len(ids),
@@ -182,20 +179,20 @@ def _pieces(
     encoded: Encoded,
     texts: list[str],
     about: Mapping[str, Any],
-    tell: Progress,
+    progress: Progress,
 ) -> Iterator[bytes | memoryview]:
     """The file's bytes; features of images are read as they are written."""
     vectors = None
     if texts:
-        tell("encoding prompts", 0, len(texts))
+        progress("encoding prompts", 0, len(texts))
         vectors = encode_texts(encoder, texts)
-        tell("encoding prompts", len(texts), len(texts))
+        progress("encoding prompts", len(texts), len(texts))
 
     def blocks() -> Iterator[FloatArray]:
         for start in range(0, len(ids), BLOCK):
             rows: IntArray = np.arange(start, min(start + BLOCK, len(ids)), dtype=np.int64)
             yield np.asarray(encoded.take(rows), dtype=np.float32)
-            tell("writing", start + len(rows), len(ids))
+            progress("writing", start + len(rows), len(ids))
 
     yield from to_pieces(ids, blocks(), encoder.card.dim, texts=texts, text_features=vectors, about=about)
 
@@ -223,25 +220,17 @@ def _write(path: Path, pieces: Iterable[bytes | memoryview], force: bool) -> str
     """Write a file whole or not at all; one of the same content stays, one of other content needs force."""
     make_folder(path.parent)
     digest = hashlib.sha256()
-    with storing(path):
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".partial-")
-        temporary = Path(name)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                for piece in pieces:
-                    digest.update(piece)
-                    file.write(piece)
-                file.flush()
-                os.fsync(file.fileno())
-            (before,) = file_digests([path])
-            if before not in (None, digest.digest()) and not force:
-                raise _conflict(path, "is there already, with other features")
-            if before != digest.digest():
-                # mkstemp makes files private; give the new file the user's ordinary permissions.
-                umask = os.umask(0)
-                os.umask(umask)
-                temporary.chmod(0o666 & ~umask)
-                temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+
+    def hashed() -> Iterator[bytes | memoryview]:
+        for piece in pieces:
+            digest.update(piece)
+            yield piece
+
+    def differs() -> bool:
+        (before,) = file_digests([path])
+        if before not in (None, digest.digest()) and not force:
+            raise _conflict(path, "is there already, with other features")
+        return before != digest.digest()
+
+    write_whole(path, hashed(), wanted=differs)
     return digest.hexdigest()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,9 @@ from filelock import FileLock, Timeout
 
 from retune.errors import RunConflict
 from retune.features.store import ABOUT, DTYPES, SUFFIX, Kind, open_shard, spaces_dir
+from retune.progress import Progress, silent
+from retune.system import safetensors_header
 
-Progress = Callable[[int, int], None]
 DAY = 86400.0
 
 
@@ -53,12 +54,12 @@ def spaces() -> list[SpaceInfo]:
     return sorted(found, key=lambda s: (s.backbone, s.kind, s.precision, s.device, s.folder.name))
 
 
-def verify(chosen: Sequence[SpaceInfo], progress: Progress | None = None) -> list[Path]:
+def verify(chosen: Sequence[SpaceInfo], progress: Progress = silent) -> list[Path]:
     """Read every shard; those whose bytes are not what was written are removed, and encoded again when needed.
 
     Args:
         chosen: Which spaces.
-        progress: Called with shards done and shards to do.
+        progress: Told how many shards are read.
 
     Returns:
         The damaged files.
@@ -69,8 +70,7 @@ def verify(chosen: Sequence[SpaceInfo], progress: Progress | None = None) -> lis
         if open_shard(path, np.dtype(DTYPES[space.kind])) is None and path.exists():
             path.unlink(missing_ok=True)
             damaged.append(path)
-        if progress:
-            progress(done, len(shards))
+        progress("verifying", done, len(shards))
     return damaged
 
 
@@ -146,8 +146,6 @@ def _info(folder: Path) -> SpaceInfo:
 def _values(path: Path) -> int:
     """Keys in a shard, by its header; 0 where that cannot be read."""
     try:
-        with path.open("rb") as file:
-            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-        return int(header["keys"]["shape"][0])
+        return int(safetensors_header(path)[0]["keys"]["shape"][0])
     except (OSError, ValueError, KeyError, TypeError, IndexError, MemoryError, OverflowError):
         return 0

@@ -25,7 +25,7 @@ from safetensors.numpy import save
 from retune.cache import cache_dir
 from retune.data.dataset import Array, IntArray
 from retune.files import make_folder, write_whole
-from retune.system import take_rows
+from retune.system import map_array, safetensors_header, take_rows
 
 Kind = Literal["images", "tokens", "pixels", "texts"]
 Keys = npt.NDArray[np.uint8]
@@ -143,17 +143,14 @@ def open_shard(path: Path, dtype: np.dtype[Any]) -> Shard | None:
         with open(path, "rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest() != path.stem:
                 return None
-            file.seek(0)
-            length = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(length))
+        header, start = safetensors_header(path)
     except FileNotFoundError:  # Another process found it damaged, or it was pruned.
         return None
-    arrays = {}
-    for name, kind in (("keys", np.dtype(np.uint8)), ("values", dtype)):
-        entry = header[name]
-        offset = 8 + length + entry["data_offsets"][0]
-        arrays[name] = np.memmap(path, dtype=kind, mode="r", offset=offset, shape=tuple(entry["shape"]))
-    return Shard(np.array(arrays["keys"]), arrays["values"])
+    keys, values = (
+        map_array(path, kind, header[name]["shape"], start + header[name]["data_offsets"][0])
+        for name, kind in (("keys", "u1"), ("values", dtype.str))
+    )
+    return Shard(np.array(keys), values)
 
 
 def as_keys(digests: Sequence[bytes]) -> Keys:

@@ -14,7 +14,6 @@ import hashlib
 import json
 import os
 import re
-import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
@@ -23,7 +22,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Final, Literal, cast, get_args
 
-from retune.errors import MissingFiles, StorageError, UnknownName, UserError
+from retune.errors import MissingFiles, UnknownName, UserError
+from retune.files import write_whole
 
 Polarity = Literal["positive", "negative"]
 Kind = Literal["language-model", "hand-written"]
@@ -59,8 +59,7 @@ class Source:
 
     def __post_init__(self) -> None:
         for field in _SOURCE_FIELDS:
-            _check_text(f"source.{field}", getattr(self, field))
-        _check_choice("source.kind", self.kind, KINDS)
+            _check(f"source.{field}", getattr(self, field), KINDS if field == "kind" else ())
         if self.seed is not None and (type(self.seed) is not int or self.seed < 0):
             raise UserError(f"field 'source.seed' is {_shown(self.seed)}", fix="write a whole number from 0")
         try:
@@ -93,10 +92,9 @@ class Prompt:
     source: Source
 
     def __post_init__(self) -> None:
-        _check_text("finding", self.finding)
-        _check_text("polarity", self.polarity)
-        _check_choice("polarity", self.polarity, POLARITIES)
-        _check_text("text", self.text)
+        _check("finding", self.finding)
+        _check("polarity", self.polarity, POLARITIES)
+        _check("text", self.text)
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -105,14 +103,14 @@ class Prompt:
 
     def row(self) -> dict[str, Any]:
         """The prompt as a row of a JSONL file, its fields in the order in which files hold them."""
-        source = asdict(self.source)
+        row = asdict(self)
         fields = _SOURCE_FIELDS if self.source.seed is None else (*_SOURCE_FIELDS, "seed")
-        return {
-            "finding": self.finding,
-            "polarity": self.polarity,
-            "text": self.text,
-            "source": {field: source[field] for field in fields},
-        }
+        return {**row, "source": {field: row["source"][field] for field in fields}}
+
+    @property
+    def line(self) -> bytes:
+        """The row as a file holds it."""
+        return (json.dumps(self.row(), ensure_ascii=False) + "\n").encode()
 
 
 @dataclass(frozen=True)
@@ -238,22 +236,10 @@ class PromptBank:
         """Write the bank as JSONL. Whoever reads meanwhile sees the old file or the new, never half of one.
 
         Raises:
-            StorageError: If the file cannot be written.
+            StorageError: If the disk is full or fails.
+            UserError: If the user may not write there.
         """
-        file = Path(path)
-        lines = "".join(json.dumps(prompt.row(), ensure_ascii=False) + "\n" for prompt in self.prompts)
-        # same folder, because a rename is atomic only within one file system
-        part = file.with_name(f".{file.name}.{secrets.token_hex(4)}.tmp")
-        try:
-            with part.open("xb") as stream:
-                stream.write(lines.encode("utf-8"))
-                stream.flush()
-                os.fsync(stream.fileno())
-            os.replace(part, file)
-        except OSError as error:
-            raise StorageError(f"{file}: cannot be written ({error.strerror})") from error
-        finally:
-            part.unlink(missing_ok=True)
+        write_whole(Path(path), (prompt.line for prompt in self.prompts))
 
 
 def names() -> tuple[str, ...]:
@@ -376,7 +362,7 @@ def _fields(
     return fields
 
 
-def _check_text(field: str, value: object) -> None:
+def _check(field: str, value: object, known: tuple[str, ...] = ()) -> None:
     if not isinstance(value, str):
         raise UserError(f"field '{field}' is {_shown(value)}", fix="write a string in double quotes")
     if not value.strip():
@@ -389,10 +375,7 @@ def _check_text(field: str, value: object) -> None:
     except UnicodeEncodeError:
         what = f"field '{field}' holds half of a character"
         raise UserError(what, fix=r"mend its \ud800 to \udfff escape") from None
-
-
-def _check_choice(field: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
+    if known and value not in known:
         raise UserError(f"field '{field}' is {_shown(value)}", fix=f"write one of {', '.join(known)}")
 
 

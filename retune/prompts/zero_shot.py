@@ -13,8 +13,9 @@ from torch.nn.functional import normalize
 from retune.backbones.base import Backbone
 from retune.data.dataset import Dataset, FloatArray
 from retune.errors import UnknownName, UserError
-from retune.features.encode import Progress, encode_images, encode_texts
+from retune.features.encode import encode_images, encode_texts
 from retune.metrics.binary import Floats, auroc
+from retune.progress import Progress, silent
 from retune.prompts.bank import POLARITIES, Polarity, PromptBank
 from retune.prompts.embeddings import similarity
 
@@ -84,7 +85,7 @@ def score_bank(
     *,
     findings: Sequence[str] | None = None,
     skip_bad_images: bool = False,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> BankScores:
     """Zero-shot AUC of every prompt on the validation split; test images are never looked at.
 
@@ -94,7 +95,7 @@ def score_bank(
         backbone: What encodes both; it needs a space that images and texts share.
         findings: Only these; by default all that the data set has a label for.
         skip_bad_images: Go on without images that are missing or damaged.
-        progress: Called with images encoded and images to encode.
+        progress: Told how many images are encoded.
 
     Raises:
         UserError: If a finding is not in the bank, the backbone has no joint space, or there are no

@@ -11,8 +11,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from retune.backbones.quiet import gist
-from retune.errors import StrategyError
+from retune.errors import StrategyError, gist
 from retune.files import write_whole
 from retune.methods.strategy import State
 from retune.results.result import CHECKPOINT_FILE

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -133,7 +132,7 @@ def encode(plan: Plan, progress: Progress) -> Inputs:
             kind=kind,
             keys=plan.content,
             skip_bad_images=plan.spec.skip_bad_images,
-            progress=partial(progress, "encoding images" if need == "features" else f"preparing {need}"),
+            progress=progress,
         )
         for need, kind in KINDS.items()
         if need in plan.parts.needs

@@ -253,7 +253,7 @@ WRONG: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "lying shape": (lambda p: _edit_header(safetensors(p), _taller), "is damaged, or neither"),
     "lying offsets": (lambda p: _edit_header(safetensors(p), _beyond), "is damaged, or neither"),
-    "lying npz": (_lying_npz, "image_features says that it has 108 bytes, it has 60"),
+    "lying npz": (_lying_npz, "is damaged, or neither .*expected 108 bytes got 60"),
     "about no JSON": (lambda p: save_file(arrays(), p, {"about": "{"}), "'about' is not JSON"),
     "about a list": (lambda p: safetensors(p, about=[1]), "'about' is not a JSON object"),
     "odd licence": (lambda p: safetensors(p, about={"licence": 3}), "licence = 3, which is not text"),

@@ -339,6 +339,19 @@ def test_what_an_error_says_is_told_but_never_the_key(
     assert told.isprintable()
 
 
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+def test_the_key_is_not_carried_elsewhere(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    monkeypatch.setenv("RETUNE_LLM_KEY", "sk-secret")
+    other = Server()
+    server.script = lambda n, r: (status, {"Location": f"{other.url}/chat/completions"}, b"moved")
+    with pytest.raises(UserError, match=rf"sends its callers elsewhere \({status}: {other.url}"):
+        generate(tmp_path / "a.jsonl", server.model(), edema())
+    other.close()
+    assert (len(server.requests), other.requests) == (1, [])
+
+
 def test_a_server_without_response_format_is_asked_without(server: Server, tmp_path: Path) -> None:
     server.script = lambda n, r: (
         (400, {}, b'{"error": "response_format?"}') if "response_format" in r else good(n, r)

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
 from retune.backbones.hf.files import HfFiles
-from retune.backbones.quiet import gist, quiet
-from retune.errors import UserError, install
+from retune.backbones.quiet import quiet
+from retune.errors import UserError, gist, install
 
 _SAFE: Final[dict[str, Any]] = {"local_files_only": True, "trust_remote_code": False}
 Loaded = TypeVar("Loaded")

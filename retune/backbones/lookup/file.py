@@ -25,17 +25,15 @@ import json
 import math
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
 from retune.data.dataset import Array, FloatArray
 from retune.errors import MissingFiles, UserError
-
-T = TypeVar("T")
+from retune.system import map_array, safetensors_header
 
 CHECKSUM: Final = "sha256"
 NAMES: Final = ("image_ids", "image_features", "texts", "text_features")
@@ -47,46 +45,25 @@ _DAMAGE: Final = (
     TypeError,
     KeyError,
     EOFError,
+    MemoryError,
+    OSError,
     NotImplementedError,
     zipfile.BadZipFile,
     zlib.error,
 )
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One array of the file, not read yet.
+class Entry(NamedTuple):
+    """One array of the file."""
 
-    Args:
-        path: The file.
-        name: The array's name.
-        kind: Its type as the format calls it, for messages.
-        dtype: numpy's type; bfloat16, which numpy lacks, as uint16; None for what is not read.
-        shape: Its shape.
-        offset: Where its values start; None where they are compressed.
-        order: ``C`` or ``F``.
-    """
-
-    path: Path
-    name: str
     kind: str
-    dtype: np.dtype[Any] | None
-    shape: tuple[int, ...]
-    offset: int | None
-    order: Any = "C"
-
-    def read(self) -> Array:
-        """The values: memory-mapped, or in memory where they are compressed."""
-        if self.offset is None:
-            with np.load(self.path, allow_pickle=False) as archive:
-                return np.asarray(archive[self.name])
-        if 0 in self.shape or self.dtype is None or not self.dtype.itemsize:
-            return np.empty(self.shape, self.dtype)
-        return np.memmap(self.path, self.dtype, "r", self.offset, self.shape, self.order)
+    """Its type as the format calls it; ``text`` for an array of strings."""
+    values: Array
+    """Memory-mapped from safetensors; bfloat16, which numpy lacks, as uint16."""
 
 
 def opened(path: Path) -> tuple[dict[str, Entry], Mapping[str, Any]]:
-    """The arrays of a file and what it says of itself, from its header alone.
+    """The arrays of a file and what it says of itself; of a safetensors file the header alone is read.
 
     Args:
         path: The file.
@@ -95,6 +72,8 @@ def opened(path: Path) -> tuple[dict[str, Entry], Mapping[str, Any]]:
         MissingFiles: If there is none.
         UserError: If it is damaged, or types and shapes are not those of the format.
     """
+    from safetensors import SafetensorError
+
     try:
         with path.open("rb") as file:
             head = file.read(len(_ZIP))
@@ -104,7 +83,13 @@ def opened(path: Path) -> tuple[dict[str, Entry], Mapping[str, Any]]:
         ) from None
     except OSError as error:
         raise MissingFiles(f"cannot be read ({error.strerror})", where=str(path)) from error
-    entries, text = guarded(path, lambda: (_npz if head == _ZIP else _safetensors)(path))
+    try:
+        entries, text = (_npz if head == _ZIP else _safetensors)(path)
+    except (*_DAMAGE, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise UserError(
+            f"is damaged, or neither safetensors nor npz ({reason})", where=str(path), fix="write it again"
+        ) from error
     try:
         about = json.loads(text)
     except ValueError as error:
@@ -121,67 +106,54 @@ def _safetensors(path: Path) -> tuple[dict[str, Entry], str]:
     # The library sees to it that the header is sound; where values start it does not tell.
     with safe_open(path, framework="np") as checked:
         text = (checked.metadata() or {}).get("about", "{}")
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(length))
+    header, start = safetensors_header(path)
     entries: dict[str, Entry] = {}
     for name in NAMES:
         if name in header:
-            kind, shape = header[name]["dtype"], tuple(header[name]["shape"])
-            dtype = np.dtype(_DTYPES[kind]) if kind in _DTYPES else None
-            offset = 8 + length + header[name]["data_offsets"][0]
-            entries[name] = Entry(path, name, kind, dtype, shape, offset)
+            kind, shape, (offset, _) = (header[name][key] for key in ("dtype", "shape", "data_offsets"))
+            _check_kind(path, name, kind, len(shape))
+            entries[name] = Entry(kind, map_array(path, _DTYPES[kind], shape, start + offset))
     return entries, text
 
 
 def _npz(path: Path) -> tuple[dict[str, Entry], str]:
     entries: dict[str, Entry] = {}
-    with zipfile.ZipFile(path) as archive:
-        members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+    about = np.array("{}")
+    with np.load(path, allow_pickle=False) as archive:
         for name in (*NAMES, "about"):
-            if name in members:
-                entries[name] = _member(path, archive, name, members[name])
-    about = entries.pop("about", None)
-    if about is None:
-        return entries, "{}"
-    if about.dtype is None or about.dtype.kind != "U" or about.shape:
+            if name not in archive:
+                continue
+            try:
+                values = archive[name]
+            except ValueError as error:
+                if "allow_pickle" not in str(error):
+                    raise
+                if name == "about":
+                    raise ValueError("'about' is not a text") from None
+                raise UserError(
+                    f"{name} holds pickled objects, which are never read",
+                    where=str(path),
+                    fix="save ids and texts with numpy.array(..., dtype=str)",
+                ) from None
+            if name == "about":
+                about = values
+                continue
+            kind = "text" if values.dtype.kind == "U" else values.dtype.name
+            _check_kind(path, name, kind, values.ndim)
+            entries[name] = Entry(kind, values)
+    if about.dtype.kind != "U" or about.shape:
         raise ValueError("'about' is not a text")
-    return entries, str(about.read())
+    return entries, str(about)
 
 
-def _member(path: Path, archive: zipfile.ZipFile, name: str, info: zipfile.ZipInfo) -> Entry:
-    """An array of an npz from its own header; values that are not compressed can be mapped."""
-    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-    with archive.open(info) as member:
-        shape, fortran, dtype = readers[np.lib.format.read_magic(member)](member)
-        start = member.tell()
-    size = int(np.prod(shape, dtype=object)) * dtype.itemsize
-    if not dtype.hasobject and start + size != info.file_size:
-        raise ValueError(f"{name} says that it has {size:,} bytes, it has {info.file_size - start:,}")
-    offset = None
-    if info.compress_type == zipfile.ZIP_STORED:
-        with path.open("rb") as file:
-            file.seek(info.header_offset + 26)
-            lengths = np.frombuffer(file.read(4), "<u2")
-        offset = info.header_offset + 30 + int(lengths.sum()) + start
-    return Entry(path, name, dtype.name, dtype, shape, offset, "F" if fortran else "C")
-
-
-def guarded(path: Path, read: Callable[[], T]) -> T:
-    """Read a part of a file.
-
-    Raises:
-        UserError: Whatever a damaged file leads to, in one line.
-    """
-    from safetensors import SafetensorError
-
-    try:
-        return read()
-    except (*_DAMAGE, SafetensorError, OSError) as error:
-        reason = " ".join(str(error).split())[:160]
-        raise UserError(
-            f"is damaged, or neither safetensors nor npz ({reason})", where=str(path), fix="write it again"
-        ) from error
+def _check_kind(path: Path, name: str, kind: str, ndim: int) -> None:
+    known, wanted, ndims = ("U8", "text"), "text (in safetensors uint8)", 1
+    if name.endswith("features"):
+        known, wanted, ndims = ("F32", "F16", BFLOAT, "float32", "float16"), "float32, float16 or bfloat16", 2
+    if kind not in known:
+        raise UserError(f"{name} is {kind}, not {wanted}", where=str(path))
+    if ndim != ndims:
+        raise UserError(f"{name} has {ndim} dimensions, not {ndims}", where=str(path))
 
 
 def _check(found: Mapping[str, Entry], path: Path) -> None:
@@ -195,34 +167,12 @@ def _check(found: Mapping[str, Entry], path: Path) -> None:
             )
     if ("texts" in found) != ("text_features" in found):
         raise UserError("texts and text_features only come together", where=where)
-    for name, entry in found.items():
-        _check_entry(name, entry)
-    if not found["image_features"].shape[0]:
+    if not len(found["image_features"].values):
         raise UserError("holds no image", where=where)
     if "texts" in found:
-        d, d_text = (found[name].shape[1] for name in ("image_features", "text_features"))
+        d, d_text = (found[name].values.shape[1] for name in ("image_features", "text_features"))
         if d != d_text:
             raise UserError(f"images have {d} dimensions, texts {d_text}", where=where)
-
-
-def _check_entry(name: str, entry: Entry) -> None:
-    where = str(entry.path)
-    if entry.dtype is not None and entry.dtype.hasobject:
-        raise UserError(
-            f"{name} holds pickled objects, which are never read",
-            where=where,
-            fix="save ids and texts with numpy.array(..., dtype=str)",
-        )
-    if name.endswith("features"):
-        good = entry.kind in ("F32", "F16", BFLOAT) or entry.kind in ("float32", "float16")
-        wanted, ndim = "float32, float16 or bfloat16", 2
-    else:
-        good = entry.kind == "U8" or (entry.dtype is not None and entry.dtype.kind == "U")
-        wanted, ndim = "text (in safetensors uint8)", 1
-    if not good:
-        raise UserError(f"{name} is {entry.kind}, not {wanted}", where=where)
-    if len(entry.shape) != ndim:
-        raise UserError(f"{name} has {len(entry.shape)} dimensions, not {ndim}", where=where)
 
 
 def to_pieces(
@@ -286,16 +236,12 @@ def require_sound(path: Path) -> None:
         UserError: If it does not.
     """
     with path.open("rb") as file:
-        if file.read(len(_ZIP)) == _ZIP:
-            return
-        file.seek(0)
-        length = int.from_bytes(file.read(8), "little")
-        if CHECKSUM not in json.loads(file.read(length)):
+        if file.read(len(_ZIP)) == _ZIP or CHECKSUM not in safetensors_header(path)[0]:
             return
         left = path.stat().st_size - 32
         digest = hashlib.sha256()
         file.seek(0)
-        while left > 0 and (piece := file.read(min(left, 2**22))):
+        while piece := file.read(min(left, 2**22)):
             digest.update(piece)
             left -= len(piece)
         if file.read() != digest.digest():

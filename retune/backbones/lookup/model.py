@@ -1,7 +1,7 @@
 """Features made elsewhere as a backbone, ``features:FILE``: vectors are looked up by image id.
 
 :mod:`retune.backbones.lookup.file` tells what the file holds. Features stay on disk until rows are
-asked for, except those of a compressed npz.
+asked for, except those of an npz.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from retune.backbones.base import Backbone, BackboneCard, Capability
-from retune.backbones.lookup.file import BFLOAT, guarded, opened, require_sound
+from retune.backbones.lookup.file import BFLOAT, opened, require_sound
 from retune.cache import file_digests
 from retune.data.dataset import Array, FloatArray, IntArray
 from retune.errors import MissingFiles, UserError
@@ -62,7 +62,7 @@ class Precomputed(Backbone):
             licence=self._said("licence", str, "unknown"),
             pretraining_data=tuple(map(str, self._said("pretraining_data", list, ["unknown"]))),
             image_size=0,
-            dim=self._entries["image_features"].shape[1],
+            dim=self._entries["image_features"].values.shape[1],
             may_include=tuple(map(str, self._said("may_include", list, []))),
         )
 
@@ -173,21 +173,13 @@ class Precomputed(Backbone):
             return {}
         return self._numbered(self._names("texts", "text_features"), "text")
 
-    @cached_property
-    def _arrays(self) -> dict[str, Array]:
-        names = [name for name in ("image_features", "text_features") if name in self._entries]
-        return {name: guarded(self.path, self._entries[name].read) for name in names}
-
     def _names(self, name: str, of: str) -> list[str]:
-        entry = self._entries[name]
-        values = guarded(self.path, entry.read)
+        kind, values = self._entries[name]
         try:
-            found: list[str] = (
-                values.tobytes().decode().split("\n") if entry.kind == "U8" else values.tolist()
-            )
+            found: list[str] = values.tobytes().decode().split("\n") if kind == "U8" else values.tolist()
         except UnicodeDecodeError as error:
             raise UserError(f"{name} is not UTF-8", where=str(self.path)) from error
-        wanted = self._entries[of].shape[0]
+        wanted = len(self._entries[of].values)
         if len(found) != wanted:
             raise UserError(f"{name} has {len(found):,} entries, {of} {wanted:,} rows", where=str(self.path))
         return found
@@ -205,9 +197,9 @@ class Precomputed(Backbone):
     def _floats(self, name: str, rows: IntArray) -> FloatArray:
         if len(rows) and rows.min() < 0:
             raise ValueError("a row of -1 stands for an image that is not there")
-        mapped = self._arrays[name]
+        kind, mapped = self._entries[name]
         out = np.empty((len(rows), mapped.shape[1]), dtype=np.float32)
-        if self._entries[name].kind != BFLOAT:
+        if kind != BFLOAT:
             take_rows(mapped, rows, out)
             return out
         # bfloat16 is the upper half of a float32.

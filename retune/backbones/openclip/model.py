@@ -14,9 +14,9 @@ from PIL import Image
 from retune.backbones.base import Backbone, BackboneCard, Capability, TextPath
 from retune.backbones.openclip import config
 from retune.backbones.openclip.files import ModelFiles, find_files
-from retune.backbones.quiet import gist, quiet
+from retune.backbones.quiet import quiet
 from retune.cache import file_digests
-from retune.errors import MissingFiles, UserError
+from retune.errors import MissingFiles, UserError, gist
 
 if TYPE_CHECKING:
     import torch

@@ -15,8 +15,8 @@ from torch import Tensor
 from retune.backbones.hf.files import HfFiles, find_hf_files, fingerprint_of
 from retune.backbones.hf.load import load_tokenizer
 from retune.backbones.pair.vision_hf import class_of, kind_of, load_strictly, read_config, refuse_code
-from retune.backbones.quiet import gist, quiet
-from retune.errors import UserError
+from retune.backbones.quiet import quiet
+from retune.errors import UserError, gist
 
 WORDS: Final = 256
 """Texts are cut after so many word pieces, or fewer where the tower takes fewer."""

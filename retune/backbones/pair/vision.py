@@ -10,8 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from retune.backbones.quiet import gist
-from retune.errors import UserError
+from retune.errors import UserError, gist
 
 Reader = Callable[[nn.Module, Tensor], tuple[Tensor, Tensor]]
 """From a tower and normalised pictures to their vectors (B, d) and their patches' (B, T, w)."""

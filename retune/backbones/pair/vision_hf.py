@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from retune.backbones.hf.files import HfFiles, find_hf_files, fingerprint_of
 from retune.backbones.hf.load import load_image_processor
 from retune.backbones.pair.vision import ImageTower, VisionTower, flat
-from retune.backbones.quiet import gist, quiet
-from retune.errors import UserError
+from retune.backbones.quiet import quiet
+from retune.errors import UserError, gist
 
 ADAPTER: Final = "pair vision of transformers/1"
 """Enters every fingerprint; goes up whenever this file would turn the same weights into other features."""

@@ -19,9 +19,9 @@ from torch import Tensor
 from retune.backbones.hf.files import CONFIG
 from retune.backbones.hub import from_hub
 from retune.backbones.pair.vision import ImageTower, VisionTower, flat
-from retune.backbones.quiet import gist, quiet
+from retune.backbones.quiet import quiet
 from retune.cache import file_digests
-from retune.errors import MissingFiles, UnknownName, UserError
+from retune.errors import MissingFiles, UnknownName, UserError, gist
 
 ADAPTER: Final = "pair vision of timm/1"
 """Enters every fingerprint; goes up whenever this file would turn the same weights into other features."""

@@ -16,9 +16,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 from retune.backbones.pair.vision import ImageTower, VisionTower, flat
-from retune.backbones.quiet import gist, quiet
+from retune.backbones.quiet import quiet
 from retune.cache import file_digests
-from retune.errors import MissingFiles, UnknownName, UserError, install
+from retune.errors import MissingFiles, UnknownName, UserError, gist, install
 
 ADAPTER: Final = "pair vision of torchxrayvision/1"
 """Enters every fingerprint; goes up whenever this file would turn the same weights into other features."""

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from http.client import HTTPException
+from typing import Any, Final, NoReturn
+from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
+from urllib.request import HTTPRedirectHandler, Request, build_opener
 
-from retune.backbones.quiet import gist, quiet
-from retune.errors import BadSetting, MissingPackage, RetuneError, UserError
+from retune.errors import BadSetting, RetuneError, UserError, gist
 from retune.prompts.writer.llm import TEMPERATURE, TOP_P, Message
 
 KEYS: Final = ("RETUNE_LLM_KEY", "OPENAI_API_KEY")
@@ -86,75 +88,97 @@ class Endpoint:
         )
 
     def _asked(self, messages: Sequence[Message], seed: int, max_tokens: int) -> str:
-        from huggingface_hub import InferenceClient
-        from huggingface_hub.errors import InferenceTimeoutError
-
-        # Without any key the client would send the user's own key of the Hugging Face hub.
-        # A line's end that came along when it was copied is no part of it.
+        # A line's end that came along when it was copied is no part of the key.
         found = ((name, os.environ.get(name, "").strip()) for name in KEYS)
-        name, key = next(((name, key) for name, key in found if key), ("", "none"))
+        name, key = next(((name, key) for name, key in found if key), ("", ""))
         if not (key.isascii() and key.isprintable()):
             raise UserError(f"the key in {name} holds characters that no key has", fix="copy it again")
-        form: Any = {"type": "json_object"} if self._structured else None
+        asked = {
+            "model": self.model,
+            "messages": list(map(dict, messages)),
+            "max_tokens": max_tokens,
+            "seed": seed,
+            "temperature": TEMPERATURE,
+            "top_p": TOP_P,
+            "stream": False,
+        }
+        if self._structured:
+            asked["response_format"] = {"type": "json_object"}
+        end = time.monotonic() + self.timeout
         try:
-            with _bounded(self.timeout, key if name else ""):
-                answer = InferenceClient(
-                    base_url=self.url, api_key=key, timeout=self.timeout
-                ).chat_completion(
-                    [dict(message) for message in messages],
-                    model=self.model,
-                    max_tokens=max_tokens,
-                    seed=seed,
-                    temperature=TEMPERATURE,
-                    top_p=TOP_P,
-                    response_format=form,
-                )
-            content = answer.choices[0].message.content
-        except (InferenceTimeoutError, TimeoutError):
-            raise _Passing(f"gives no answer within {self.timeout:g} s") from None
-        except _Refusal as refusal:
-            return self._refused(refusal, messages, seed, max_tokens)
-        except _TooLarge:
-            raise _Passing(f"answers with more than {LARGEST // 1_000_000} MB") from None
-        except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
-            raise _Passing(
-                "answers, but not with a chat completion in JSON; does the address end in /v1?"
-            ) from None
-        except RetuneError:
-            raise
-        except Exception as error:
-            # Which errors a broken connection raises depends on the client's version.
-            raise _Passing(f"cannot be reached ({_printable(gist(error))})") from None
-        return content if isinstance(content, str) else ""
-
-    def _refused(self, refusal: _Refusal, messages: Sequence[Message], seed: int, max_tokens: int) -> str:
-        """What to do about an answer that is an error: ask more simply, ask later, or give up."""
-        status = refusal.status
-        if status in (400, 422) and self._structured:
+            request = Request(
+                self._address,
+                json.dumps(asked).encode(),
+                {"Content-Type": "application/json", "User-Agent": "retune"},
+            )
+            if key:
+                request.add_header("Authorization", f"Bearer {key}")
+            with build_opener(_NoRedirect).open(request, timeout=self.timeout) as answer:
+                data = _read(answer, end, LARGEST + 1)
+        except HTTPError as error:
+            if error.code not in (400, 422) or not self._structured:
+                self._refuse(error, end, key)
             # Not every server knows response_format; the instruction asks for JSON anyway.
             self._structured = False
             return self._asked(messages, seed, max_tokens)
+        except (OSError, HTTPException, ValueError) as error:
+            cause = error.reason if isinstance(error, URLError) else error
+            if isinstance(cause, TimeoutError):
+                raise _Passing(f"gives no answer within {self.timeout:g} s") from None
+            told = gist(cause) if isinstance(cause, Exception) else str(cause)
+            raise _Passing(f"cannot be reached ({_printable(told)})") from None
+        if len(data) > LARGEST:
+            raise _Passing(f"answers with more than {LARGEST // 1_000_000} MB")
+        try:
+            content = json.loads(data)["choices"][0]["message"]["content"]
+        except (ValueError, TypeError, LookupError, RecursionError):
+            what = "answers, but not with a chat completion in JSON; does the address end in /v1?"
+            raise _Passing(what) from None
+        return content if isinstance(content, str) else ""
+
+    @property
+    def _address(self) -> str:
+        parts = urlsplit(self.url)
+        path = parts.path.rstrip("/")
+        if not path.endswith("/chat/completions"):
+            path += "/chat/completions" if path.endswith("/v1") else "/v1/chat/completions"
+        return parts._replace(path=path, fragment="").geturl()
+
+    def _refuse(self, error: HTTPError, end: float, key: str) -> NoReturn:
+        """What to say of an answer that is an error; the key is not shown, should the answer repeat it."""
+        status = error.code
+        try:
+            said = _read(error, end, 1000).decode("utf-8", "replace")
+        except (OSError, HTTPException):
+            said = ""
+        if status < 400:
+            said = error.headers.get("Location", said)
+        said = _printable(said.replace(key, "***") if key else said)[:SHOWN]
+        told = f"{status}: {said}" if said else str(status)
         if status in (408, 425, 429) or status >= 500:
-            raise _Passing(f"answers with {refusal}", refusal.after)
-        if status in (401, 403):
-            raise UserError(
-                f"refuses the key ({refusal})", where=self.url, fix=f"put a valid key into {KEYS[0]}"
+            after = error.headers.get("Retry-After", "")
+            # It may also be a date, or nonsense.
+            seconds = after.isascii() and after.isdigit() and len(after) < 9
+            raise _Passing(f"answers with {told}", float(after) if seconds else None)
+        what, fix = f"refuses the request ({told})", "try another --max-tokens, or another --model"
+        if status < 400:
+            what, fix = (
+                f"sends its callers elsewhere ({told})",
+                "give that address, if you trust it with the key",
             )
-        if status == 404:
+        elif status in (401, 403):
+            what, fix = f"refuses the key ({told})", f"put a valid key into {KEYS[0]}"
+        elif status == 404:
+            what = f"knows no model '{self.model}' or no such address ({told})"
             fix = "check the address, which usually ends in /v1, and --model"
-            raise UserError(
-                f"knows no model '{self.model}' or no such address ({refusal})", where=self.url, fix=fix
-            )
-        fix = "try another --max-tokens, or another --model"
-        raise UserError(f"refuses the request ({refusal})", where=self.url, fix=fix)
+        raise UserError(what, where=self.url, fix=fix)
 
 
-class _Refusal(Exception):
-    """An answer that is an error: its status and what it says; a Retry-After in seconds where there is one."""
+class _NoRedirect(HTTPRedirectHandler):
+    """Nobody is followed elsewhere: the key is for the address that the user gave."""
 
-    def __init__(self, status: int, said: str, after: float | None) -> None:
-        super().__init__(f"{status}: {said}" if said else str(status))
-        self.status, self.after = status, after
+    def redirect_request(self, *_: Any) -> None:
+        return None
 
 
 class _Passing(Exception):
@@ -165,59 +189,14 @@ class _Passing(Exception):
         self.after = after
 
 
-class _TooLarge(Exception):
-    """An answer of more than LARGEST bytes."""
-
-
-@contextmanager
-def _bounded(timeout: float, key: str) -> Iterator[None]:
-    """Let the hub's client read no answer beyond a size and a time; its own timeout starts anew with each byte.
-
-    Args:
-        timeout: Seconds.
-        key: Not to be shown, should an answer repeat it.
-    """
-    import huggingface_hub
-
-    session: Any = huggingface_hub.get_session()
-    if not hasattr(session, "event_hooks"):
-        what = "endpoints need the package huggingface_hub in version 1 or newer"
-        raise MissingPackage(what, fix="pip install -U huggingface_hub transformers")
-    end = time.monotonic() + timeout
-
-    def watch(response: Any) -> None:
-        read = response.iter_bytes
-
-        def watched(*arguments: Any) -> Iterator[bytes]:
-            size = 0
-            for chunk in read(*arguments):
-                size += len(chunk)
-                if size > LARGEST:
-                    raise _TooLarge
-                if time.monotonic() > end:
-                    raise TimeoutError
-                yield chunk
-
-        response.iter_bytes = watched
-        if response.status_code >= 400:
-            # Told here, because the hub's client trusts the body of an error to be what the hub would send.
-            said = next(response.iter_bytes(1000), b"").decode("utf-8", "replace")
-            told = _printable(said.replace(key, "***") if key else said)[:SHOWN]
-            raise _Refusal(response.status_code, told, _seconds(response.headers))
-
-    before = session.event_hooks
-    session.event_hooks = {**before, "response": [*before.get("response", []), watch]}
-    try:
-        with quiet():
-            yield
-    finally:
-        session.event_hooks = before
-
-
-def _seconds(headers: Mapping[str, str]) -> float | None:
-    """A Retry-After in seconds; None for one that is a date, nonsense or not there."""
-    text = headers.get("Retry-After", "")
-    return float(text) if text.isascii() and text.isdigit() and len(text) < 9 else None
+def _read(answer: Any, end: float, most: int) -> bytes:
+    """At most so many bytes of an answer; the socket's own timeout starts anew with each."""
+    data = b""
+    while len(data) < most and (more := answer.read1(most - len(data))):
+        data += more
+        if time.monotonic() > end:
+            raise TimeoutError
+    return data
 
 
 def _printable(text: str) -> str:

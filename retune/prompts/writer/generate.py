@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
@@ -17,6 +17,7 @@ from filelock import FileLock, Timeout
 from retune.data.findings import FINDINGS, canonical
 from retune.errors import BadSetting, RetuneError, RunConflict, UnknownName
 from retune.files import make_folder, storing, write_whole
+from retune.progress import Progress, silent
 from retune.prompts.bank import POLARITIES, Polarity, Prompt, PromptBank, Source
 from retune.prompts.negation import folded, malformed
 from retune.prompts.writer.llm import LanguageModel, LocalModel
@@ -45,8 +46,6 @@ OF_NORMAL: Final[dict[Polarity, str]] = {
 }
 """The same for *No Finding*."""
 FORM: Final = 'Answer with a JSON object {"sentences": [...]} that holds {n} strings, and with nothing else.'
-
-Progress = Callable[[str, int, int], None]
 
 
 class NoValidPrompts(RetuneError):
@@ -160,7 +159,7 @@ def generate(
     request: Request,
     *,
     today: str | None = None,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> Generated:
     """Ask a language model for prompts and add them to a bank, whole groups at a time.
 
@@ -172,7 +171,7 @@ def generate(
         llm: Who writes.
         request: What to write.
         today: The date to record; by default that of the day.
-        progress: Called with a stage, what is done of it and what there is to do.
+        progress: Told how many groups are done.
 
     Raises:
         RunConflict: If a group is there already, but of another source, or another process writes to the bank.
@@ -182,7 +181,6 @@ def generate(
     if path.suffix != ".jsonl":
         raise BadSetting(f"'{out}' does not end in .jsonl", where="--out", fix="write --out BANK.jsonl")
     make_folder(path.parent)
-    tell = progress or (lambda stage, done, total: None)
     with _alone(path):
         bank = list(PromptBank.read(path).prompts) if path.exists() else []
         kept = _kept(path, bank, llm, request)
@@ -193,7 +191,7 @@ def generate(
         for i, group in enumerate(todo):
             if in_a_row == PATIENCE:
                 break
-            tell("asking", i, len(todo))
+            progress("asking", i, len(todo))
             texts, wrong, asked = _ask(llm, group, request, [p for p in bank if p.finding == group.finding])
             replies += asked
             in_a_row = in_a_row + 1 if wrong else 0
@@ -206,7 +204,7 @@ def generate(
             _append(path, new)
             bank += new
             written.append(group)
-        tell("asking", len(todo), max(len(todo), 1))
+        progress("asking", len(todo), max(len(todo), 1))
     rest = todo[len(written) + len(failed) :]
     return Generated(path, tuple(written), tuple(kept), tuple(failed), tuple(rest), replies)
 
@@ -293,8 +291,7 @@ def _append(path: Path, prompts: Sequence[Prompt]) -> None:
     before = path.read_bytes() if path.exists() else b""
     if before and not before.endswith(b"\n"):
         before += b"\n"
-    lines = "".join(json.dumps(prompt.row(), ensure_ascii=False) + "\n" for prompt in prompts)
-    write_whole(path, before + lines.encode("utf-8"))
+    write_whole(path, [before, *(prompt.line for prompt in prompts)])
 
 
 @contextmanager

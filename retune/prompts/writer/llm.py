@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, Final, Protocol
 
-from retune.backbones.quiet import gist, quiet
-from retune.errors import UserError
+from retune.backbones.quiet import quiet
+from retune.errors import UserError, gist
 
 Message = Mapping[str, str]
 """``{"role": "user" | "assistant", "content": ...}``; no system role, which not every chat template knows."""
