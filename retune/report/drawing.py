@@ -38,22 +38,21 @@ _NUMBER: Final = re.compile(r"-?\d+\.\d{3,}")
 
 @alt.theme.register("retune", enable=False)
 def _theme() -> alt.theme.ThemeConfig:
-    text: Any = {"labelColor": INK, "titleColor": INK, "labelFontSize": 10, "titleFontSize": 10}
-    axis: Any = {"domainColor": FAINT, "tickColor": FAINT, "gridColor": FAINT, "gridOpacity": 0.25}
-    return {
-        "config": {
-            # What a figure shows is said once for all of it, not mark by mark.
-            "aria": False,
-            "background": "#ffffff",
-            "font": "Liberation Sans, Arial, Helvetica, sans-serif",
-            "axis": {**text, **axis, "titleFontWeight": "normal", "titlePadding": 8},
-            "header": text,
-            "legend": {**text, "titleFontWeight": "normal"},
-            "padding": 4,
-            "title": {"color": INK, "fontSize": 10, "fontWeight": "normal", "anchor": "start"},
-            "view": {"stroke": None},
-        }
+    text = {"labelColor": INK, "titleColor": INK, "labelFontSize": 10, "titleFontSize": 10}
+    axis = {"domainColor": FAINT, "tickColor": FAINT, "gridColor": FAINT, "gridOpacity": 0.25}
+    # What a figure shows is said once for all of it, not mark by mark.
+    config: Any = {
+        "aria": False,
+        "background": "#ffffff",
+        "font": "Liberation Sans, Arial, Helvetica, sans-serif",
+        "axis": {**text, **axis, "titleFontWeight": "normal", "titlePadding": 8},
+        "header": text,
+        "legend": {**text, "titleFontWeight": "normal"},
+        "padding": 4,
+        "title": {"color": INK, "fontSize": 10, "fontWeight": "normal", "anchor": "start"},
+        "view": {"stroke": None},
     }
+    return {"config": config}
 
 
 def svg_of(chart: Any) -> str:
@@ -141,5 +140,6 @@ def number(value: float | None) -> float | None:
 
 def span(mean: float | None, sd: float | None) -> dict[str, float | None]:
     """Ends of a band or whisker."""
-    known = mean is not None and sd is not None
-    return {"low": number(mean - sd) if known else None, "high": number(mean + sd) if known else None}
+    if mean is None or sd is None:
+        return {"low": None, "high": None}
+    return {"low": number(mean - sd), "high": number(mean + sd)}

@@ -98,7 +98,7 @@ class MethodGroup:
         """A metric over seeds; without an interval of its mean the ends of the seeds' own are averaged."""
         found = [run.metrics[name] for run in self.runs]
         if self.spans is None:
-            (low, high), _ = mean_and_sd([[one.low, one.high] for one in found])
+            (low, high), _ = mean_and_sd(np.array([[one.low, one.high] for one in found], dtype=np.float64))
         else:
             low, high = self.spans[name].low, self.spans[name].high
         return Estimate.of([one.value for one in found], low, high)

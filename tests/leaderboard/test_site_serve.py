@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from email.message import Message
 from pathlib import Path
 
 import pytest
@@ -35,11 +36,11 @@ def server(folder: Path) -> Iterator[int]:
 
 def ask(
     port: int, path: str, host: str = "127.0.0.1", method: str = "GET"
-) -> tuple[int, dict[str, str], bytes]:
+) -> tuple[int, Message, bytes]:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     connection.request(method, path, headers={"Host": f"{host}:{port}"})
     answer = connection.getresponse()
-    return answer.status, dict(answer.getheaders()), answer.read()
+    return answer.status, answer.headers, answer.read()
 
 
 def test_a_site_is_served_with_its_types_and_nothing_else_is(tmp_path: Path) -> None:
