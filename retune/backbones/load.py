@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from retune.backbones.base import Backbone
+from retune.backbones.files import local_folder
 from retune.backbones.precision import Precision
 from retune.errors import MissingFiles, UserError
 
@@ -69,9 +70,7 @@ def _config(scheme: str, rest: str) -> Path:
     from retune.backbones.openclip.files import NEEDS
 
     if scheme == "local-dir":
-        folder = Path(rest).expanduser()
-        if not folder.is_dir():
-            raise MissingFiles("there is no such folder", where=f"local-dir:{rest}")
+        folder = local_folder(rest, f"local-dir:{rest}")
         for name in (_OPEN_CLIP, _TRANSFORMERS):
             if (folder / name).is_file():
                 return folder / name

@@ -8,7 +8,7 @@ from torch import nn
 from retune.backbones.base import Capability
 from retune.backbones.models.phantom_clip import PhantomClip
 from retune.backbones.openclip.config import PROMPTED
-from retune.backbones.openclip.towers import ImageTower
+from retune.backbones.towers import ImageTower
 from retune.methods.training import seeded
 
 WIDTH = 32

@@ -13,7 +13,7 @@ from open_clip.modified_resnet import ModifiedResNet
 from torch import nn
 
 from retune import load_backbone
-from retune.backbones.openclip.towers import ImageTower
+from retune.backbones.towers import ImageTower
 from retune.check.tower import SmallTower
 from retune.errors import UserError
 from retune.methods.lora import image_lora

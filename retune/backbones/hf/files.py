@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import math
-import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from retune.backbones.files import (
+    count_parameters,
+    digests,
+    fingerprint,
+    is_parameter,
+    local_folder,
+    read_json,
+)
 from retune.backbones.hub import cached, fetched, from_hub, known_absent
-from retune.cache import file_digests
 from retune.errors import MissingFiles, UnknownName, UserError
 
 CONFIG: Final = "config.json"
@@ -51,7 +54,6 @@ _IDLE: Final = (
     "problem_type",
     "task_specific_params",
 )
-_BUFFERS: Final = ("running_mean", "running_var", "num_batches_tracked", "position_ids", "token_type_ids")
 
 
 @dataclass(frozen=True)
@@ -90,9 +92,7 @@ def find_hf_files(name: str, *, image: bool = True, text: bool = True) -> HfFile
     if not rest:
         raise UserError("names no model", where=name, fix="write hf-hub:ORG/REPO or local-dir:PATH")
     if scheme == "local-dir":
-        folder = Path(rest).expanduser()
-        if not folder.is_dir():
-            raise MissingFiles("there is no such folder", where=name)
+        folder = local_folder(rest, name)
         where = str(folder)
     elif scheme == "hf-hub":
         folder = from_hub(rest, (CONFIG,), needs=NEEDS).parent
@@ -120,7 +120,7 @@ def read_config(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise MissingFiles(f"holds no {path.name}", where=str(path.parent))
-    config = _read_json(path)
+    config = _read_object(path)
     if "auto_map" in config:
         raise UserError(
             "needs Python code that comes with the model (auto_map), which retune never runs",
@@ -140,31 +140,19 @@ def fingerprint_of(adapter: str, files: HfFiles) -> str:
     Raises:
         MissingFiles: If one of the files cannot be read.
     """
-    digests = dict(zip(files.parts, file_digests(list(files.parts.values())), strict=True))
-    for part, digest in digests.items():
-        if digest is None:
-            raise MissingFiles("cannot be read", where=str(files.parts[part]))
-    about = {
-        "adapter": adapter,
-        "config": _without_idle(files.config),
-        "parts": {part: digest.hex() for part, digest in digests.items() if digest is not None},
-    }
-    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
+    return fingerprint(
+        {"adapter": adapter, "config": _without_idle(files.config), "parts": digests(files.parts)}
+    )
 
 
-def count_parameters(files: HfFiles) -> int:
+def count_all_parameters(files: HfFiles) -> int:
     """Number of parameters, buffers left out: read off the headers of safetensors, else off the pickle.
 
     Raises:
         UserError: If the weights are damaged.
     """
-    total = 0
-    for path in files.parts.values():
-        if path.suffix == ".safetensors":
-            total += _count_safe(path)
-        elif path.suffix == ".bin":
-            total += _count_pickled(path)
-    return total
+    counts = {".safetensors": count_parameters, ".bin": _count_pickled}
+    return sum(counts[path.suffix](path) for path in files.parts.values() if path.suffix in counts)
 
 
 def _download(repository: str, revision: str, *, image: bool, text: bool) -> None:
@@ -206,7 +194,7 @@ def _shards(weights: Path) -> list[str]:
     """Names of the files that an index lists; none for weights in one file."""
     if weights.suffix != ".json":
         return []
-    names = _read_json(weights).get("weight_map")
+    names = _read_object(weights).get("weight_map")
     if not isinstance(names, dict) or not all(
         isinstance(name, str) and Path(name).name == name for name in names.values()
     ):
@@ -225,11 +213,8 @@ def _some(where: str, folder: Path, names: Sequence[str], what: str, usual: str)
     return found
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"is not JSON ({error})", where=str(path)) from error
+def _read_object(path: Path) -> dict[str, Any]:
+    content = read_json(path)
     if not isinstance(content, dict):
         raise UserError("is not a JSON object", where=str(path))
     return content
@@ -241,26 +226,11 @@ def _without_idle(value: Any) -> Any:
     return value
 
 
-def _count_safe(path: Path) -> int:
-    """Parameters in a safetensors file: a length, then a JSON object of names and shapes, then data."""
-    try:
-        with open(path, "rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            header = json.loads(file.read(length))
-        return sum(
-            math.prod(tensor["shape"])
-            for name, tensor in header.items()
-            if name != "__metadata__" and not name.endswith(_BUFFERS)
-        )
-    except (struct.error, ValueError, KeyError, TypeError, OverflowError, MemoryError) as error:
-        raise UserError("is not a safetensors file", where=str(path), fix="download it again") from error
-
-
 def _count_pickled(path: Path) -> int:
     import torch
 
     try:
         tensors = torch.load(path, map_location="meta", weights_only=True)
-        return sum(tensor.numel() for name, tensor in tensors.items() if not name.endswith(_BUFFERS))
+        return sum(tensor.numel() for name, tensor in tensors.items() if is_parameter(name))
     except Exception as error:
         raise UserError("is not a checkpoint of tensors alone", where=str(path)) from error

@@ -27,7 +27,7 @@ def load_config(files: HfFiles) -> Any:
 
         return AutoConfig.from_pretrained(files.folder, **_SAFE)
 
-    return _told(load, "transformers cannot use its config.json", files.where)
+    return told(load, "transformers cannot use its config.json", files.where)
 
 
 def load_model(files: HfFiles) -> Any:
@@ -36,17 +36,7 @@ def load_model(files: HfFiles) -> Any:
     Raises:
         UserError: If the weights are damaged, do not fit the configuration or do not fill it.
     """
-
-    def load() -> tuple[Any, dict[str, Any]]:
-        from transformers import AutoModel
-
-        # weights_only: a pickle that would run code is refused.
-        model, report = AutoModel.from_pretrained(
-            files.folder, output_loading_info=True, weights_only=True, **_SAFE
-        )
-        return model, report
-
-    model, report = _told(load, "its weights do not fit its configuration or are damaged", files.where)
+    model, report = loaded(class_of("AutoModel", files), files)
     missing = sorted(report.get("missing_keys", ()))
     if missing:
         raise UserError(
@@ -54,6 +44,105 @@ def load_model(files: HfFiles) -> Any:
             where=files.where,
         )
     return model.float().eval().requires_grad_(False)
+
+
+def load_strictly(model: Any, files: HfFiles, **options: Any) -> Any:
+    """As :func:`load_model`, with a class of transformers; masks of pre-training alone may be missing.
+
+    Args:
+        model: The class.
+        files: Where its weights lie.
+        options: Further arguments of ``from_pretrained``.
+
+    Raises:
+        UserError: If weights are missing, damaged, or of other shapes.
+    """
+    model, report = loaded(model, files, **options)
+    missing = sorted(key for key in report["missing_keys"] if not key.endswith("mask_token"))
+    if missing or report["mismatched_keys"]:
+        names = ", ".join(missing[:3] or sorted(str(key) for key in report["mismatched_keys"])[:3])
+        raise UserError(f"its weights do not fit its configuration (no {names})", where=files.where)
+    return model.float().eval().requires_grad_(False)
+
+
+def loaded(model: Any, files: HfFiles, **options: Any) -> tuple[Any, dict[str, Any]]:
+    """What ``from_pretrained`` makes of a class and these files, and its notes on the weights."""
+
+    def load() -> tuple[Any, dict[str, Any]]:
+        # weights_only: a pickle that would run code is refused.
+        found: tuple[Any, dict[str, Any]] = model.from_pretrained(
+            files.folder, output_loading_info=True, weights_only=True, **_SAFE, **options
+        )
+        return found
+
+    return told(load, "its weights do not fit its configuration or are damaged", files.where)
+
+
+def class_of(name: str, files: HfFiles) -> Any:
+    """A class of transformers.
+
+    Raises:
+        UserError: If the installed version lacks it.
+    """
+    with quiet():
+        import transformers
+
+        found = getattr(transformers, name, None)
+    if found is None:
+        raise UserError(
+            f"needs {name}, which transformers {transformers.__version__} lacks",
+            where=files.where,
+            fix="pip install --upgrade transformers",
+        )
+    return found
+
+
+def config_of(model: Any, files: HfFiles) -> Any:
+    """A model's configuration as its class in transformers understands it.
+
+    Raises:
+        UserError: If it has impossible values.
+    """
+    return told(
+        lambda: model.config_class.from_pretrained(files.folder, local_files_only=True),
+        "transformers cannot use its configuration",
+        files.where,
+    )
+
+
+def kind_of(files: HfFiles, kinds: dict[str, Any], noun: str) -> Any:
+    """The entry of a model's type in a table of known ones.
+
+    Raises:
+        UserError: If the type is not among them.
+    """
+    kind = files.config.get("model_type")
+    if kind not in kinds:
+        raise UserError(
+            f"is no {noun} that retune knows: its model_type is {kind!r}",
+            where=files.where,
+            fix=f"give one of {', '.join(kinds)}",
+        )
+    return kinds[kind]
+
+
+def refuse_code(files: HfFiles, *settings: str) -> None:
+    """See that no processor or tokenizer brings its own code: transformers would quietly take another.
+
+    Args:
+        files: The model.
+        settings: Names of the files that could ask for it.
+
+    Raises:
+        UserError: If one does.
+    """
+    for path in (files.parts[name] for name in settings if name in files.parts):
+        if '"auto_map"' in path.read_text(encoding="utf-8", errors="replace"):
+            raise UserError(
+                "needs Python code that comes with the model (auto_map), which retune never runs",
+                where=str(path),
+                fix="use one whose processor and tokenizer are part of transformers",
+            )
 
 
 def load_image_processor(files: HfFiles) -> Any:
@@ -70,7 +159,7 @@ def load_image_processor(files: HfFiles) -> Any:
         pillow: dict[str, Any] = {"backend": "pil"} if newer else {"use_fast": False}
         return transformers.AutoImageProcessor.from_pretrained(files.folder, **pillow, **_SAFE)
 
-    return _told(load, "transformers cannot use its image processor's settings", files.where)
+    return told(load, "transformers cannot use its image processor's settings", files.where)
 
 
 def load_tokenizer(files: HfFiles) -> Any:
@@ -88,7 +177,7 @@ def load_tokenizer(files: HfFiles) -> Any:
         return tokenizer
 
     try:
-        return _told(load, "its tokenizer cannot be loaded", files.where)
+        return told(load, "its tokenizer cannot be loaded", files.where)
     except UserError:
         trained = [name for name in files.parts if name.endswith(".model")]
         if trained and importlib.util.find_spec("sentencepiece") is None:
@@ -100,10 +189,17 @@ def load_tokenizer(files: HfFiles) -> Any:
         raise
 
 
-def _told(load: Callable[[], Loaded], what: str, where: str) -> Loaded:
+def told(load: Callable[[], Loaded], what: str, where: str) -> Loaded:
+    """Let transformers work in silence; whatever it raises is told in one line.
+
+    Raises:
+        UserError: With ``what`` and the gist of the error.
+    """
     try:
         with quiet(), _no_bars():
             return load()
+    except UserError:
+        raise
     except Exception as error:
         raise UserError(f"{what} ({gist(error)})", where=where) from error
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 from PIL import Image
 
 from retune.backbones.base import Backbone, BackboneCard, Capability, TextPath
-from retune.backbones.hf.files import HfFiles, count_parameters, find_hf_files, fingerprint_of
+from retune.backbones.hf.files import HfFiles, count_all_parameters, find_hf_files, fingerprint_of
 from retune.backbones.hf.load import load_config, load_image_processor, load_model, load_tokenizer
 from retune.errors import UserError
 
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 
 ADAPTER: Final = "transformers-dual/1"
 """Enters every fingerprint; goes up whenever this file would turn the same weights into other features."""
-
-TEXT_BATCH: Final = 16
-"""Texts are always encoded so many at a time: the last bits of a product depend on its size."""
 
 DUAL: Final = ("chinese_clip", "clip", "metaclip_2", "siglip")
 """The architectures (``model_type``) that are known to work. Fixed-size SigLIP 2 models are ``siglip``."""
@@ -103,7 +100,7 @@ class TransformersDual(Backbone):
     @cached_property
     def parameters(self) -> int:
         """Parameters of both towers, read off the weights' headers where they have them."""
-        return count_parameters(self.files)
+        return count_all_parameters(self.files)
 
     def preprocess(self, image: Image.Image) -> torch.Tensor:
         """One picture, any size, as uint8 (S, S): the model's own image processor up to rescaling."""
@@ -154,14 +151,13 @@ class TransformersDual(Backbone):
         import torch
 
         from retune.backbones.hf.towers import pooled
+        from retune.backbones.towers import encode_in_batches
 
-        done = []
+        def encode(batch: list[str]) -> torch.Tensor:
+            return pooled(self._model.get_text_features(**self._tokens(batch).to(self.torch_device)))
+
         with torch.inference_mode(), self.autocast():
-            for batch in _batches(texts):
-                tokens = self._tokens([*batch, *batch[-1:] * (TEXT_BATCH - len(batch))])
-                out = self._model.get_text_features(**tokens.to(self.torch_device))
-                done.append(pooled(out).float().cpu()[: len(batch)])
-        return torch.cat(done) if done else torch.empty(0, self.card.dim)
+            return encode_in_batches(texts, encode, self.card.dim)
 
     def encode_words(self, texts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
         """Last hidden state of the words of P texts, float32 (P, L, w), and which are words, bool (P, L).
@@ -171,14 +167,7 @@ class TransformersDual(Backbone):
         import torch
 
         with torch.inference_mode():
-            parts = [self._text.words(batch) for batch in _batches(texts)]
-        longest = max((mask.shape[1] for _, mask in parts), default=0)
-        words = torch.zeros(len(texts), longest, self.card.text_token_dim or 0)
-        there = torch.zeros(len(texts), longest, dtype=torch.bool)
-        for k, (found, mask) in enumerate(parts):
-            rows = slice(k * TEXT_BATCH, k * TEXT_BATCH + len(mask))
-            words[rows, : mask.shape[1]], there[rows, : mask.shape[1]] = found, mask
-        return words, there
+            return self._text.words(texts)
 
     def text_path(self) -> TextPath:
         """The text tower from word embeddings on."""
@@ -187,7 +176,7 @@ class TransformersDual(Backbone):
     def image_tower(self) -> torch.nn.Module:
         """A trainable copy of the image tower and its projection."""
         from retune.backbones.hf.towers import Vision
-        from retune.backbones.openclip.towers import ImageTower
+        from retune.backbones.towers import ImageTower
 
         return ImageTower(Vision(self._model), self._normalise)
 
@@ -216,7 +205,7 @@ class TransformersDual(Backbone):
         return Normalise(self._processor)
 
     def _normalised(self, pixels: torch.Tensor) -> torch.Tensor:
-        from retune.backbones.openclip.towers import normalised
+        from retune.backbones.towers import normalised
 
         return normalised(pixels, self._normalise, self.torch_device)
 
@@ -258,11 +247,6 @@ class TransformersDual(Backbone):
             sees_padding=self._config.model_type in _SEE_PADDING,
             pads_left=tokenizer.padding_side == "left",
         )
-
-
-def _batches(texts: Sequence[str]) -> Iterator[list[str]]:
-    for start in range(0, len(texts), TEXT_BATCH):
-        yield list(texts[start : start + TEXT_BATCH])
 
 
 def _licence(files: HfFiles) -> str:

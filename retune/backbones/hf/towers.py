@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from retune.backbones.openclip.towers import Autocast, TextTower, Tokenizer
+from retune.backbones.towers import Autocast, TextTower, Tokenizer
 
 
 class Normalise:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
-from pathlib import Path
 from typing import Any, Final
 
 from retune.backbones.base import Capability
@@ -20,8 +18,6 @@ PROMPTED: Final[frozenset[Capability]] = frozenset({"prompted-tower"})
 """What a vision transformer gives beside; see :class:`retune.strategies.l2p.PromptedTower`."""
 TIMM: Final = ("vit_", "deit")
 """How timm's names of vision transformers begin."""
-
-_BUFFERS: Final = ("running_mean", "running_var", "num_batches_tracked", "position_ids", "attn_mask")
 
 
 def image_size(model_cfg: dict[str, Any]) -> int:
@@ -91,21 +87,3 @@ def _timm_width(name: str, where: str) -> int:
             return int(trunk.num_features)
         except Exception as error:
             raise UserError(f"timm cannot build the image tower '{name}'", where=where) from error
-
-
-def count_parameters(weights: Path) -> int:
-    """Parameters in a safetensors file: a length, then a JSON object of names and shapes, then data.
-
-    Raises:
-        UserError: If it is none.
-    """
-    try:
-        with weights.open("rb") as file:
-            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-        return sum(
-            math.prod(tensor["shape"])
-            for name, tensor in header.items()
-            if name != "__metadata__" and not name.endswith(_BUFFERS)
-        )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError("is not a safetensors file", where=str(weights)) from error

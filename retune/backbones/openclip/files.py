@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from retune.backbones.files import local_folder, read_json
 from retune.backbones.hub import cached, fetched, from_hub
 from retune.backbones.quiet import quiet
 from retune.errors import MissingFiles, UnknownName, UserError
@@ -82,7 +82,8 @@ def find_files(name: str) -> ModelFiles:
             "names no model", where=name, fix="write open_clip:NAME/TAG, hf-hub:ORG/REPO or local-dir:PATH"
         )
     if scheme == "local-dir":
-        return _in_folder(Path(rest).expanduser())
+        folder = Path(rest).expanduser()
+        return _in_folder(local_folder(rest, f"local-dir:{folder}"))
     if scheme == "hf-hub":
         return _on_hub(rest)
     if scheme == "open_clip":
@@ -91,8 +92,6 @@ def find_files(name: str) -> ModelFiles:
 
 
 def _in_folder(folder: Path) -> ModelFiles:
-    if not folder.is_dir():
-        raise MissingFiles("there is no such folder", where=f"local-dir:{folder}")
     config = folder / CONFIG
     if not config.is_file():
         raise MissingFiles(f"holds no {CONFIG}", where=str(folder), fix="give a folder in open_clip's format")
@@ -186,10 +185,7 @@ def _with_parts(
 
 
 def _read_config(path: Path) -> tuple[Json, Json]:
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"is not JSON ({error})", where=str(path)) from error
+    config = read_json(path)
     model_cfg = config.get("model_cfg") if isinstance(config, dict) else None
     if not isinstance(model_cfg, dict):
         raise UserError("has no section 'model_cfg'", where=str(path), fix="give open_clip's own format")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -12,22 +10,19 @@ from typing import TYPE_CHECKING, Any, Final
 from PIL import Image
 
 from retune.backbones.base import Backbone, BackboneCard, Capability, TextPath
+from retune.backbones.files import count_parameters, digests, fingerprint
 from retune.backbones.openclip import config
 from retune.backbones.openclip.files import ModelFiles, find_files
 from retune.backbones.quiet import quiet
-from retune.cache import file_digests
-from retune.errors import MissingFiles, UserError, gist
+from retune.errors import UserError, gist
 
 if TYPE_CHECKING:
     import torch
 
-    from retune.backbones.openclip.towers import TextTower
+    from retune.backbones.towers import TextTower
 
 ADAPTER: Final = "open_clip/2"
 """Enters every fingerprint; goes up whenever this file would turn the same weights into other features."""
-
-TEXT_BATCH: Final = 16
-"""Texts are always encoded so many at a time: the last bits of a product depend on its size."""
 
 
 class OpenClip(Backbone):
@@ -70,25 +65,22 @@ class OpenClip(Backbone):
     def fingerprint(self) -> str:
         """SHA-256 of weights, configuration, tokenizer and this adapter; the same wherever they lie."""
         files = self.files
-        digests = dict(zip(files.parts, file_digests(list(files.parts.values())), strict=True))
-        for part, digest in digests.items():
-            if digest is None:
-                raise MissingFiles("cannot be read", where=str(files.parts[part]))
         # Names of other models may be paths; what they stand for is among the parts.
         text_cfg = {k: v for k, v in files.model_cfg["text_cfg"].items() if k not in _PLACES}
-        about = {
-            "adapter": ADAPTER,
-            "model": {**files.model_cfg, "text_cfg": text_cfg},
-            "preprocess": files.preprocess_cfg,
-            "parts": {part: digest.hex() for part, digest in digests.items() if digest is not None},
-        }
-        return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
+        return fingerprint(
+            {
+                "adapter": ADAPTER,
+                "model": {**files.model_cfg, "text_cfg": text_cfg},
+                "preprocess": files.preprocess_cfg,
+                "parts": digests(files.parts),
+            }
+        )
 
     @cached_property
     def parameters(self) -> int:
         """Parameters of both towers, read off the file's header; a pickled checkpoint has to be loaded."""
         if self.files.weights.suffix == ".safetensors":
-            return config.count_parameters(self.files.weights)
+            return count_parameters(self.files.weights)
         return sum(p.numel() for p in self._model.parameters())
 
     def preprocess(self, image: Image.Image) -> torch.Tensor:
@@ -111,14 +103,14 @@ class OpenClip(Backbone):
         """Embed P texts as float32 (P, d), not normalised; no text depends on its neighbours."""
         import torch
 
-        done = []
+        from retune.backbones.towers import encode_in_batches
+
+        def encode(batch: list[str]) -> torch.Tensor:
+            features: torch.Tensor = self._model.encode_text(self._tokenizer(batch).to(self.torch_device))
+            return features
+
         with torch.inference_mode(), self.autocast():
-            for start in range(0, len(texts), TEXT_BATCH):
-                batch = list(texts[start : start + TEXT_BATCH])
-                tokens = self._tokenizer(batch + batch[-1:] * (TEXT_BATCH - len(batch)))
-                features: torch.Tensor = self._model.encode_text(tokens.to(self.torch_device))
-                done.append(features.float().cpu()[: len(batch)])
-        return torch.cat(done) if done else torch.empty(0, self.card.dim)
+            return encode_in_batches(texts, encode, self.card.dim)
 
     def encode_tokens(self, pixels: torch.Tensor) -> torch.Tensor:
         """Embed the patches of uint8 (B, S, S) pictures as float32 (B, T, w), not projected.
@@ -149,7 +141,7 @@ class OpenClip(Backbone):
 
     def image_tower(self) -> torch.nn.Module:
         """A trainable copy of the image tower, uint8 (B, S, S) to (B, d), on the device of this backbone."""
-        from retune.backbones.openclip.towers import ImageTower
+        from retune.backbones.towers import ImageTower
 
         if "trainable-tower" not in self.capabilities:
             return super().image_tower()
@@ -161,7 +153,7 @@ class OpenClip(Backbone):
         return float(self._model.logit_scale.detach().exp())
 
     def _normalised(self, pixels: torch.Tensor) -> torch.Tensor:
-        from retune.backbones.openclip.towers import normalised
+        from retune.backbones.towers import normalised
 
         return normalised(pixels, self._transform[1], self.torch_device)
 

@@ -1,27 +1,13 @@
-"""The towers of an open_clip model from the inside: patches, words, prompts to learn, a copy to train."""
+"""The towers of an open_clip model from the inside: patches, and words on their way to vectors."""
 
 from __future__ import annotations
 
-import copy
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from torch import nn
 
-from retune.errors import UserError
-
-Normalise = Callable[[torch.Tensor], torch.Tensor]
-Tokenizer = Callable[[list[str]], torch.Tensor]
-Autocast = Callable[[], AbstractContextManager[None]]
-
-
-def normalised(pixels: torch.Tensor, normalise: Normalise, device: torch.device) -> torch.Tensor:
-    """uint8 (B, S, S) grey to float32 (B, 3, S, S) as the model was trained on."""
-    grey = pixels.to(device)[:, None].float().div(255)
-    return normalise(grey.expand(-1, 3, -1, -1))
+from retune.backbones.towers import Autocast, TextTower, Tokenizer
 
 
 def patch_tokens(visual: Any, images: torch.Tensor) -> torch.Tensor:
@@ -48,113 +34,6 @@ def patch_tokens(visual: Any, images: torch.Tensor) -> torch.Tensor:
         if getattr(trunk, "output_fmt", "NCHW") == "NHWC":
             return found.flatten(1, 2)
     return found.flatten(2).transpose(1, 2)
-
-
-class ImageTower(nn.Module):
-    """A trainable copy of an image tower, normalisation included: uint8 (B, S, S) to float32 (B, d).
-
-    It starts in evaluation mode, where it gives what the frozen tower gives.
-
-    Args:
-        visual: The frozen image tower.
-        normalise: What it does with pictures first.
-    """
-
-    def __init__(self, visual: nn.Module, normalise: Normalise) -> None:
-        super().__init__()
-        self.visual = copy.deepcopy(visual).requires_grad_(True)
-        self.normalise = normalise
-
-    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Embed pictures, on the device that the tower is on."""
-        device = next(self.visual.parameters()).device
-        features: torch.Tensor = self.visual(normalised(pixels, self.normalise, device))
-        return features.float()
-
-
-class TextTower(ABC):
-    """A frozen text tower from word embeddings on; a :class:`retune.backbones.base.TextPath`.
-
-    Args:
-        tower: The module that holds it.
-        tokenizer: Texts to int64 (P, C), padded.
-        context_length: C, how many words the tower takes.
-        autocast: Makes the context in which products are done.
-    """
-
-    width: int
-
-    def __init__(self, tower: Any, tokenizer: Tokenizer, context_length: int, autocast: Autocast) -> None:
-        self.tower = tower
-        self.tokenizer = tokenizer
-        self.context_length = context_length
-        self.autocast = autocast
-        self.embedding: nn.Module = self._embedding()
-        self.device = next(self.embedding.parameters()).device
-
-    @property
-    def module(self) -> nn.Module:
-        """What holds the tower's weights."""
-        module: nn.Module = self.tower
-        return module
-
-    def embed(self, texts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Word embeddings of P texts, (P, L, w), and which of them are words, bool (P, L), on the CPU.
-
-        L is the longest text's; positions are not added yet.
-        """
-        if not texts:
-            return torch.zeros(0, 0, self.width), torch.zeros(0, 0, dtype=torch.bool)
-        ids = self.tokenizer(list(texts)).to(self.device)
-        mask = self._is_word(ids)
-        length = _columns(mask)
-        with torch.no_grad():
-            return self.embedding(ids[:, :length]).cpu(), mask[:, :length].cpu()
-
-    def encode(self, words: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Vectors of P texts, (P, d_text), with gradients to ``words`` and on the device of these.
-
-        Args:
-            words: (P, L, w), learnt ones among them.
-            mask: bool (P, L), words first.
-
-        Raises:
-            UserError: If a text has more words than the tower takes.
-        """
-        return self._run(words, mask)[1].float().to(words.device)
-
-    def words(self, texts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Words of P texts in context, float32 (P, L, w), zero beyond the text, and the mask (P, L)."""
-        mask = self.embed(texts)[1]
-        found = torch.zeros(*mask.shape, self.width)
-        # One at a time: no text depends on its neighbours, not even in the last bit.
-        for row, text in enumerate(texts):
-            embedded, used = self.embed([text])
-            length = used.shape[1]
-            found[row, :length] = self._run(embedded, used)[0][0, :length].float().cpu()
-        return found, mask
-
-    def _run(self, words: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        length = _columns(mask)
-        if length > self.context_length:
-            raise UserError(
-                f"a text has {length} words with those to learn, the text tower takes {self.context_length}",
-                fix="learn fewer, or shorten the prompts",
-            )
-        with self.autocast():
-            return self._forward(words[:, :length].to(self.device), mask[:, :length].to(self.device))
-
-    @abstractmethod
-    def _embedding(self) -> nn.Module:
-        """The table of word embeddings; sets ``width``."""
-
-    @abstractmethod
-    def _is_word(self, ids: torch.Tensor) -> torch.Tensor:
-        """Which tokens are words rather than padding; (P, C) to bool (P, C)."""
-
-    @abstractmethod
-    def _forward(self, words: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Words in context, (P, L or more, w), and vectors of the texts, (P, d)."""
 
 
 class OwnText(TextTower):
@@ -232,9 +111,3 @@ def text_tower(model: Any, tokenizer: Tokenizer, context_length: int, autocast: 
     tower = getattr(model, "text", model)
     kind = HuggingFaceText if hasattr(tower, "pooler") else OwnText
     return kind(tower, tokenizer, context_length, autocast)
-
-
-def _columns(mask: torch.Tensor) -> int:
-    """Columns up to the last that holds a word; bool (P, L) to at most L."""
-    used = mask.any(dim=0).nonzero()
-    return int(used[-1]) + 1 if len(used) else 0

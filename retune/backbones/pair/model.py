@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,13 +12,17 @@ from typing import TYPE_CHECKING, Final
 from PIL import Image
 
 from retune.backbones.base import Backbone, BackboneCard, TextPath
+from retune.backbones.files import fingerprint
 from retune.errors import UnknownName, UserError
 
 if TYPE_CHECKING:
     import torch
 
-    from retune.backbones.pair.text import TextModel, TextTower
+    from retune.backbones.pair.text import TextHalf, TextModel
     from retune.backbones.pair.vision import ImageTower, VisionTower
+
+SCHEMES: Final = ("hf-hub", "local-dir", "timm", "xrv")
+"""Kinds of vision tower."""
 
 ADAPTER: Final = "pair/1"
 """Enters every fingerprint, beside those of the towers' own adapters."""
@@ -119,8 +121,9 @@ class Pair(Backbone):
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of both towers' fingerprints."""
-        about = {"adapter": ADAPTER, "vision": self._vision.fingerprint, "text": self._text.fingerprint}
-        return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
+        return fingerprint(
+            {"adapter": ADAPTER, "vision": self._vision.fingerprint, "text": self._text.fingerprint}
+        )
 
     @cached_property
     def parameters(self) -> int:
@@ -173,10 +176,10 @@ class Pair(Backbone):
         return vision_tower(self.vision_name)
 
     @cached_property
-    def _text(self) -> TextTower:
-        from retune.backbones.pair.text import TextTower
+    def _text(self) -> TextHalf:
+        from retune.backbones.pair.text import TextHalf
 
-        return TextTower(self.text_name)
+        return TextHalf(self.text_name)
 
     @cached_property
     def _loaded_vision(self) -> ImageTower:
@@ -225,6 +228,3 @@ def vision_tower(name: str) -> VisionTower:
 
         return XrvVision(name)
     raise UnknownName("kind of vision tower", scheme, SCHEMES, where=name)
-
-
-SCHEMES: Final = ("hf-hub", "local-dir", "timm", "xrv")

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
@@ -13,9 +12,17 @@ import torch
 from torch import Tensor
 
 from retune.backbones.hf.files import HfFiles, find_hf_files, fingerprint_of
-from retune.backbones.hf.load import load_tokenizer
-from retune.backbones.pair.vision_hf import class_of, kind_of, load_strictly, read_config, refuse_code
+from retune.backbones.hf.load import (
+    class_of,
+    config_of,
+    kind_of,
+    load_strictly,
+    load_tokenizer,
+    refuse_code,
+    told,
+)
 from retune.backbones.quiet import quiet
+from retune.backbones.towers import TEXT_BATCH, Autocast, TextTower
 from retune.errors import UserError, gist
 
 WORDS: Final = 256
@@ -23,9 +30,6 @@ WORDS: Final = 256
 
 ADAPTER: Final = f"pair text of transformers/1, {WORDS} words"
 """Enters every fingerprint; goes up whenever this file would turn the same weights into other features."""
-
-TEXT_BATCH: Final = 16
-"""Texts are always encoded so many at a time: the last bits of a product depend on its size."""
 
 SHORTEST: Final = 32
 """Texts are padded to this length or to the next of its doubles, whatever their neighbours' lengths."""
@@ -55,7 +59,7 @@ KINDS: Final[dict[str, _Kind]] = {
 }
 
 
-class TextTower:
+class TextHalf:
     """A frozen language model, found but not loaded until it is asked to encode.
 
     A text's vector is the pooler's output where the checkpoint holds a pooler, else the first word's
@@ -86,15 +90,14 @@ class TextTower:
     @cached_property
     def parameters(self) -> int:
         """Number of parameters, counted without reading them."""
-        with quiet(), torch.device("meta"):
-            try:
-                return sum(p.numel() for p in self._class(self._config, **self._options).parameters())
-            except Exception as error:
-                raise UserError(
-                    f"transformers cannot build this model ({gist(error)})", where=self.files.where
-                ) from error
 
-    def load(self, device: torch.device, autocast: Callable[[], AbstractContextManager[None]]) -> TextModel:
+        def build() -> int:
+            with torch.device("meta"):
+                return sum(p.numel() for p in self._class(self._config, **self._options).parameters())
+
+        return told(build, "transformers cannot build this model", self.files.where)
+
+    def load(self, device: torch.device, autocast: Autocast) -> TextModel:
         """The tower with its weights.
 
         Args:
@@ -137,7 +140,7 @@ class TextTower:
 
     @cached_property
     def _config(self) -> Any:
-        return read_config(self._class, self.files)
+        return config_of(self._class, self.files)
 
     @cached_property
     def _options(self) -> dict[str, Any]:
@@ -147,7 +150,7 @@ class TextTower:
         return {"add_pooling_layer": any(key.endswith("pooler.dense.weight") for key in _keys(self.files))}
 
 
-class TextModel:
+class TextModel(TextTower):
     """A loaded text tower; also the differentiable path from word embeddings on.
 
     Words are word pieces; the tokenizer's start and end tokens count as words.
@@ -161,43 +164,10 @@ class TextModel:
         limit: int,
         *,
         causal: bool,
-        autocast: Callable[[], AbstractContextManager[None]],
+        autocast: Autocast,
     ) -> None:
-        self._where = where
-        self._model, self._tokenizer, self._limit, self._causal = model, tokenizer, limit, causal
-        self._autocast = autocast
-        self._table = model.get_input_embeddings()
-        self.width: int = self._table.embedding_dim
-
-    @property
-    def module(self) -> torch.nn.Module:
-        """What holds the tower's weights."""
-        module: torch.nn.Module = self._model
-        return module
-
-    def embed(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Word embeddings of P texts, (P, L, w), and which of them are words, bool (P, L), on the CPU.
-
-        L is the longest text's.
-        """
-        rows = self._pieces(texts)
-        with torch.no_grad():
-            words, mask = self._embedded(rows, max(map(len, rows), default=0))
-        return words.cpu(), mask.cpu()
-
-    def encode(self, words: Tensor, mask: Tensor) -> Tensor:
-        """Vectors of P texts, float32 (P, d_text), with gradients to ``words`` and on the device of these.
-
-        Raises:
-            UserError: If a text has more words than the tower takes.
-        """
-        if words.shape[1] > self._limit:
-            raise UserError(
-                f"a text has {words.shape[1]} words with those to learn, the text tower takes {self._limit}",
-                where=self._where,
-                fix="learn fewer, or shorten the prompts",
-            )
-        return self._both(words, mask)[0].to(words.device)
+        self.where, self._causal = where, causal
+        super().__init__(model, tokenizer, limit, autocast)
 
     def vectors(self, texts: Sequence[str]) -> Tensor:
         """Vectors of P texts, float32 (P, d_text) on the CPU; none depends on its neighbours."""
@@ -218,67 +188,72 @@ class TextModel:
             masks[rows, :n] = mask[:, :n]
         return words, masks
 
-    def _both(self, words: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        words, mask = words.to(self._table.weight.device), mask.to(self._table.weight.device)
-        with self._autocast():
-            if self._causal:
-                states = self._model(
-                    inputs_embeds=words, attention_mask=mask.long(), use_cache=False
-                ).last_hidden_state
-                last = mask.long().sum(1).sub(1).clamp(min=0)
-                features = states[torch.arange(len(states), device=states.device), last]
-            else:
-                out = self._model(inputs_embeds=words, attention_mask=mask.long())
-                states, pooled = out.last_hidden_state, out.pooler_output
-                features = states[:, 0] if pooled is None else pooled
-        return features.float(), states.float()
+    def _length(self, mask: Tensor) -> int:
+        # Not cut to the words: the last bits of a product depend on its size.
+        return mask.shape[1]
+
+    def _embedding(self) -> torch.nn.Module:
+        module: torch.nn.Module = self.tower.get_input_embeddings()
+        self.width = int(module.embedding_dim)  # type: ignore[arg-type]
+        return module
+
+    def _tokens(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        rows = self._pieces(texts)
+        return self._padded(rows, max(map(len, rows)))
+
+    def _forward(self, words: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        out = self.tower(inputs_embeds=words, attention_mask=mask.long(), use_cache=False)
+        states: Tensor = out.last_hidden_state
+        if self._causal:
+            last = mask.long().sum(1).sub(1).clamp(min=0)
+            return states, states[torch.arange(len(states), device=states.device), last]
+        return states, states[:, 0] if out.pooler_output is None else out.pooler_output
 
     def _batches(self, texts: Sequence[str]) -> Iterator[tuple[list[int], Tensor, Tensor, Tensor]]:
         """Texts of one padded length, so many at a time: their indices, vectors, states and mask."""
         pieces = self._pieces(texts)
-        lengths = [self._padded(len(row)) for row in pieces]
+        lengths = [self._rounded(len(row)) for row in pieces]
         for length in sorted(set(lengths)):
             same = [k for k, other in enumerate(lengths) if other == length]
             for start in range(0, len(same), TEXT_BATCH):
                 rows = same[start : start + TEXT_BATCH]
                 filled = rows + rows[-1:] * (TEXT_BATCH - len(rows))
                 with torch.inference_mode():
-                    words, mask = self._embedded([pieces[k] for k in filled], length)
-                    features, states = self._both(words, mask)
+                    ids, mask = self._padded([pieces[k] for k in filled], length)
+                    states, features = (x.float().cpu() for x in self._run(self.embedding(ids), mask))
                 n = len(rows)
-                yield rows, features[:n].cpu(), states[:n].cpu(), mask[:n].cpu()
+                yield rows, features[:n], states[:n], mask[:n].cpu()
 
     def _pieces(self, texts: Sequence[str]) -> list[list[int]]:
         if not texts:
             return []
         with quiet():
-            rows = self._tokenizer(list(texts), truncation=True, max_length=self._limit, padding=False)[
-                "input_ids"
-            ]
+            rows = self.tokenizer(
+                list(texts), truncation=True, max_length=self.context_length, padding=False
+            )["input_ids"]
         # A text without words is one end token.
-        rows = [list(row) or [self._tokenizer.eos_token_id] for row in rows]
-        if (most := max(map(max, rows))) >= self._table.num_embeddings:
+        rows = [list(row) or [self.tokenizer.eos_token_id] for row in rows]
+        if (most := max(map(max, rows))) >= self.embedding.num_embeddings:
             raise UserError(
-                f"its tokenizer gives word piece {most}, its weights know {self._table.num_embeddings}",
-                where=self._where,
+                f"its tokenizer gives word piece {most}, its weights know {self.embedding.num_embeddings}",
+                where=self.where,
             )
         return rows
 
-    def _padded(self, n: int) -> int:
+    def _rounded(self, n: int) -> int:
         length = SHORTEST
         while length < n:
             length *= 2
-        return min(length, self._limit)
+        return min(length, self.context_length)
 
-    def _embedded(self, rows: list[list[int]], length: int) -> tuple[Tensor, Tensor]:
+    def _padded(self, rows: list[list[int]], length: int) -> tuple[Tensor, Tensor]:
         # Nothing looks at what stands in padding.
         ids = torch.zeros(len(rows), length, dtype=torch.long)
         mask = torch.zeros(len(rows), length, dtype=torch.bool)
         for k, row in enumerate(rows):
             ids[k, : len(row)] = torch.tensor(row)
             mask[k, : len(row)] = True
-        device = self._table.weight.device
-        return self._table(ids.to(device)), mask.to(device)
+        return ids.to(self.device), mask.to(self.device)
 
 
 def _keys(files: HfFiles) -> list[str]:

@@ -13,9 +13,16 @@ from PIL import Image
 from torch import Tensor, nn
 
 from retune.backbones.hf.files import HfFiles, find_hf_files, fingerprint_of
-from retune.backbones.hf.load import load_image_processor
+from retune.backbones.hf.load import (
+    class_of,
+    config_of,
+    kind_of,
+    load_image_processor,
+    load_strictly,
+    refuse_code,
+    told,
+)
 from retune.backbones.pair.vision import ImageTower, VisionTower, flat
-from retune.backbones.quiet import quiet
 from retune.errors import UserError, gist
 
 ADAPTER: Final = "pair vision of transformers/1"
@@ -92,15 +99,11 @@ class HfVision(VisionTower):
 
     def build(self) -> ImageTower:
         """The tower with random weights."""
-        with quiet():
-            try:
-                return self._tower(self._class(self._config, **dict(self._kind.options)))
-            except UserError:
-                raise
-            except Exception as error:
-                raise UserError(
-                    f"transformers cannot build this model ({gist(error)})", where=self.files.where
-                ) from error
+        return told(
+            lambda: self._tower(self._class(self._config, **dict(self._kind.options))),
+            "transformers cannot build this model",
+            self.files.where,
+        )
 
     def load(self) -> ImageTower:
         """The tower with its weights, float32."""
@@ -134,7 +137,7 @@ class HfVision(VisionTower):
 
     @cached_property
     def _config(self) -> Any:
-        return read_config(self._class, self.files)
+        return config_of(self._class, self.files)
 
     def _tower(self, model: nn.Module) -> ImageTower:
         """Rescaling and normalising as the image processor would, of pixels in 0..1."""
@@ -150,112 +153,3 @@ def _read(model: nn.Module, images: Tensor, *, image: str, ahead: int) -> tuple[
     patches = out.last_hidden_state
     features = patches[:, 0] if image == "first" else out.pooler_output.flatten(1)
     return features, flat(patches if patches.ndim == 4 else patches[:, ahead:])
-
-
-def kind_of(files: HfFiles, kinds: dict[str, Any], noun: str) -> Any:
-    """The entry of a model's type in a table of known ones.
-
-    Raises:
-        UserError: If the type is not among them.
-    """
-    kind = files.config.get("model_type")
-    if kind not in kinds:
-        raise UserError(
-            f"is no {noun} that retune knows: its model_type is {kind!r}",
-            where=files.where,
-            fix=f"give one of {', '.join(kinds)}",
-        )
-    return kinds[kind]
-
-
-def refuse_code(files: HfFiles, *settings: str) -> None:
-    """See that no processor or tokenizer brings its own code: transformers would quietly take another.
-
-    Args:
-        files: The model.
-        settings: Names of the files that could ask for it.
-
-    Raises:
-        UserError: If one does.
-    """
-    for path in (files.parts[name] for name in settings if name in files.parts):
-        if '"auto_map"' in path.read_text(encoding="utf-8", errors="replace"):
-            raise UserError(
-                "needs Python code that comes with the model (auto_map), which retune never runs",
-                where=str(path),
-                fix="use one whose processor and tokenizer are part of transformers",
-            )
-
-
-def class_of(name: str, files: HfFiles) -> Any:
-    """A class of transformers.
-
-    Raises:
-        UserError: If the installed version lacks it.
-    """
-    with quiet():
-        import transformers
-
-        found = getattr(transformers, name, None)
-    if found is None:
-        raise UserError(
-            f"needs {name}, which transformers {transformers.__version__} lacks",
-            where=files.where,
-            fix="pip install --upgrade transformers",
-        )
-    return found
-
-
-def read_config(model: Any, files: HfFiles) -> Any:
-    """A model's configuration as its class in transformers understands it.
-
-    Raises:
-        UserError: If it has impossible values.
-    """
-    with quiet():
-        try:
-            return model.config_class.from_pretrained(str(files.folder), local_files_only=True)
-        except Exception as error:
-            raise UserError(
-                f"transformers cannot use its configuration ({gist(error)})", where=files.where
-            ) from error
-
-
-def load_strictly(model: Any, files: HfFiles, **options: Any) -> Any:
-    """Load a model of transformers, float32 and frozen; weights that it would have to make up are an error.
-
-    Args:
-        model: Its class.
-        files: Where its weights lie.
-        options: Further arguments of ``from_pretrained``.
-
-    Raises:
-        UserError: If weights are missing, damaged, or of other shapes.
-    """
-    with quiet():
-        from transformers.utils import logging
-
-        drawn = logging.is_progress_bar_enabled()
-        logging.disable_progress_bar()
-        try:
-            # weights_only: a pickle that would run code is refused.
-            loaded, notes = model.from_pretrained(
-                str(files.folder),
-                local_files_only=True,
-                output_loading_info=True,
-                weights_only=True,
-                **options,
-            )
-        except Exception as error:
-            raise UserError(
-                f"its weights do not fit its configuration or are damaged ({gist(error)})", where=files.where
-            ) from error
-        finally:
-            if drawn:
-                logging.enable_progress_bar()
-    # Masked patches occur in pre-training only.
-    missing = sorted(key for key in notes["missing_keys"] if not key.endswith("mask_token"))
-    if missing or notes["mismatched_keys"]:
-        names = ", ".join(missing[:3] or sorted(str(key) for key in notes["mismatched_keys"])[:3])
-        raise UserError(f"its weights do not fit its configuration (no {names})", where=files.where)
-    return loaded.float().eval().requires_grad_(False)

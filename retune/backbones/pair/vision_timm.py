@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,11 +15,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from retune.backbones.files import digests, fingerprint, local_folder
 from retune.backbones.hf.files import CONFIG
 from retune.backbones.hub import from_hub
 from retune.backbones.pair.vision import ImageTower, VisionTower, flat
 from retune.backbones.quiet import quiet
-from retune.cache import file_digests
 from retune.errors import MissingFiles, UnknownName, UserError, gist
 
 ADAPTER: Final = "pair vision of timm/1"
@@ -64,12 +63,8 @@ class TimmVision(VisionTower):
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of weights, architecture, preprocessing and this adapter."""
-        files = self.files
-        (digest,) = file_digests([files.weights])
-        if digest is None:
-            raise MissingFiles("cannot be read", where=str(files.weights))
-        about = {"adapter": ADAPTER, **files.about, "preprocess": self._data, "weights": digest.hex()}
-        return hashlib.sha256(json.dumps(about, sort_keys=True, default=str).encode()).hexdigest()
+        parts = digests({"weights": self.files.weights})
+        return fingerprint({"adapter": ADAPTER, **self.files.about, "preprocess": self._data, **parts})
 
     @cached_property
     def size(self) -> int:
@@ -163,9 +158,7 @@ def _find(name: str) -> TimmFiles:
     rest = name.partition(":")[2]
     scheme, _, place = rest.partition(":")
     if scheme == "local-dir":
-        folder = Path(place).expanduser()
-        if not folder.is_dir():
-            raise MissingFiles("there is no such folder", where=name)
+        folder = local_folder(place, name)
         if not (folder / CONFIG).is_file():
             raise MissingFiles(f"holds no {CONFIG}", where=str(folder), fix="give a folder in timm's format")
         weights = next((folder / file for file in WEIGHTS if (folder / file).is_file()), None)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from contextlib import redirect_stdout
 from functools import cached_property
 from io import StringIO
@@ -15,9 +13,9 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from retune.backbones.files import digests, fingerprint
 from retune.backbones.pair.vision import ImageTower, VisionTower, flat
 from retune.backbones.quiet import quiet
-from retune.cache import file_digests
 from retune.errors import MissingFiles, UnknownName, UserError, gist, install
 
 ADAPTER: Final = "pair vision of torchxrayvision/1"
@@ -45,11 +43,8 @@ class XrvVision(VisionTower):
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of weights, architecture and this adapter."""
-        (digest,) = file_digests([self.file])
-        if digest is None:
-            raise MissingFiles("cannot be read", where=str(self.file))
-        about = {"adapter": ADAPTER, "network": self._network, "size": self.size, "weights": digest.hex()}
-        return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
+        about = {"adapter": ADAPTER, "network": self._network, "size": self.size}
+        return fingerprint({**about, **digests({"weights": self.file})})
 
     @cached_property
     def size(self) -> int:

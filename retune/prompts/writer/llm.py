@@ -57,27 +57,25 @@ class LocalModel:
 
     @cached_property
     def _model(self) -> tuple[Any, Any]:
-        from retune.backbones.hf.load import load_tokenizer
+        from retune.backbones.hf.load import load_tokenizer, told
         from retune.backbones.precision import choose_device
 
         device = choose_device(self._device)
         tokenizer = load_tokenizer(self._files)
-        try:
-            with quiet():
-                from transformers import AutoModelForCausalLM
 
-                loaded: Any = AutoModelForCausalLM.from_pretrained(
-                    self._files.folder,
-                    torch_dtype="auto",
-                    output_loading_info=True,
-                    local_files_only=True,
-                    trust_remote_code=False,
-                    weights_only=True,
-                )
-                model, report = loaded
-        except Exception as error:
-            what = f"is no causal language model that transformers can load ({gist(error)})"
-            raise UserError(what, where=self._spec) from error
+        def load() -> Any:
+            from transformers import AutoModelForCausalLM
+
+            return AutoModelForCausalLM.from_pretrained(
+                self._files.folder,
+                torch_dtype="auto",
+                output_loading_info=True,
+                local_files_only=True,
+                trust_remote_code=False,
+                weights_only=True,
+            )
+
+        model, report = told(load, "is no causal language model that transformers can load", self._spec)
         if missing := sorted(report.get("missing_keys", ())):
             # They would be filled with random numbers.
             raise UserError(f"lacks {len(missing)} weights, e.g. {missing[0]}", where=self._spec)

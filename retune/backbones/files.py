@@ -1,0 +1,87 @@
+"""What files of models in every format are asked: JSON, digests, the number of parameters."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from retune.cache import file_digests
+from retune.errors import MissingFiles, UserError
+
+_BUFFERS: Final = (
+    "running_mean",
+    "running_var",
+    "num_batches_tracked",
+    "position_ids",
+    "token_type_ids",
+    "attn_mask",
+)
+"""How the names of tensors end that are no parameters."""
+
+
+def local_folder(path: str, where: str) -> Path:
+    """The folder of a model on this machine.
+
+    Raises:
+        MissingFiles: If there is none.
+    """
+    folder = Path(path).expanduser()
+    if not folder.is_dir():
+        raise MissingFiles("there is no such folder", where=where)
+    return folder
+
+
+def read_json(path: Path) -> Any:
+    """What a file of JSON holds.
+
+    Raises:
+        UserError: If it is none, or cannot be read.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"is not JSON ({error})", where=str(path)) from error
+
+
+def digests(parts: Mapping[str, Path]) -> dict[str, str]:
+    """SHA-256 of each file, 64 hex digits.
+
+    Raises:
+        MissingFiles: If one cannot be read.
+    """
+    found: dict[str, str] = {}
+    for (part, path), digest in zip(parts.items(), file_digests(list(parts.values())), strict=True):
+        if digest is None:
+            raise MissingFiles("cannot be read", where=str(path))
+        found[part] = digest.hex()
+    return found
+
+
+def fingerprint(about: Mapping[str, Any]) -> str:
+    """SHA-256 of what a backbone is, as JSON."""
+    return hashlib.sha256(json.dumps(about, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def is_parameter(name: str) -> bool:
+    """Whether a tensor of a checkpoint, by its name, is a parameter rather than a buffer."""
+    return not name.endswith(_BUFFERS)
+
+
+def count_parameters(weights: Path) -> int:
+    """Parameters in a safetensors file, by its header.
+
+    Raises:
+        UserError: If it is none.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(weights, framework="np") as file:
+            names = filter(is_parameter, file.keys())
+            return sum(math.prod(file.get_slice(name).get_shape()) for name in names)
+    except (SafetensorError, OSError) as error:
+        raise UserError("is not a safetensors file", where=str(weights), fix="download it again") from error
