@@ -18,8 +18,8 @@ from retune.avalanche_bridge.benchmark import as_dataset, as_experience
 from retune.avalanche_bridge.head import Head
 from retune.avalanche_bridge.names import REFUSED, SUPPORTED
 from retune.avalanche_bridge.quiet import quietly
+from retune.check.checks import run_checks
 from retune.check.lab import LABELS, SEED, Lab
-from retune.check.report import run_checks
 from retune.check.strategy import CHECKS
 from retune.check.subject import Subject
 from retune.cli.main import main

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from retune import Experience, Images, Strategy
-from retune.check.report import Check, made
+from retune.check.checks import Check, made
 from retune.check.strategy import CHECKS
 from retune.check.subject import Subject
 from retune.errors import StrategyError
