@@ -32,7 +32,7 @@ from retune.errors import BadSetting, StrategyError
 from retune.methods.adaptors import count_parameters, load_prefixed, prefixed
 from retune.methods.captions import Pairs, captions_of
 from retune.methods.given import Context, Images, Need, Training
-from retune.methods.heads import LabelHeads
+from retune.methods.linear import LabelHeads
 from retune.methods.losses import info_nce
 from retune.methods.strategy import CODE, Figure, State, Strategy
 from retune.methods.towers import Towers
@@ -154,7 +154,7 @@ class Adaptor(Strategy):
         if self.adaptor is not None:
             adapted = self.given.adapted(self.adaptor, images)
             prompts = self.given.prompts(self.adaptor, self.prompts)
-            return self.heads(adapted, otherwise=prompts.score(adapted, self.combine, "difference"))
+            return self.heads.scores(adapted, otherwise=prompts.score(adapted, self.combine, "difference"))
         if self.joint:
             return self.context.prompts.score(images.features, self.combine, "difference")
         return torch.zeros(len(images), len(self.context.labels), device=self.context.device)

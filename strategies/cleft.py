@@ -22,7 +22,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from torch import nn
@@ -33,13 +33,16 @@ from retune.methods.adaptors import count_parameters, linear
 from retune.methods.captions import Pairs, captions_of
 from retune.methods.given import Context, Images, Lazy, Need, Training
 from retune.methods.learnt_context import LearntContext, affirmed_and_denied
-from retune.methods.lora import LoraTexts, add_lora
+from retune.methods.lora import add_lora, parts_used
 from retune.methods.losses import info_nce, masked_bce
 from retune.methods.per_step import PerStep, Through
 from retune.methods.strategy import CODE, Figure, State, Strategy
-from retune.methods.training import Optimizer, train, train_adamw
+from retune.methods.training import Optimizer, seeded, train, train_adamw
 from retune.prompts.embeddings import PromptEmbeddings
 from retune.settings import Count, NonNegative, Positive, Share
+
+if TYPE_CHECKING:
+    from retune.backbones.base import TextPath
 
 CHUNK = 64
 
@@ -347,6 +350,75 @@ class LoraTowers:
     def _require_grad(self, wanted: bool) -> None:
         for weight in self.weights.values():
             weight.requires_grad_(wanted)
+
+
+class LoraTexts:
+    """A text tower whose attention's input projections W are learnt as W + (alpha / r) B A.
+
+    Hu et al., "LoRA", arXiv 2106.09685, by ``peft``. B starts at zero, so that the tower starts as it
+    was; W is never written to. It is a :class:`retune.backbones.base.TextPath` like the one it adapts.
+
+    Args:
+        path: A copy of a text tower; its ``module`` is changed.
+        rank: r.
+        alpha: The update's scale is alpha / r.
+        dropout: On what A is given, while training. PyTorch's own attention, as in open_clip's towers,
+            keeps its projection in a matrix that is no layer: there nothing can be dropped.
+        generator: Source of A's initial weights.
+
+    Raises:
+        MissingPackage: If ``peft`` is not installed.
+        UserError: If the tower has no attention that is known here.
+    """
+
+    def __init__(
+        self, path: TextPath, *, rank: int, alpha: float, dropout: float, generator: torch.Generator
+    ) -> None:
+        self.path = path
+        self.width = path.width
+        with seeded(int(torch.randint(2**62, (), generator=generator))):
+            used = parts_used(path.module, lambda: path.encode(*path.embed(["heart"])))
+            self.weights = add_lora(path.module, rank=rank, alpha=alpha, dropout=dropout, used=used)
+
+    @property
+    def module(self) -> nn.Module:
+        """What holds the tower's weights and the updates."""
+        return self.path.module
+
+    def embed(self, texts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Word embeddings of P texts, (P, L, w), and which of them are words, bool (P, L)."""
+        return self.path.embed(texts)
+
+    def encode(self, words: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Vectors of P texts, (P, d_text), with gradients to the words and to the updates."""
+        return self.path.encode(words, mask)
+
+    @contextmanager
+    def dropping(self, generator: torch.Generator) -> Iterator[None]:
+        """With the updates' dropout, drawn by a generator; the tower's own stays off.
+
+        Args:
+            generator: The source of randomness.
+        """
+        layers = [m for name, m in self.module.named_modules() if name.endswith(".lora_dropout.default")]
+        try:
+            with seeded(int(torch.randint(2**62, (), generator=generator))):
+                for layer in layers:
+                    layer.train()
+                yield
+        finally:
+            for layer in layers:
+                layer.eval()
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """The updates A and B by their names, and nothing of the frozen tower."""
+        return {name: weight.data for name, weight in self.weights.items()}
+
+    def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Take up what :meth:`state_dict` gave."""
+        with torch.no_grad():
+            for name, weight in self.weights.items():
+                weight.copy_(state[name])
 
 
 class Projections(nn.Module):

@@ -40,8 +40,8 @@ class Joint(LinearStrategy):
             return
         mean, scale = features.mean(0), features.std(0, correction=0).clamp(min=1e-6)
         standard, targets = (features - mean) / scale, experience.targets
-        weight = torch.zeros_like(self.weight, requires_grad=True)
-        bias = torch.zeros_like(self.bias, requires_grad=True)
+        weight = torch.zeros_like(self.linear.weight, requires_grad=True)
+        bias = torch.zeros_like(self.linear.bias, requires_grad=True)
         optim = torch.optim.LBFGS([weight, bias], max_iter=self.iterations, line_search_fn="strong_wolfe")
 
         def closure() -> torch.Tensor:
@@ -52,5 +52,5 @@ class Joint(LinearStrategy):
             return loss
 
         optim.step(closure)
-        self.weight = (weight / scale).detach()
-        self.bias = (bias - self.weight @ mean).detach()
+        self.linear.weight.data = (weight / scale).detach()
+        self.linear.bias.data = (bias - self.linear.weight @ mean).detach()

@@ -33,8 +33,7 @@ from torch.nn.functional import linear, normalize
 from retune.errors import UserError
 from retune.methods.adaptors import count_parameters, load_prefixed, normalised, prefixed
 from retune.methods.given import Context, Images, Need, Training
-from retune.methods.heads import LabelHeads
-from retune.methods.linear import Start
+from retune.methods.linear import LabelHeads, Start
 from retune.methods.losses import masked_bce
 from retune.methods.strategy import State, Strategy
 from retune.methods.training import train
@@ -101,9 +100,8 @@ class L2p(Strategy):
 
     def fit(self, experience: Training) -> None:
         """Train the pool and the observed labels' heads."""
-        columns, images, heads = list(experience.observed), experience.images, self.heads
+        columns, images = list(experience.observed), experience.images
         targets, pixels, features = experience.targets[:, columns], images.pixels, images.features
-        weight, bias = nn.Parameter(heads.weight.data[columns]), nn.Parameter(heads.bias.data[columns])
 
         def loss(batch: torch.Tensor) -> torch.Tensor:
             near, picked = self._pick(features[batch])
@@ -111,12 +109,11 @@ class L2p(Strategy):
             distance = (1 - near).sum(dim=1).mean()
             return masked_bce(linear(normalised(hidden), weight, bias), targets[batch]) + self.pull * distance
 
-        train(
-            [weight, bias, *self.prompts.parameters()], loss, len(experience), epochs=self.epochs,
-            batch_size=self.batch_size, lr=self.lr, generator=experience.generator(),
-        )  # fmt: skip
-        heads.weight.data[columns], heads.bias.data[columns] = weight.data, bias.data
-        heads.seen[columns] = True
+        with self.heads.trained(columns) as (weight, bias):
+            train(
+                [weight, bias, *self.prompts.parameters()], loss, len(experience), epochs=self.epochs,
+                batch_size=self.batch_size, lr=self.lr, generator=experience.generator(),
+            )  # fmt: skip
 
     def _pick(self, queries: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Cosines to the nearest keys, (B, N), and which these are, (B, N)."""
@@ -140,8 +137,7 @@ class L2p(Strategy):
             return unseen
         chunks = torch.arange(len(images), device=features.device).split(CHUNK)
         hidden = [self._hidden(pixels[chunk], self._pick(features[chunk])[1]) for chunk in chunks]
-        scores: torch.Tensor = self.heads(torch.cat(hidden), unseen)
-        return scores
+        return self.heads.scores(torch.cat(hidden), unseen)
 
     def state_dict(self) -> State:
         """Prompts, keys and heads; nothing of the tower."""

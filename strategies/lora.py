@@ -31,10 +31,10 @@ from torch import nn
 from retune.methods.adaptors import normalised
 from retune.methods.given import Context, Images, Need, Training
 from retune.methods.linear import LinearStrategy
-from retune.methods.lora import image_lora
+from retune.methods.lora import add_lora, parts_used
 from retune.methods.losses import masked_bce
 from retune.methods.strategy import State
-from retune.methods.training import train_adamw
+from retune.methods.training import seeded, train_adamw
 from retune.settings import Count, NonNegative, Positive, Share
 
 CHUNK = 64
@@ -90,20 +90,20 @@ class Lora(LinearStrategy):
         """Train the updates and the observed labels' classifiers."""
         columns, pixels = list(experience.observed), experience.images.pixels
         targets = experience.targets[:, columns]
-        weight, bias = nn.Parameter(self.weight[columns]), nn.Parameter(self.bias[columns])
 
         def loss(batch: torch.Tensor) -> torch.Tensor:
             vectors = normalised(self.tower(pixels[batch]))
             return masked_bce(nn.functional.linear(vectors, weight, bias), targets[batch])
 
         self._train_updates(True)
-        train_adamw(
-            [weight, bias, *self.updates.values()], loss, len(experience), epochs=self.epochs,
-            batch_size=self.batch_size, lr=self.lr, weight_decay=self.weight_decay, warmup=self.warmup,
-            generator=experience.generator(),
-        )  # fmt: skip
+        with self.linear.trained(columns) as (weight, bias):
+            train_adamw(
+                [weight, bias, *self.updates.values()], loss, len(experience), epochs=self.epochs,
+                batch_size=self.batch_size, lr=self.lr, weight_decay=self.weight_decay, warmup=self.warmup,
+                generator=experience.generator(),
+            )  # fmt: skip
         self._train_updates(False)
-        self.weight[columns], self.bias[columns], self.learnt = weight.data, bias.data, True
+        self.learnt = True
 
     @torch.no_grad()
     def score(self, images: Images) -> torch.Tensor:
@@ -143,3 +143,31 @@ class Lora(LinearStrategy):
     def _train_updates(self, wanted: bool) -> None:
         for update in self.updates.values():
             update.requires_grad_(wanted)
+
+
+def image_lora(
+    tower: nn.Module, *, rank: int, alpha: float, side: int, generator: torch.Generator
+) -> dict[str, nn.Parameter]:
+    """Put low-rank updates into an image tower, and freeze all else, in evaluation mode.
+
+    They are where attention begins. A tower without attention has them in its pointwise convolutions: each
+    is one matrix W, applied at every position, that is learnt as W + (alpha / r) B A.
+
+    Args:
+        tower: uint8 (B, S, S) to (B, d); changed in place.
+        rank: r.
+        alpha: The update's scale is alpha / r.
+        side: S.
+        generator: Source of A's initial weights; B is zero.
+
+    Returns:
+        The updates by their names.
+
+    Raises:
+        MissingPackage: If ``peft`` is not installed.
+        UserError: If the tower has neither.
+    """
+    picture = torch.zeros(1, side, side, dtype=torch.uint8)
+    used = parts_used(tower, lambda: tower(picture))
+    with seeded(int(torch.randint(2**62, (), generator=generator))):
+        return add_lora(tower, rank=rank, alpha=alpha, dropout=0.0, used=used)

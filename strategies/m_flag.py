@@ -28,12 +28,12 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 from retune.methods.adaptors import count_parameters, linear, load_prefixed, normalised, prefixed
 from retune.methods.captions import Pairs, captions_of
 from retune.methods.given import Context, Images, Need, Training
-from retune.methods.heads import LabelHeads
-from retune.methods.losses import alignment, orthogonality
+from retune.methods.linear import LabelHeads
 from retune.methods.strategy import CODE, Figure, State, Strategy
 from retune.methods.training import seeded, train_adamw
 from retune.prompts.embeddings import Combine
@@ -167,7 +167,7 @@ class MFlag(Strategy):
             return latent.new_zeros(len(latent), len(self.context.labels))
         projected = prompts.map(lambda texts: parts["text"](normalised(texts)))
         scores = projected.score(parts["image"](latent), self.combine, "difference")
-        return parts["head"](latent, scores) if self.scores == "head" else scores
+        return parts["head"].scores(latent, scores) if self.scores == "head" else scores
 
     def diagnostics(self) -> Mapping[str, Any]:
         """Which tower was trained, and the geometry of the last experience's training images in its latent space.
@@ -289,3 +289,40 @@ def projector(inputs: int, hidden: int, joint: int) -> nn.Sequential:
     return nn.Sequential(
         first, norm, nn.ReLU(), nn.Linear(hidden, joint), nn.BatchNorm1d(joint, affine=False)
     )
+
+
+def alignment(images: torch.Tensor, texts: torch.Tensor) -> torch.Tensor:
+    """Pull every image towards its own text, without negatives (Liu et al., M-FLAG, arXiv 2307.08347).
+
+    With u and w the vectors scaled to length 1, |u - w|^2 = 2 - 2 cos(v, t). The authors' code adds the
+    direction image to text and the direction text to image and stops no gradient in either; so they
+    are the same number, and the loss is the mean over the batch of 4 - 4 cos(v_i, t_i).
+
+    Args:
+        images: Image vectors, not normalised, (B, d).
+        texts: Their texts' vectors, not normalised, (B, d).
+
+    Returns:
+        Scalar in [0, 8].
+    """
+    return (4 - 4 * functional.cosine_similarity(images, texts, dim=1)).mean()
+
+
+def orthogonality(latent: torch.Tensor, off_diagonal: float = 0.0051) -> torch.Tensor:
+    """Keep the dimensions of a latent space apart and of one size (Liu et al., M-FLAG, arXiv 2307.08347).
+
+    With the latent Z, B images by D dimensions, neither centred nor scaled, and C = Z'Z / B::
+
+        1/2 [ sum_i (C_ii - 1)^2 + off_diagonal * sum_{i != j} C_ij^2 ]
+
+    Args:
+        latent: Z, (B, D).
+        off_diagonal: Weight of what stands off the diagonal; Barlow Twins' (Zbontar et al., 2021).
+
+    Returns:
+        Scalar; a sum over dimensions, so it grows with D.
+    """
+    products = latent.T @ latent / len(latent)
+    diagonal = products.diagonal()
+    apart = products.square().sum() - diagonal.square().sum()
+    return ((diagonal - 1).square().sum() + off_diagonal * apart) / 2

@@ -58,7 +58,8 @@ class NearestClassMean(LinearStrategy):
         # A sum points where its mean points.
         positive, negative = normalize(self.sums, dim=2)
         both = (self.counts > 0).all(0)[:, None]
-        self.weight = torch.where(both, (positive - negative).float(), self.weight)
+        weight = self.linear.weight
+        weight.data = torch.where(both, (positive - negative).float(), weight.data)
 
     def state_dict(self) -> State:
         """The classifier, the sums (2, C, d) of positive and negative features and their counts (2, C)."""

@@ -39,6 +39,7 @@ from torch.nn.functional import one_hot
 
 from retune.methods.adaptors import count_parameters, load_prefixed, normalised, prefixed
 from retune.methods.given import Context, Images, Need, Training
+from retune.methods.linear import LinearHead
 from retune.methods.losses import masked_bce
 from retune.methods.strategy import State, Strategy
 from retune.methods.training import seeded, train
@@ -51,12 +52,9 @@ class Expert(nn.Module):
     def __init__(self, dim: int, n_labels: int, reduction: int) -> None:
         super().__init__()
         width = max(1, dim // reduction)
-        self.down, self.up, self.heads = (
-            nn.Linear(dim, width),
-            nn.Linear(width, dim),
-            nn.Linear(dim, n_labels),
-        )
-        for parameter in (*self.up.parameters(), *self.heads.parameters()):
+        self.down, self.up = nn.Linear(dim, width), nn.Linear(width, dim)
+        self.heads = LinearHead(dim, n_labels)
+        for parameter in self.up.parameters():
             nn.init.zeros_(parameter)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -40,3 +41,18 @@ def nih_sample() -> Path:
     if not folder.is_dir():
         pytest.skip("needs the sample of NIH ChestX-ray14 in ../shared/data/nih-sample")
     return folder
+
+
+@pytest.fixture(scope="session")
+def towers(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """A folder of each kind of small tower, made when it is first asked for; tests copy before they change."""
+    root = tmp_path_factory.mktemp("towers")
+
+    @functools.cache
+    def get(kind: str) -> Path:
+        from made_towers import save_tower
+
+        save_tower(kind, root / kind)
+        return root / kind
+
+    return get

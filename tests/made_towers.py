@@ -194,3 +194,15 @@ def pair(towers: Towers, vision: str = "dinov2", text: str = "bert") -> Pair:
 
 def pixels_of(backbone: Pair) -> torch.Tensor:
     return torch.stack([backbone.preprocess(picture) for picture in pictures()])
+
+
+def save_tower(kind: str, folder: Path) -> None:
+    """One of any kind."""
+    if kind in VISION:
+        save_vision(kind, folder)
+    elif kind.startswith(TIMM):
+        save_timm(kind, folder)
+    elif kind in ("gpt2", "roberta"):
+        (save_gpt2 if kind == "gpt2" else save_roberta)(folder)
+    else:
+        save_bert(folder, {"bert": "BertModel", "masked": "BertForMaskedLM"}[kind])

@@ -68,12 +68,7 @@ class Bridged(Strategy):
         self.context = context
         generator = torch.Generator().manual_seed(context.seed)
         self.model = Head(self.head, context.dim, len(context.labels), generator).to(context.device)
-        if self.start == "zero-shot":
-            # Scores are linear in the image here: the identity's scores are the weights.
-            directions = context.prompts.score(
-                torch.eye(context.dim, device=context.device), "embeddings", "difference"
-            )
-            self.model.classifier.weight.data = directions.T.contiguous()
+        self.model.classifier.start(self.start, context)
         with quietly(), isolated(context.seed):
             self.agent = self._agent()
             # Else the first training would throw away averages that were taken up from a checkpoint.

@@ -7,7 +7,8 @@ from typing import Literal
 import torch
 from torch import nn
 
-from retune.methods.adaptors import adaptor, linear
+from retune.methods.adaptors import adaptor
+from retune.methods.linear import LinearHead
 
 HeadKind = Literal["linear", "adaptor"]
 
@@ -29,9 +30,7 @@ class Head(nn.Module):
         self, kind: HeadKind, dim: int, n_labels: int, generator: torch.Generator | None = None
     ) -> None:
         super().__init__()
-        self.classifier = linear(dim, n_labels)
-        nn.init.zeros_(self.classifier.weight)
-        nn.init.zeros_(self.classifier.bias)
+        self.classifier = LinearHead(dim, n_labels)
         self.body: nn.Module | None = None
         if kind == "adaptor":
             self.body = adaptor("mlp", dim, generator=generator)

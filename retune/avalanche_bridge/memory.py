@@ -18,11 +18,11 @@ GROUP: Final = f"{PREFIX}group"
 UNKNOWN: Final = -1.0
 """What stands for NaN among remembered targets: a state is finite."""
 
-Rows = tuple[torch.Tensor, torch.Tensor]
+Remembered = tuple[torch.Tensor, torch.Tensor]
 """Features (n, d) and targets (n, C)."""
 
 
-def rows_of(dataset: Any) -> Rows:
+def rows_of(dataset: Any) -> Remembered:
     """The rows of an Avalanche data set that is not empty."""
     from avalanche.training.utils import load_all_dataset
 
@@ -30,7 +30,7 @@ def rows_of(dataset: Any) -> Rows:
     return features, targets
 
 
-def kept(groups: Sequence[Rows]) -> Iterator[tuple[str, torch.Tensor]]:
+def kept(groups: Sequence[Remembered]) -> Iterator[tuple[str, torch.Tensor]]:
     """A memory as entries of a state, each row with the number of its group; nothing where it is empty.
 
     Args:
@@ -42,7 +42,7 @@ def kept(groups: Sequence[Rows]) -> Iterator[tuple[str, torch.Tensor]]:
         yield GROUP, torch.cat([torch.full((len(x),), g) for g, (x, _) in enumerate(groups)])
 
 
-def groups_of(state: State) -> list[Rows]:
+def groups_of(state: State) -> list[Remembered]:
     """What :func:`kept` was given."""
     if GROUP not in state:
         return []

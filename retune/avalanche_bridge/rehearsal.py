@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import torch
 
 from retune.avalanche_bridge.base import Bridged
-from retune.avalanche_bridge.memory import Rows, datasets_of, groups_of, kept, rows_of
+from retune.avalanche_bridge.memory import Remembered, datasets_of, groups_of, kept, rows_of
 from retune.errors import BadSetting, MissingPackage, install
 from retune.methods.given import Context, Training
 from retune.methods.strategy import State
@@ -134,7 +134,7 @@ class GEM(Bridged):
 
     def learnt(self) -> Iterator[tuple[str, Any]]:
         """The images of each experience."""
-        memory: list[Rows] = list(
+        memory: list[Remembered] = list(
             zip(self.plugin.memory_x.values(), self.plugin.memory_y.values(), strict=True)
         )
         yield from kept(memory)

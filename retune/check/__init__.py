@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from retune.check.report import Check, Finding, Report
+from retune.check.checks import Check, ContractReport, Finding
 from retune.check.scenario import check_scenario
 from retune.check.strategy import check_strategy
 
-__all__ = ["Check", "Finding", "Report", "check_scenario", "check_strategy"]
+__all__ = ["Check", "ContractReport", "Finding", "check_scenario", "check_strategy"]

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from retune.backbones.base import MEANINGS
-from retune.check.report import require
+from retune.check.checks import require
 from retune.check.subject import Subject, same, tensors
 from retune.settings import make
 

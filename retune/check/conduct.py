@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from retune.check.report import require
+from retune.check.checks import require
 from retune.check.subject import Subject, same
 from retune.check.world import changed, restored, snapshot
 

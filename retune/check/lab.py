@@ -30,7 +30,7 @@ SEED = 7
 
 
 @dataclass(frozen=True)
-class Rows:
+class LazyRows:
     """Rows made when they are asked for; a :class:`retune.methods.given.Lazy`."""
 
     make: Callable[[torch.Tensor], torch.Tensor]
@@ -104,23 +104,17 @@ class Lab:
         for key, part in module.named_modules():
             part.training = bool(modes[key])
 
-    def make(self, name: str | type[Strategy], *, quick: bool = True, **settings: Any) -> Strategy:
+    def make(self, name: str, *, quick: bool = True, **settings: Any) -> Strategy:
         """A strategy after its setup.
 
         Args:
-            name: As on the command line, with a preset or without, or its class.
+            name: As on the command line, with a preset or without.
             quick: Whether it may learn in one epoch, which is enough where not the score counts.
             settings: Others than the default ones.
         """
-        return self.prepared(self.unprepared(name, quick=quick, **settings))
-
-    def unprepared(self, name: str | type[Strategy], *, quick: bool = True, **settings: Any) -> Strategy:
-        """A strategy before its setup; arguments are those of :meth:`make`."""
-        cls, owner, preset = (
-            find_strategy(name) if isinstance(name, str) else (name, getattr(name, "name", name.__name__), {})
-        )
+        cls, owner, preset = find_strategy(name)
         fast = quick_settings(cls) if quick else {}
-        return make(cls, {**preset, **fast, **settings}, owner=f"strategy {owner}")
+        return self.prepared(make(cls, {**preset, **fast, **settings}, owner=f"strategy {owner}"))
 
     def prepared(self, strategy: Strategy) -> Strategy:
         """Set a strategy up, as the runner would."""
@@ -155,8 +149,8 @@ class Lab:
         chosen = torch.arange(n) if chosen is None else chosen
         sources: dict[str, Callable[[], Any]] = {
             "features": lambda: self._features(n, seed)[chosen],
-            "tokens": lambda: Rows(partial(self._tokens, n, seed), chosen),
-            "pixels": lambda: Rows(partial(self._pixels, n, seed), chosen),
+            "tokens": lambda: LazyRows(partial(self._tokens, n, seed), chosen),
+            "pixels": lambda: LazyRows(partial(self._pixels, n, seed), chosen),
         }
         needs = strategy.requires()
         return Images(len(chosen), {kind: get for kind, get in sources.items() if kind in needs})

@@ -10,12 +10,13 @@ from typing import Any, Final
 
 import numpy as np
 
-from retune.check.report import Check, Progress, Report, require, require_settings, run_checks
+from retune.check.checks import Check, ContractReport, require, require_settings, run_checks
 from retune.check.tables import several
 from retune.check.world import changed, snapshot
 from retune.data.dataset import Dataset
 from retune.methods.training import isolated
 from retune.plugins import registry
+from retune.progress import Progress
 from retune.runner.guard import stdout_to_stderr
 from retune.settings import make
 from retune.streams.stream import Experience, Scenario, Stream
@@ -221,7 +222,7 @@ def check_scenario(
     *,
     limit: float = LIMIT,
     progress: Progress | None = None,
-) -> Report:
+) -> ContractReport:
     """See whether a scenario keeps the contract, in a few seconds on a made-up table.
 
     Args:
@@ -239,4 +240,4 @@ def check_scenario(
         require_settings(cut.scenario)
         findings = run_checks(CHECKS, cut, limit=limit, progress=progress)
     name = scenario if isinstance(scenario, str) else scenario.__name__
-    return Report("scenario", name, findings)
+    return ContractReport("scenario", name, findings)

@@ -11,8 +11,8 @@ from typing import Any, Final
 import torch
 
 from retune.check.answers import is_json
+from retune.check.checks import require
 from retune.check.held import Leash, rows, weight
-from retune.check.report import require
 from retune.check.subject import Subject, same, tensors
 from retune.methods.memory import PREFIX, Stored, metered
 from retune.methods.strategy import State, Strategy

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from retune.check import answers, conduct, state
-from retune.check.report import Check, Progress, Report, made, require_settings, run_checks
+from retune.check.checks import Check, ContractReport, made, require_settings, run_checks
 from retune.check.subject import Subject
 from retune.methods.strategy import Strategy
+from retune.progress import Progress
 from retune.runner.guard import stdout_to_stderr
 
 CHECKS: Final = tuple(
@@ -48,7 +49,7 @@ def check_strategy(
     *,
     limit: float = LIMIT,
     progress: Progress | None = None,
-) -> Report:
+) -> ContractReport:
     """See whether a strategy keeps the contract, in a few seconds on made-up images.
 
     It learns in one epoch of small batches where it has settings ``epochs`` and ``batch_size``.
@@ -68,7 +69,7 @@ def check_strategy(
         findings = run_checks(CHECKS, subject, limit=limit, progress=progress)
         remarks = (_learns(subject, limit),) if all(f.outcome == "passed" for f in findings) else ()
     name = strategy if isinstance(strategy, str) else strategy.__name__
-    return Report("strategy", name, findings, remarks)
+    return ContractReport("strategy", name, findings, remarks)
 
 
 def _learns(subject: Subject, limit: float) -> str:

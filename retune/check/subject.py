@@ -13,6 +13,7 @@ from retune.methods.given import Training
 from retune.methods.strategy import Strategy
 from retune.plugins import is_file
 from retune.runner.resolve import find_strategy
+from retune.settings import make
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,8 @@ class Subject:
             quick: Whether it learns in one epoch of small batches, where it has such settings.
         """
         fast = quick_settings(self.cls) if quick else {}
-        return self.lab.unprepared(self.cls, quick=False, **{**self.preset, **fast, **self.given})
+        owner = getattr(self.cls, "name", self.cls.__name__)
+        return make(self.cls, {**self.preset, **fast, **self.given}, owner=f"strategy {owner}")
 
     def new(self, *, quick: bool = True) -> Strategy:
         """One that is set up and has seen nothing."""

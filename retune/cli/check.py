@@ -9,7 +9,7 @@ import typer
 from retune.cli.options import AsJson
 
 if TYPE_CHECKING:
-    from retune.check import Report
+    from retune.check import ContractReport
 
 KINDS: Final = ("strategy", "scenario")
 MARKS: Final = {
@@ -56,7 +56,7 @@ def check(
         raise typer.Exit(1)
 
 
-def print_report(report: Report) -> None:
+def print_report(report: ContractReport) -> None:
     """Every check that was made with what it demands, and where one failed, what is the case instead."""
     from collections import Counter
 
@@ -86,7 +86,7 @@ def print_report(report: Report) -> None:
     out.print(Text(_summary(report), "bold"))
 
 
-def _summary(report: Report) -> str:
+def _summary(report: ContractReport) -> str:
     seconds = sum(finding.seconds for finding in report.findings)
     counts = {mark: sum(f.outcome == mark for f in report.findings) for mark in MARKS}
     named = f"{report.kind} {report.name}"

@@ -12,7 +12,7 @@ from retune.cli.options import AsJson
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from retune.data.check import Check
+    from retune.data.check import CopyCheck
 
 app = typer.Typer(help="Check a copy of a data set.", no_args_is_help=True)
 
@@ -56,7 +56,7 @@ def check(
         raise typer.Exit(1)
 
 
-def print_check(found: Check) -> None:
+def print_check(found: CopyCheck) -> None:
     """Counts, beside the published ones where there are any; what is wrong; the verdict."""
     from rich.text import Text
 
@@ -84,7 +84,7 @@ def print_check(found: Check) -> None:
     out.print(_verdict(found))
 
 
-def _counts(found: Check) -> Table:
+def _counts(found: CopyCheck) -> Table:
     from rich.text import Text
 
     from retune.cli.console import plain_table
@@ -107,7 +107,7 @@ def _counts(found: Check) -> Table:
     return table
 
 
-def _splits(found: Check) -> Table:
+def _splits(found: CopyCheck) -> Table:
     from retune.cli.console import plain_table
 
     table = plain_table()
@@ -119,7 +119,7 @@ def _splits(found: Check) -> Table:
     return table
 
 
-def _labels(found: Check) -> Table:
+def _labels(found: CopyCheck) -> Table:
     from rich.text import Text
 
     from retune.cli.console import plain_table
@@ -137,7 +137,7 @@ def _labels(found: Check) -> Table:
     return table
 
 
-def _verdict(found: Check) -> object:
+def _verdict(found: CopyCheck) -> object:
     from rich.text import Text
 
     sound = f", and the {found.decoded:,} decoded on trial are sound" if found.decoded else ""

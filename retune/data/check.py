@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ from retune.data.dataset import SPLITS, Dataset, IntArray
 from retune.data.readers.base import Published, Reader
 from retune.errors import BadImage, BadSetting
 from retune.plugins import registry
+from retune.progress import Progress
 from retune.settings import make, settings_of, values_of
 
 NAMED: Final = 5
@@ -21,7 +22,6 @@ NAMED: Final = 5
 STATS: Final = 2000
 BATCH: Final = 16
 WORKERS: Final = 2
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class SplitCount:
 
 
 @dataclass(frozen=True)
-class Check:
+class CopyCheck:
     """What a copy of a data set holds.
 
     Args:
@@ -119,7 +119,7 @@ def check(
     *,
     decode: int | None = 100,
     progress: Progress | None = None,
-) -> Check:
+) -> CopyCheck:
     """Read a data set's table, look for every picture and decode some of them.
 
     Where the data set knows several projections, all of them are checked, unless ``settings`` say ``views``.
@@ -144,7 +144,7 @@ def check(
     trial = _spaced(np.flatnonzero(present), decode)
     wrong = _decode(dataset, trial, tell)
     published = reader.published or Published(images=0)
-    return Check(
+    return CopyCheck(
         dataset=name,
         settings=values_of(reader),
         synthetic=dataset.synthetic,

@@ -160,7 +160,7 @@ class Dataset:
             patient_id=self.patient_id[rows],
             split=self.split[rows],
             targets=self.targets[rows],
-            images=Rows(self.images, rows),
+            images=SomeImages(self.images, rows),
             columns={name: values[rows] for name, values in self.columns.items()},
             dropped={**self.dropped, **(dropped or {})},
         )
@@ -199,7 +199,7 @@ class Dataset:
 
 
 @dataclass(frozen=True)
-class Rows:
+class SomeImages:
     """Some rows of another image source."""
 
     source: ImageSource

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -75,6 +77,17 @@ def _grey(image: Image.Image) -> Image.Image:
         # Multiplying by an opaque channel leaves every value as it was.
         return ImageChops.multiply(image.convert("L"), image.getchannel("A"))
     return image.copy() if image.mode == "L" else image.convert("L")
+
+
+def listed(root: Path, folders: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Each folder, relative to a root, with each name in it; none of a folder that is not there."""
+    # One listing per folder: a stat per image takes minutes on a network disk.
+    for folder in folders:
+        try:
+            names = os.listdir(root / folder)
+        except OSError:
+            continue
+        yield from ((folder, name) for name in names)
 
 
 @dataclass(frozen=True)

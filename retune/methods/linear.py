@@ -1,16 +1,19 @@
-"""One linear classifier per label on frozen features, starting where the backbone is: what many methods share."""
+"""One linear classifier per label on frozen features, and what many methods build on it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
-from torch.nn import functional
+from torch import nn
+from torch.nn.functional import linear
 
-from retune.methods.adaptors import normalised
+from retune.methods.adaptors import count_parameters, normalised
 from retune.methods.given import Context, Images, Need, Training
+from retune.methods.losses import masked_bce
 from retune.methods.memory import SampleMemory
 from retune.methods.strategy import State, Strategy
 from retune.methods.training import train
@@ -20,6 +23,94 @@ Start = Literal["zero-shot", "zeros"]
 """What labels score before they are learnt: as their prompts do, or nothing."""
 
 Logits = Callable[[torch.Tensor], torch.Tensor]
+
+
+class LinearHead(nn.Module):
+    """One weight vector and one bias per label, zero at first.
+
+    Args:
+        dim: Dimension d of the features.
+        n_labels: Number of labels C.
+    """
+
+    def __init__(self, dim: int, n_labels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(n_labels, dim))
+        self.bias = nn.Parameter(torch.zeros(n_labels))
+
+    def start(self, where: Start, context: Context) -> None:
+        """Begin as the zero-shot classifier, or stay at zero."""
+        if where == "zero-shot":
+            # Scores are linear in the image here: the identity's scores are the weights.
+            identity = torch.eye(context.dim, device=context.device)
+            self.weight.data = context.prompts.score(identity, "embeddings", "difference").T.contiguous()
+
+    def forward(self, unit: torch.Tensor) -> torch.Tensor:
+        """Logits (N, C) of normalised features (N, d)."""
+        return linear(unit, self.weight, self.bias)
+
+    @contextmanager
+    def trained(self, columns: Sequence[int]) -> Iterator[tuple[nn.Parameter, nn.Parameter]]:
+        """Some labels' weights and biases, to be trained: alone, so that weight decay leaves the others."""
+        index = list(columns)
+        weight, bias = (nn.Parameter(values.data[index]) for values in (self.weight, self.bias))
+        yield weight, bias
+        self.weight.data[index], self.bias.data[index] = weight.data, bias.data
+
+
+class LabelHeads(LinearHead):
+    """A logistic regression per label on features that somebody else makes; a label has none until observed."""
+
+    seen: torch.Tensor
+
+    def __init__(self, dim: int, n_labels: int) -> None:
+        super().__init__(dim, n_labels)
+        self.register_buffer("seen", torch.zeros(n_labels, dtype=torch.bool))
+
+    def scores(self, features: torch.Tensor, otherwise: torch.Tensor) -> torch.Tensor:
+        """Logits of the labels observed so far, and other scores for the others, (N, C).
+
+        Args:
+            features: (N, d), of any length.
+            otherwise: Scores (N, C) to give for labels that no head has learnt.
+        """
+        return torch.where(self.seen, self(normalised(features)), otherwise)
+
+    @contextmanager
+    def trained(self, columns: Sequence[int]) -> Iterator[tuple[nn.Parameter, nn.Parameter]]:
+        """Some labels' weights and biases, to be trained; from then on they count as learnt."""
+        with super().trained(columns) as pair:
+            yield pair
+        self.seen[list(columns)] = True
+
+    def learn(
+        self,
+        features: torch.Tensor,
+        targets: torch.Tensor,
+        observed: tuple[int, ...],
+        *,
+        epochs: int,
+        batch_size: int,
+        lr: float,
+        generator: torch.Generator,
+    ) -> None:
+        """Train the observed labels' heads and leave the others as they are.
+
+        Args:
+            features: (n, d), of any length; no gradient goes to them.
+            targets: (n, C); NaN where unknown.
+            observed: Columns to train.
+            epochs: Passes over the features.
+            batch_size: Samples a step.
+            lr: Learning rate of Adam.
+            generator: Source of the order of samples.
+        """
+        unit, wanted = normalised(features.detach()), targets[:, list(observed)]
+        with self.trained(observed) as (weight, bias):
+            train(
+                [weight, bias], lambda batch: masked_bce(linear(unit[batch], weight, bias), wanted[batch]),
+                len(unit), epochs=epochs, batch_size=batch_size, lr=lr, generator=generator,
+            )  # fmt: skip
 
 
 @dataclass
@@ -39,33 +130,31 @@ class LinearStrategy(Strategy):
     def setup(self, context: Context) -> None:
         """Start as the zero-shot classifier, or at zero; see :meth:`Strategy.setup`."""
         self.context = context
-        self.weight = torch.zeros(len(context.labels), context.dim, device=context.device)
-        self.bias = torch.zeros(len(context.labels), device=context.device)
-        if self.start == "zero-shot":
-            # Scores are linear in the image here: the identity's scores are the weights.
-            identity = torch.eye(context.dim, device=context.device)
-            self.weight = context.prompts.score(identity, "embeddings", "difference").T.contiguous()
+        self.linear = LinearHead(context.dim, len(context.labels)).to(context.device)
+        self.linear.start(self.start, context)
 
+    @torch.no_grad()
     def score(self, images: Images) -> torch.Tensor:
         """Logits, float32 (N, C)."""
         return self.logits(normalised(images.features))
 
+    @torch.no_grad()
     def logits(self, unit: torch.Tensor) -> torch.Tensor:
         """Logits (N, C) of normalised features (N, d)."""
-        return functional.linear(unit, self.weight, self.bias)
+        found: torch.Tensor = self.linear(unit)
+        return found
 
     def state_dict(self) -> State:
         """Weights (C, d) and biases (C,)."""
-        return {"weight": self.weight, "bias": self.bias}
+        return dict(self.linear.state_dict())
 
     def load_state_dict(self, state: State) -> None:
         """Take up weights and biases."""
-        device = self.context.device
-        self.weight, self.bias = state["weight"].to(device), state["bias"].to(device)
+        self.linear.load_state_dict({key: state[key] for key in ("weight", "bias")})
 
     def trainable_parameters(self) -> int:
         """C (d + 1)."""
-        return self.weight.numel() + self.bias.numel()
+        return count_parameters(self.linear)
 
     @classmethod
     def parameter_counts(cls, dim: int, n_labels: int) -> Mapping[str, int]:
@@ -101,26 +190,17 @@ class DescendedLinear(LinearStrategy):
 
         Args:
             experience: Whose images are passed over.
-            columns: The labels that are trained. They are trained alone, so that weight decay leaves the
-                others as they are.
+            columns: The labels that are trained.
             loss: Scalar loss, given the indices of a batch, (b,), and how to make normalised features
                 (n, d) into logits of the trained labels, (n, len(columns)).
             generator: Source of the order of images.
         """
-        trained = list(columns)
-        weight = torch.nn.Parameter(self.weight[trained])
-        bias = torch.nn.Parameter(self.bias[trained])
-        train(
-            [weight, bias],
-            lambda batch: loss(batch, lambda unit: functional.linear(unit, weight, bias)),
-            len(experience),
-            epochs=self.epochs,
-            batch_size=self.batch_size,
-            lr=self.lr,
-            weight_decay=self.weight_decay,
-            generator=generator,
-        )
-        self.weight[trained], self.bias[trained] = weight.data, bias.data
+        with self.linear.trained(columns) as (weight, bias):
+            train(
+                [weight, bias], lambda batch: loss(batch, lambda unit: linear(unit, weight, bias)),
+                len(experience), epochs=self.epochs, batch_size=self.batch_size, lr=self.lr,
+                weight_decay=self.weight_decay, generator=generator,
+            )  # fmt: skip
 
 
 @dataclass

@@ -24,15 +24,15 @@ from retune.metrics.continual import (
     forgetting_per_label,
     forward_transfer,
 )
-from retune.metrics.report import Measured, Report, continual_report
+from retune.metrics.report import ContinualReport, Measured, continual_report
 from retune.metrics.seeds import mean_and_sd
 from retune.metrics.table import METRICS, Metric
 
 __all__ = [
     "METRICS",
+    "ContinualReport",
     "Measured",
     "Metric",
-    "Report",
     "auroc",
     "average_auc",
     "average_precision",

@@ -33,7 +33,7 @@ class Measured:
 
 
 @dataclass(frozen=True, eq=False)
-class Report:
+class ContinualReport:
     """What `continual_report` works out. Matrices are ``(T+1, C)``, NaN where undefined.
 
     Attributes:
@@ -67,7 +67,7 @@ def continual_report(
     seed: int = 0,
     level: float = 0.95,
     threads: int | None = None,
-) -> Report:
+) -> ContinualReport:
     """Work out every metric of a run, with percentile intervals from a bootstrap over patients.
 
     Intervals hold the runs as they are and resample the test patients; they say nothing of other seeds. In a
@@ -122,4 +122,4 @@ def continual_report(
     metrics = {metric.key: measured(metric) for metric in METRICS}
     low, high = interval(auc_samples, level)
     undefined = tuple(int(c) for c in np.flatnonzero(~has_both_classes(y)))
-    return Report(metrics, auc, low, high, ap, f1_matrix, ece, undefined)
+    return ContinualReport(metrics, auc, low, high, ap, f1_matrix, ece, undefined)

@@ -17,7 +17,7 @@ from safetensors.torch import save
 from retune import __version__
 from retune.backbones.contamination import contamination
 from retune.files import write_whole
-from retune.metrics import Report, continual_report, forgetting_per_label
+from retune.metrics import ContinualReport, continual_report, forgetting_per_label
 from retune.progress import Progress
 from retune.results.image_digests import digests
 from retune.results.result import CHECKPOINT_FILE, SCORES_FILE, Result
@@ -67,7 +67,7 @@ def record(plan: Plan, outcome: Outcome, folder: Path, command: str, progress: P
     return result
 
 
-def _document(plan: Plan, outcome: Outcome, report: Report, command: str) -> dict[str, Any]:
+def _document(plan: Plan, outcome: Outcome, report: ContinualReport, command: str) -> dict[str, Any]:
     stream, parts = outcome.stream, plan.parts
     dataset, strategy, card = stream.dataset, outcome.strategy, parts.backbone.card
     labels = stream.labels

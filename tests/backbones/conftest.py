@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
-from made_towers import TIMM, VISION, save_bert, save_gpt2, save_roberta, save_timm, save_vision
 
 WORDS = [
     "[PAD]",
@@ -261,24 +259,3 @@ def dual(duals: dict[str, Path], tmp_path: Path) -> Callable[..., Path]:
         return Path(shutil.copytree(duals[kind], tmp_path / name))
 
     return copy
-
-
-@pytest.fixture(scope="session")
-def towers(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """A folder of each kind, made when it is first asked for; tests copy before they change."""
-    root = tmp_path_factory.mktemp("towers")
-
-    @cache
-    def get(kind: str) -> Path:
-        folder = root / kind
-        if kind in VISION:
-            save_vision(kind, folder)
-        elif kind.startswith(TIMM):
-            save_timm(kind, folder)
-        elif kind in ("gpt2", "roberta"):
-            (save_gpt2 if kind == "gpt2" else save_roberta)(folder)
-        else:
-            save_bert(folder, {"bert": "BertModel", "masked": "BertForMaskedLM"}[kind])
-        return folder
-
-    return get

@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -15,76 +15,103 @@ import pytest
 from retune.cli.main import main
 from retune.scaffold import new_strategy
 
-Retune = Callable[..., subprocess.CompletedProcess[str]]
 SMALL = ["--set", "data.images=200", "--set", "data.size=64", "--replicates", "10", "--json"]
+RUN = ["run", "--scenario", "halves", "--strategy", "positive-mean/cautious", *SMALL, "--out", "out"]
+QUESTIONS = {
+    "list": ["list", "strategies", "--json"],
+    "show": ["show", "strategy", "positive-mean", "--json"],
+    "run": RUN,
+    "check strategy": ["check", "positive-mean", "--json"],
+    "check scenario": ["check", "scenario", "halves", "--json"],
+    "check unfinished": ["check", "unfinished"],
+    "run missing": ["run", "--strategy", "missing"],
+}
+ASK = """
+import contextlib, io, json, sys
+from retune.cli.main import main
+told = {}
+for name, words in json.loads(sys.argv[1]).items():
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
+        code = main(words)
+    told[name] = [code, out.getvalue(), err.getvalue()]
+print(json.dumps(told))
+"""
 
 pytestmark = pytest.mark.slow
 
 
+@dataclass(frozen=True)
+class Told:
+    """What the command line answered."""
+
+    code: int
+    out: str
+    err: str
+
+
 @pytest.fixture(scope="module")
-def retune(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Retune:
-    """The command line in a process of its own that sees the installed distribution."""
-    folder = tmp_path_factory.mktemp("plugin")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the distribution is installed and asked."""
+    return tmp_path_factory.mktemp("plugin")
+
+
+@pytest.fixture(scope="module")
+def told(folder: Path, cache: Path) -> dict[str, Told]:
+    """Every answer of the command line, in one process of its own that sees the installed distribution."""
     # A copy: building leaves its traces beside the source.
     source = shutil.copytree(Path(__file__).parent / "fixture_plugin", folder / "source")
     install = ["install", "--no-deps", "--no-build-isolation", "--no-index", "--quiet", "--target"]
     subprocess.run(
         [sys.executable, "-m", "pip", *install, str(folder / "site"), str(source)], check=True, timeout=300
     )
-
-    def call(*words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "retune", *words],
-            env={**os.environ, "PYTHONPATH": str(folder / "site"), "RETUNE_CACHE": str(cache)},
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
-
-    return call
+    done = subprocess.run(
+        [sys.executable, "-c", ASK, json.dumps(QUESTIONS)],
+        env={**os.environ, "PYTHONPATH": str(folder / "site"), "RETUNE_CACHE": str(cache)},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    return {name: Told(*answer) for name, answer in json.loads(done.stdout).items()}
 
 
-def test_its_names_are_listed_and_shown(retune: Retune) -> None:
-    listed = {
-        row["name"]: row["origin"]
-        for row in json.loads(retune("list", "strategies", "--json").stdout)["strategies"]
-    }
+def test_its_names_are_listed_and_shown(told: dict[str, Told]) -> None:
+    listed = {row["name"]: row["origin"] for row in json.loads(told["list"].out)["strategies"]}
     assert listed["positive-mean"] == "retune-fixture-plugin"
     assert listed["zero-shot"] == "retune"
-    card = json.loads(retune("show", "strategy", "positive-mean", "--json").stdout)
-    assert card["presets"] == {"cautious": {"prior": 10.0}}
+    assert json.loads(told["show"].out)["presets"] == {"cautious": {"prior": 10.0}}
 
 
-def test_its_strategy_runs_on_its_scenario(retune: Retune, tmp_path: Path) -> None:
-    words = ["run", "--scenario", "halves", "--strategy", "positive-mean/cautious", *SMALL]
-    done = retune(*words, "--out", str(tmp_path / "out"))
-    assert done.returncode == 0, done.stderr
-    result = json.loads((tmp_path / "out" / "result.json").read_text())
+def test_its_strategy_runs_on_its_scenario(told: dict[str, Told], folder: Path) -> None:
+    assert told["run"].code == 0, told["run"].err
+    result = json.loads((folder / "out" / "result.json").read_text())
     assert result["strategy"]["origin"] == "retune-fixture-plugin"
     assert result["strategy"]["settings"] == {"prior": 10.0}
     assert len(result["auc_matrix"]) == 3
 
 
-def test_it_is_checked(retune: Retune) -> None:
-    for words in (["positive-mean"], ["scenario", "halves"]):
-        done = retune("check", *words, "--json")
-        assert done.returncode == 0, done.stdout + done.stderr
-        assert json.loads(done.stdout)["passed"]
+@pytest.mark.parametrize("kind", ["strategy", "scenario"])
+def test_it_is_checked(told: dict[str, Told], kind: str) -> None:
+    answer = told[f"check {kind}"]
+    assert answer.code == 0, answer.out + answer.err
+    assert json.loads(answer.out)["passed"]
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("name", "message"),
     [
-        (["check", "unfinished"], "strategy 'unfinished' of retune-fixture-plugin: Unfinished lacks score"),
-        (["run", "--strategy", "missing"], "strategy 'missing' of retune-fixture-plugin: cannot be imported"),
+        (
+            "check unfinished",
+            "strategy 'unfinished' of retune-fixture-plugin: Unfinished lacks score",
+        ),
+        ("run missing", "strategy 'missing' of retune-fixture-plugin: cannot be imported"),
     ],
 )
-def test_what_is_broken_names_its_distribution(retune: Retune, words: list[str], message: str) -> None:
-    done = retune(*words)
-    assert done.returncode == 2
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr
+def test_what_is_broken_names_its_distribution(told: dict[str, Told], name: str, message: str) -> None:
+    assert told[name].code == 2
+    assert message in told[name].err
+    assert "Traceback" not in told[name].err
 
 
 def test_a_preset_of_a_file(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from retune import Dataset, Scenario, Stream
-from retune.check.report import Check, made
+from retune.check.checks import Check, made
 from retune.check.scenario import CHECKS, Cut
 from retune.check.tables import LABELS, dataset, several
 from retune.errors import BadSetting

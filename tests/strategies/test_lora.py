@@ -23,11 +23,11 @@ def test_before_training_it_is_the_zero_shot_classifier(lab: Lab) -> None:
 
 def test_training_touches_updates_and_the_observed_labels_alone(lab: Lab) -> None:
     strategy: Any = lab.make("lora")
-    frozen, started = copy.deepcopy(strategy.tower.state_dict()), strategy.weight.clone()
+    frozen, started = copy.deepcopy(strategy.tower.state_dict()), strategy.linear.weight.clone()
     lab.fit(strategy, [lab.experience(strategy, 20, (1, 4), 1)])
     changed = {n for n, value in strategy.tower.state_dict().items() if not torch.equal(value, frozen[n])}
     assert changed == set(strategy.updates)
-    moved = (strategy.weight != started).any(dim=1)
+    moved = (strategy.linear.weight != started).any(dim=1)
     assert moved.nonzero().flatten().tolist() == [1, 4]
     state = strategy.state_dict()
     assert set(state) == {"learnt", "weight", "bias", *(f"lora.{name}" for name in strategy.updates)}

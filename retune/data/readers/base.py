@@ -8,7 +8,9 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import ClassVar, Literal, get_args, get_origin, get_type_hints
 
-from retune.data.dataset import Dataset
+import numpy as np
+
+from retune.data.dataset import BoolArray, Dataset, IntArray
 from retune.errors import BadSetting, MissingFiles, UserError
 
 
@@ -83,15 +85,6 @@ class Reader(ABC):
                     fix=f"choose {' or '.join(map(str, choices))}",
                 )
 
-    def require_valid_share(self, valid: float) -> None:
-        """Refuse a share of validation patients that leaves too few for training.
-
-        Raises:
-            BadSetting: If it is not from 0 to 0.8.
-        """
-        if not 0 <= valid < 0.8:
-            raise BadSetting(f"valid is {valid}", where=f"data set {self.name}", fix="choose from 0 to 0.8")
-
     def require_root(self, root: Path | None, wanted: Sequence[str] = ()) -> Path:
         """The folder of the files, ``~`` expanded.
 
@@ -111,3 +104,31 @@ class Reader(ABC):
             looked = f" (looked for {' or '.join(wanted)} in it)" if wanted else ""
             raise MissingFiles(what + looked, where=str(folder), fix="check --root")
         return folder
+
+
+class HashedReader(Reader):
+    """A reader whose setting ``valid`` is the share of patients that a hash puts aside for validation."""
+
+    valid: float
+
+    def __post_init__(self) -> None:
+        """Refuse a share that leaves too few for training: it is from 0 to 0.8."""
+        super().__post_init__()
+        if not 0 <= self.valid < 0.8:
+            raise BadSetting(
+                f"valid is {self.valid}", where=f"data set {self.name}", fix="choose from 0 to 0.8"
+            )
+
+
+def kept(drops: Mapping[str, BoolArray]) -> tuple[IntArray, dict[str, int]]:
+    """The rows that no filter drops, and how many each drops of those that earlier ones left.
+
+    Args:
+        drops: Which rows (N,) each filter drops, by what is said of them.
+    """
+    left = ~np.zeros_like(next(iter(drops.values())))
+    dropped = {}
+    for why, gone in drops.items():
+        dropped[why] = int((left & gone).sum())
+        left = left & ~gone
+    return np.flatnonzero(left), {why: count for why, count in dropped.items() if count}

@@ -13,8 +13,8 @@ from retune.data import findings
 from retune.data.chexpert_labels import Blank, Uncertain, read_labels, targets_of
 from retune.data.dataset import Array, Dataset, FloatArray, split_by_patient
 from retune.data.images import FileImages
-from retune.data.readers.base import Published, Reader
-from retune.data.tables import find_table, numbers, read_table, refuse
+from retune.data.readers.base import HashedReader, Published, kept
+from retune.data.tables import OLDEST, find_table, numbers, read_table, recode, refuse, refuse_twice, text
 from retune.data.views import Views, in_views
 from retune.errors import BadTable, MissingFiles, UserError
 
@@ -27,7 +27,6 @@ VISUAL: Final = "train_visualCheXbert.csv"
 PATH, SEX, AGE, SIDE, PROJECTION = DESCRIPTION = ("Path", "Sex", "Age", "Frontal/Lateral", "AP/PA")
 SEXES: Final = {"Male": "M", "Female": "F", "Unknown": "", "": ""}
 SIDES: Final = {"Frontal": "frontal", "Lateral": "lateral"}
-OLDEST: Final = 120
 PUBLISHED: Final = Published(images=223_414 + 234, patients=64_540 + 200)
 """What ``train.csv`` and ``valid.csv`` hold: ``views=all split=auto`` of a copy without the test labels.
 
@@ -37,7 +36,7 @@ Those came later and apart; with them it is 668 images of 500 patients more. Lab
 
 
 @dataclass(frozen=True)
-class CheXpert(Reader):
+class CheXpert(HashedReader):
     """CheXpert: 224,316 radiographs of 65,240 Stanford patients, 14 labels mined from reports.
 
     The folder is the one of ``train.csv`` or the one above it, whose ``CheXpert-v1.0-small`` or
@@ -77,11 +76,6 @@ class CheXpert(Reader):
     split: Literal["auto", "official", "hash"] = "auto"
     valid: float = 0.1
 
-    def __post_init__(self) -> None:
-        """Refuse impossible settings."""
-        super().__post_init__()
-        self.require_valid_share(self.valid)
-
     def read(self, root: Path | None) -> Dataset:
         """Read the label tables, the split and where the pictures lie.
 
@@ -101,11 +95,9 @@ class CheXpert(Reader):
         files = {part: self._find(places, part, wanted[part]) for part in wanted if used[part]}
         parts = [_read_part(part, file) for part, file in files.items()]
         rows = {column: np.concatenate([part[column] for part in parts]) for column in parts[0]}
-        seen = in_views(rows["view"], self.views)
-        keep = np.flatnonzero(seen)
+        keep, dropped = kept({f"view is not {self.views}": ~in_views(rows["view"], self.views)})
         if not len(keep):
             raise BadTable(f"no image is left with views={self.views}", where=str(files["train"]))
-        unseen = int((~seen).sum())
         names = rows["image_id"][keep]
         return Dataset(
             name=self.name,
@@ -116,7 +108,7 @@ class CheXpert(Reader):
             targets=targets_of(rows["labels"][keep], self.uncertain, self.blank, files["train"]),
             images=FileImages(names, folder),
             columns={column: rows[column][keep] for column in ("view", "age", "sex")},
-            dropped={f"view is not {self.views}": unseen} if unseen else {},
+            dropped=dropped,
             source=self.source,
         )
 
@@ -160,38 +152,26 @@ def _read_part(part: str, table: Path) -> dict[str, Array]:
     pieces = frame[PATH].str.extract(
         rf"^(?:CheXpert-v1\.0[^/\\]*/)?({part}/(patient\d+)/study\d+/view\d+_(frontal|lateral)\.jpg)$"
     )
-    odd = pieces[0].isna().to_numpy(bool)
-    refuse(frame, odd, PATH, table, f"'{{}}' is not like {part}/patient00001/study1/view1_frontal.jpg")
-    twice = pieces[0].duplicated().to_numpy(bool)
-    refuse(frame, twice, PATH, table, "image '{}' stands in the table twice")
+    what = f"'{{}}' is not like {part}/patient00001/study1/view1_frontal.jpg"
+    refuse(frame, pieces[0].isna(), PATH, table, what)
+    refuse_twice(frame, pieces[0], PATH, table)
     n = len(frame)
     return {
-        "image_id": _text(pieces[0]),
-        "patient_id": _text(pieces[1]),
+        "image_id": text(pieces[0]),
+        "patient_id": text(pieces[1]),
         "part": np.full(n, part, dtype="U5"),
         "labels": read_labels(frame, table),
-        "view": _views(frame, table) if described else _text(pieces[2]),
+        "view": _views(frame, table) if described else text(pieces[2]),
         "age": _ages(frame, table) if described else np.full(n, np.nan, dtype=np.float32),
-        "sex": _recode(frame, SEX, SEXES, table) if described else np.full(n, "", dtype="U1"),
+        "sex": recode(frame, SEX, SEXES, table) if described else np.full(n, "", dtype="U1"),
     }
 
 
-def _text(values: pd.Series[str]) -> Array:
-    return values.to_numpy(object).astype(str)
-
-
 def _views(frame: pd.DataFrame, table: Path) -> Array:
-    side = _recode(frame, SIDE, SIDES, table)
+    side = recode(frame, SIDE, SIDES, table)
     # A few frontal images are marked LL or RL: whether PA or AP is then not known.
     known = frame[PROJECTION].isin(["PA", "AP"]).to_numpy(bool) & (side == "frontal")
-    return np.where(known, _text(frame[PROJECTION]), side)
-
-
-def _recode(frame: pd.DataFrame, column: str, names: Mapping[str, str], table: Path) -> Array:
-    values = frame[column].map(names)
-    choices = " or ".join(name for name in names if name)
-    refuse(frame, values.isna().to_numpy(bool), column, table, f"'{{}}' is not {choices}")
-    return _text(values)
+    return np.where(known, text(frame[PROJECTION]), side)
 
 
 def _ages(frame: pd.DataFrame, table: Path) -> FloatArray:

@@ -13,8 +13,8 @@ from retune.data.chexpert_labels import UNCERTAIN, Blank, Uncertain, decide
 from retune.data.dataset import Array, Dataset, FloatArray, split_by_patient
 from retune.data.findings import FINDINGS, canonical
 from retune.data.images import FileImages
-from retune.data.readers.base import Reader
-from retune.data.tables import numbers, read_table, refuse, refuse_escapes
+from retune.data.readers.base import Reader, kept
+from retune.data.tables import numbers, read_table, recode, refuse, refuse_escapes, refuse_twice, text
 from retune.data.views import Views, in_views
 from retune.errors import BadSetting, BadTable, MissingFiles
 from retune.settings import Share
@@ -154,14 +154,15 @@ class Csv(Reader):
         labels, targets = self._targets(frame, roles, table)
         columns = self._columns(frame, roles, table)
         if "split" in roles:
-            split = _spelt(frame, self.split, SPLIT_NAMES, table, "'{}' is none of train, valid and test")
+            words, what = _folded(frame, self.split), "'{}' is none of train, valid and test"
+            split = recode(frame, self.split, SPLIT_NAMES, table, what, words=words)
         else:
             split = split_by_patient(patients, valid=self.valid, test=self.test)
         seen = in_views(columns["view"], self.views) if "view" in columns else np.ones(len(names), dtype=bool)
-        if not seen.any():
+        keep, dropped = kept({f"view is not {self.views}": ~seen})
+        if not len(keep):
             what = f"no image is left with views={self.views}"
             raise BadTable(what, where=f"{table}, column '{self.view}'", fix="choose --set data.views=all")
-        keep = np.flatnonzero(seen)
         return Dataset(
             name=self.name,
             labels=labels,
@@ -171,7 +172,7 @@ class Csv(Reader):
             targets=targets[keep],
             images=FileImages(names[keep], _image_folder(folder, table, names)),
             columns={name: values[keep] for name, values in columns.items()},
-            dropped={} if seen.all() else {f"view is not {self.views}": int((~seen).sum())},
+            dropped=dropped,
             source=self.source,
             notes=self._notes(frame, roles, table),
         )
@@ -265,31 +266,28 @@ class Csv(Reader):
         if "report" in roles:
             columns["report"] = frame[self.report].to_numpy(object)
         if "view" in roles:
-            folded = np.char.lower(_text(frame, self.view)).tolist()
-            columns["view"] = np.array([VIEW_NAMES.get(name, "other") for name in folded])
+            columns["view"] = text(_folded(frame, self.view).map(VIEW_NAMES).fillna("other"))
         if "age" in roles:
             columns["age"] = numbers(frame, self.age, table)
             refuse(frame, columns["age"] < 0, self.age, table, "'{}' is below 0")
         if "sex" in roles:
-            columns["sex"] = _spelt(frame, self.sex, SEX_NAMES, table, "'{}' is none of M, F, O and blank")
+            words, what = _folded(frame, self.sex), "'{}' is none of M, F, O and blank"
+            columns["sex"] = recode(frame, self.sex, SEX_NAMES, table, what, words=words)
         return columns
 
 
 def _text(frame: pd.DataFrame, column: str) -> Array:
-    return frame[column].str.strip().to_numpy(object).astype(str)
+    return text(frame[column].str.strip())
 
 
-def _spelt(frame: pd.DataFrame, column: str, names: dict[str, str], table: Path, what: str) -> Array:
-    """A column of words out of a list, in any case, as this list spells them."""
-    words = frame[column].str.strip().str.lower()
-    refuse(frame, ~words.isin(list(names)).to_numpy(bool), column, table, what)
-    return words.map(names).to_numpy(object).astype(str)
+def _folded(frame: pd.DataFrame, column: str) -> pd.Series[str]:
+    return frame[column].str.strip().str.lower()
 
 
 def _values(frame: pd.DataFrame, column: str, table: Path) -> FloatArray:
-    words = frame[column].str.strip().str.lower()
-    known = words.isin(list(VALUES)).to_numpy(bool)
-    refuse(frame, ~known, column, table, "'{}' is none of 1, 0, -1, true, false and blank")
+    words = _folded(frame, column)
+    what = "'{}' is none of 1, 0, -1, true, false and blank"
+    refuse(frame, ~words.isin(list(VALUES)), column, table, what)
     return words.map(VALUES).to_numpy(np.float32)
 
 
@@ -297,8 +295,8 @@ def _image_names(frame: pd.DataFrame, column: str, table: Path) -> Array:
     refuse_escapes(frame, column, table)
     # A table written on Windows, or by `find .`, means the same files.
     names = frame[column].str.strip().str.replace("\\", "/").str.replace(r"^(?:\./+)+", "", regex=True)
-    refuse(frame, names.duplicated().to_numpy(bool), column, table, "image '{}' stands in the table twice")
-    return names.to_numpy(object).astype(str)
+    refuse_twice(frame, names, column, table)
+    return text(names)
 
 
 def _image_folder(root: Path, table: Path, names: Array) -> Path:

@@ -11,10 +11,10 @@ import numpy as np
 
 from retune.data import findings
 from retune.data.chexpert_labels import Blank, Uncertain, read_labels, targets_of
-from retune.data.dataset import Array, BoolArray, Dataset, IntArray, split_by_patient
+from retune.data.dataset import Array, Dataset, IntArray, split_by_patient
 from retune.data.images import FileImages
-from retune.data.readers.base import Published, Reader
-from retune.data.tables import find_table, read_table, refuse, whole_numbers
+from retune.data.readers.base import HashedReader, Published, kept
+from retune.data.tables import find_table, read_table, recode, refuse, refuse_twice, text, whole_numbers
 from retune.data.views import Views, in_views
 from retune.errors import BadTable, MissingFiles
 
@@ -37,7 +37,7 @@ are no standard projection and count as ``other``."""
 
 
 @dataclass(frozen=True)
-class MimicCxr(Reader):
+class MimicCxr(HashedReader):
     """MIMIC-CXR-JPG: 377,110 radiographs of 65,379 Boston patients, 14 labels mined from reports.
 
     The folder holds the tables ``mimic-cxr-2.0.0-*.csv.gz`` and the pictures in ``files/``. A label belongs to
@@ -76,11 +76,6 @@ class MimicCxr(Reader):
     valid: float = 0.1
     reports: bool = False
 
-    def __post_init__(self) -> None:
-        """Refuse impossible settings."""
-        super().__post_init__()
-        self.require_valid_share(self.valid)
-
     def read(self, root: Path | None) -> Dataset:
         """Read the images' table, the studies' labels, the split, and the reports if asked for.
 
@@ -98,11 +93,11 @@ class MimicCxr(Reader):
         # A picture's folder is called by the first two digits of its patient.
         patients = whole_numbers(frame, PATIENT, table, minimum=10).astype(str)
         studies = whole_numbers(frame, STUDY, table).astype(str)
-        view = frame[VIEW].str.strip().map(VIEWS).fillna("other").to_numpy(object).astype(str)
+        view = text(frame[VIEW].str.strip().map(VIEWS).fillna("other"))
         published = read_table(label_table, [PATIENT, STUDY, *findings.CHEXPERT])
         labelled = _join(frame, table, STUDY, published, label_table)
         split = self._split(frame, table, patients)
-        keep, dropped = _keep(
+        keep, dropped = kept(
             {
                 "the study has no labels": labelled < 0,
                 "in no row of the official split": split == "",
@@ -142,10 +137,9 @@ class MimicCxr(Reader):
         if path is None:
             return split_by_patient(patients, valid=self.valid)
         other = read_table(path, [IMAGE, PATIENT, SPLIT])
-        split = other[SPLIT].map(SPLITS)
-        refuse(other, split.isna().to_numpy(bool), SPLIT, path, f"'{{}}' is not {' or '.join(SPLITS)}")
+        split = recode(other, SPLIT, SPLITS, path)
         at = _join(frame, table, IMAGE, other, path)
-        return np.where(at < 0, "", split.to_numpy(object).astype(str)[at])
+        return np.where(at < 0, "", split[at])
 
 
 def _names(kind: str) -> list[str]:
@@ -155,10 +149,10 @@ def _names(kind: str) -> list[str]:
 def _image_names(frame: pd.DataFrame, table: Path) -> Array:
     names = frame[IMAGE]
     # They become file names, so nothing else may stand in them.
-    plain = names.str.fullmatch(r"[0-9a-f]+(?:-[0-9a-f]+)*").to_numpy(bool)
+    plain = names.str.fullmatch(r"[0-9a-f]+(?:-[0-9a-f]+)*")
     refuse(frame, ~plain, IMAGE, table, "'{}' is not made of hexadecimal digits and dashes")
-    refuse(frame, names.duplicated().to_numpy(bool), IMAGE, table, "image '{}' stands in the table twice")
-    return names.to_numpy(object).astype(str)
+    refuse_twice(frame, names, IMAGE, table)
+    return text(names)
 
 
 def _join(frame: pd.DataFrame, table: Path, key: str, other: pd.DataFrame, path: Path) -> IntArray:
@@ -176,18 +170,6 @@ def _join(frame: pd.DataFrame, table: Path, key: str, other: pd.DataFrame, path:
     strange = (at >= 0) & (patients[0] != patients[1][at])
     refuse(frame, strange, PATIENT, table, f"'{{}}' is not the patient that {path.name} gives this {key}")
     return at
-
-
-def _keep(reasons: Mapping[str, BoolArray]) -> tuple[IntArray, dict[str, int]]:
-    """Rows that no reason drops, and how many each drops of those that earlier ones left."""
-    left = np.ones(len(next(iter(reasons.values()))), dtype=bool)
-    dropped = {}
-    for why, gone in reasons.items():
-        count = int((left & gone).sum())
-        if count:
-            dropped[why] = count
-        left &= ~gone
-    return np.flatnonzero(left), dropped
 
 
 def _folders(patients: Array, studies: Array) -> Array:

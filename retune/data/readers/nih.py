@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +12,21 @@ import numpy as np
 
 from retune.data import findings
 from retune.data.dataset import Array, Dataset, FloatArray, split_by_patient
-from retune.data.images import FileImages
-from retune.data.readers.base import Published, Reader
-from retune.data.tables import find_table, read_table, refuse, whole_numbers
+from retune.data.images import FileImages, listed
+from retune.data.readers.base import HashedReader, Published, kept
+from retune.data.tables import (
+    OLDEST,
+    SEXES,
+    find_table,
+    read_table,
+    recode,
+    refuse,
+    refuse_blank,
+    refuse_folders,
+    refuse_twice,
+    text,
+    whole_numbers,
+)
 from retune.data.views import in_views
 from retune.errors import BadTable, MissingFiles
 
@@ -28,8 +39,6 @@ NAMES: Final = {"Effusion": "Pleural Effusion", "Pleural_Thickening": "Pleural T
 """NIH's spellings where they differ from the canonical ones."""
 SPELLINGS: Final = {**NAMES, **{name: name for name in findings.NIH if name not in NAMES.values()}}
 NO_FINDING: Final = "No Finding"
-OLDEST: Final = 120
-"""Ages above are slips of the pen (the 2017 table has one of 414) and become unknown."""
 IMAGE, LABELS, FOLLOW_UP, PATIENT, AGE, SEX, VIEW = COLUMNS = (
     "Image Index",
     "Finding Labels",
@@ -42,7 +51,7 @@ IMAGE, LABELS, FOLLOW_UP, PATIENT, AGE, SEX, VIEW = COLUMNS = (
 
 
 @dataclass(frozen=True)
-class NIH(Reader):
+class NIH(HashedReader):
     """NIH ChestX-ray14: 112,120 frontal radiographs of 30,805 patients, 14 findings mined from reports.
 
     The folder holds the label table, and the pictures in ``images/``, in ``images_001/images/`` to
@@ -90,11 +99,6 @@ class NIH(Reader):
     split: Literal["auto", "official", "hash"] = "auto"
     valid: float = 0.1
 
-    def __post_init__(self) -> None:
-        """Refuse impossible settings."""
-        super().__post_init__()
-        self.require_valid_share(self.valid)
-
     def read(self, root: Path | None) -> Dataset:
         """Read the label table, the split and where the pictures lie.
 
@@ -114,18 +118,18 @@ class NIH(Reader):
         columns = _columns(frame, table)
         official = self._official(folder)
         if official:
-            split, listed = _official_split(names, patients, folder, self.valid)
+            split, in_lists = _official_split(names, patients, folder, self.valid)
         else:
             split = split_by_patient(patients.tolist(), valid=self.valid)
-            listed = np.ones(len(names), dtype=bool)
-        seen = in_views(columns["view"], self.views)
-        keep = np.flatnonzero(listed & seen)
+            in_lists = np.ones(len(names), dtype=bool)
+        keep, dropped = kept(
+            {
+                "in no list of the official split": ~in_lists,
+                f"view is not {self.views}": ~in_views(columns["view"], self.views),
+            }
+        )
         if not len(keep):
             raise BadTable(f"no image is left with views={self.views}", where=str(table))
-        dropped = {
-            "in no list of the official split": int((~listed).sum()),
-            f"view is not {self.views}": int((~seen & listed).sum()),
-        }
         return Dataset(
             name=self.name,
             labels=self.labels,
@@ -135,7 +139,7 @@ class NIH(Reader):
             targets=targets[keep],
             images=FileImages(_paths(folder, names[keep]), folder),
             columns={name: values[keep] for name, values in columns.items()},
-            dropped={why: count for why, count in dropped.items() if count},
+            dropped=dropped,
             source=self.source,
         )
 
@@ -154,13 +158,10 @@ class NIH(Reader):
 
 
 def _image_names(frame: pd.DataFrame, table: Path) -> Array:
-    names = frame[IMAGE]
-    refuse(frame, (names.str.strip() == "").to_numpy(bool), IMAGE, table, "the image name is blank")
-    # A name must not lead out of the image folders.
-    escape = (names.str.contains(r"[/\\:]", regex=True) | names.isin([".", ".."])).to_numpy(bool)
-    refuse(frame, escape, IMAGE, table, "'{}' is not a plain file name")
-    refuse(frame, names.duplicated().to_numpy(bool), IMAGE, table, "image '{}' stands in the table twice")
-    return names.to_numpy(object).astype(str)
+    refuse_blank(frame, IMAGE, table, "the image name is blank")
+    refuse_folders(frame, IMAGE, table)
+    refuse_twice(frame, frame[IMAGE], IMAGE, table)
+    return text(frame[IMAGE])
 
 
 def _targets(frame: pd.DataFrame, table: Path) -> FloatArray:
@@ -198,12 +199,11 @@ def _unknown(label: str) -> str:
 
 
 def _columns(frame: pd.DataFrame, table: Path) -> dict[str, Array]:
-    sex = frame[SEX]
-    refuse(frame, ~sex.isin(["M", "F", ""]).to_numpy(bool), SEX, table, "'{}' is neither M nor F")
+    sex = recode(frame, SEX, SEXES, table, "'{}' is neither M nor F")
     return {
-        "view": frame[VIEW].to_numpy(object).astype(str),
+        "view": text(frame[VIEW]),
         "age": _ages(frame, table),
-        "sex": sex.to_numpy(object).astype(str),
+        "sex": sex,
         "follow_up": whole_numbers(frame, FOLLOW_UP, table),
     }
 
@@ -215,7 +215,7 @@ def _ages(frame: pd.DataFrame, table: Path) -> FloatArray:
     parts = frame[AGE].str.strip().str.extract(r"^(\d+(?:\.\d+)?)([YMD]?)$")
     years = pd.to_numeric(parts[0], errors="coerce") / parts[1].map({"Y": 1, "M": 12, "D": 365.25}).fillna(1)
     blank = frame[AGE].str.strip() == ""
-    refuse(frame, (years.isna() & ~blank).to_numpy(bool), AGE, table, "'{}' is not an age in years")
+    refuse(frame, years.isna() & ~blank, AGE, table, "'{}' is not an age in years")
     ages = years.to_numpy(np.float64)
     return np.where(ages > OLDEST, np.nan, ages).astype(np.float32)
 
@@ -255,12 +255,6 @@ def _read_list(path: Path) -> dict[str, int]:
 def _paths(root: Path, names: Array) -> Array:
     """File of each image relative to the root, shape (N,); where there is none, where it ought to be."""
     folders = ["images", *sorted(f"{path.name}/images" for path in root.glob("images_*")), "."]
-    place: dict[str, str] = {}
-    # One listing per folder: a stat per image takes minutes on a network disk.
-    for folder in reversed(folders):
-        try:
-            place.update(dict.fromkeys(os.listdir(root / folder), folder))
-        except OSError:
-            continue
+    place = {name: folder for folder, name in listed(root, reversed(folders))}
     paths = [f"{place.get(name, 'images')}/{name}".removeprefix("./") for name in names.tolist()]
     return np.array(paths, dtype=str)

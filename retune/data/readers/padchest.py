@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,10 +12,20 @@ import numpy as np
 
 from retune.data import findings
 from retune.data.dataset import Array, BoolArray, Dataset, FloatArray, split_by_patient
-from retune.data.images import FileImages
+from retune.data.images import FileImages, listed
 from retune.data.readers._padchest import DEVICES, EXCLUDE, NORMAL, NOTHING, SPELLINGS, UNUSED
-from retune.data.readers.base import Published, Reader
-from retune.data.tables import find_table, read_table, refuse
+from retune.data.readers.base import HashedReader, Published, kept
+from retune.data.tables import (
+    OLDEST,
+    SEXES,
+    find_table,
+    read_table,
+    recode,
+    refuse,
+    refuse_folders,
+    refuse_twice,
+    text,
+)
 from retune.data.views import Views, in_views
 from retune.errors import BadTable
 
@@ -49,7 +58,6 @@ VIEWS: Final = {
     "": "",
 }
 METHODS: Final = ("Physician", "RNN_model")
-OLDEST: Final = 120
 
 _FINDINGS: Final = tuple(name for name in findings.FINDINGS if name in SPELLINGS)
 _COLUMNS_OF: Final[dict[str, list[int]]] = {
@@ -68,7 +76,7 @@ def _narrowest(spelling: str) -> str:
 
 
 @dataclass(frozen=True)
-class PadChest(Reader):
+class PadChest(HashedReader):
     """PadChest: 160,861 radiographs of 67,625 patients of San Juan hospital, 193 labels from Spanish reports.
 
     Physicians read 27 % of the reports, a network the others. A report's labels are all it says: a finding
@@ -106,11 +114,6 @@ class PadChest(Reader):
     reviewed: Literal["all", "physician"] = "all"
     valid: float = 0.1
 
-    def __post_init__(self) -> None:
-        """Refuse impossible settings."""
-        super().__post_init__()
-        self.require_valid_share(self.valid)
-
     def read(self, root: Path | None) -> Dataset:
         """Read the table and where the pictures lie.
 
@@ -127,30 +130,20 @@ class PadChest(Reader):
         names, patients = _names(frame, table)
         targets, known, excluded = _targets(frame, table)
         columns = _columns(frame, table)
-        method = frame[METHOD]
-        refuse(
-            frame,
-            ~method.isin(METHODS).to_numpy(bool),
-            METHOD,
-            table,
-            "'{}' is neither Physician nor RNN_model",
+        method = text(frame[METHOD])
+        refuse(frame, ~np.isin(method, METHODS), METHOD, table, "'{}' is neither Physician nor RNN_model")
+        rows, dropped = kept(
+            {
+                f"labelled '{EXCLUDE}'": excluded,
+                "labels say nothing of findings": ~known,
+                f"view is not {self.views}": ~in_views(columns["view"], self.views),
+                "labels not by a physician": (method != METHODS[0]) & (self.reviewed != "all"),
+            }
         )
-        filters = {
-            f"labelled '{EXCLUDE}'": ~excluded,
-            "labels say nothing of findings": known,
-            f"view is not {self.views}": in_views(columns["view"], self.views),
-            "labels not by a physician": (method == METHODS[0]).to_numpy(bool) | (self.reviewed == "all"),
-        }
-        kept = np.ones(len(names), dtype=bool)
-        dropped = {}
-        for why, passes in filters.items():
-            dropped[why] = int((kept & ~passes).sum())
-            kept &= passes
-        rows = np.flatnonzero(kept)
         if not len(rows):
             left = f"no image with known labels is left with views={self.views} and reviewed={self.reviewed}"
             raise BadTable(left, where=str(table))
-        paths = _paths(folder, names[rows], frame[FOLDER].to_numpy(object).astype(str)[rows])
+        paths = _paths(folder, names[rows], text(frame[FOLDER])[rows])
         return Dataset(
             name=self.name,
             labels=self.labels,
@@ -160,7 +153,7 @@ class PadChest(Reader):
             targets=targets[rows],
             images=FileImages(paths, folder),
             columns={name: values[rows] for name, values in columns.items()},
-            dropped={why: count for why, count in dropped.items() if count},
+            dropped=dropped,
             source=self.source,
         )
 
@@ -168,15 +161,12 @@ class PadChest(Reader):
 def _names(frame: pd.DataFrame, table: Path) -> tuple[Array, Array]:
     """Image and patient of each row, both (N,)."""
     names, folders, patients = frame[IMAGE], frame[FOLDER], frame[PATIENT].str.strip()
-    refuse(frame, names.str.strip().isin(BLANK).to_numpy(bool), IMAGE, table, "the image name is blank")
-    # A name must not lead out of the image folders.
-    escape = (names.str.contains(r"[/\\:]", regex=True) | names.isin([".", ".."])).to_numpy(bool)
-    refuse(frame, escape, IMAGE, table, "'{}' is not a plain file name")
-    refuse(frame, names.duplicated().to_numpy(bool), IMAGE, table, "image '{}' stands in the table twice")
-    number = folders.str.fullmatch(r"[0-9]+").to_numpy(bool)
-    refuse(frame, ~number, FOLDER, table, "'{}' is not a folder's number")
-    refuse(frame, patients.isin(BLANK).to_numpy(bool), PATIENT, table, "the patient is blank")
-    return names.to_numpy(object).astype(str), patients.to_numpy(object).astype(str)
+    refuse(frame, names.str.strip().isin(BLANK), IMAGE, table, "the image name is blank")
+    refuse_folders(frame, IMAGE, table)
+    refuse_twice(frame, names, IMAGE, table)
+    refuse(frame, ~folders.str.fullmatch(r"[0-9]+"), FOLDER, table, "'{}' is not a folder's number")
+    refuse(frame, patients.isin(BLANK), PATIENT, table, "the patient is blank")
+    return text(names), text(patients)
 
 
 def _targets(frame: pd.DataFrame, table: Path) -> tuple[FloatArray, BoolArray, BoolArray]:
@@ -202,15 +192,15 @@ def _targets(frame: pd.DataFrame, table: Path) -> tuple[FloatArray, BoolArray, B
 
 
 def _columns(frame: pd.DataFrame, table: Path) -> dict[str, Array]:
-    view, sex = frame[PROJECTION].replace(list(BLANK), ""), frame[SEX].replace([*BLANK, "O"], "")
-    refuse(frame, ~view.isin(VIEWS).to_numpy(bool), PROJECTION, table, "'{}' is no projection of PadChest's")
-    refuse(frame, ~sex.isin(["M", "F", ""]).to_numpy(bool), SEX, table, "'{}' is none of M, F and O")
+    views, sexes = frame[PROJECTION].replace(list(BLANK), ""), frame[SEX].replace([*BLANK, "O"], "")
+    view = recode(frame, PROJECTION, VIEWS, table, "'{}' is no projection of PadChest's", words=views)
+    sex = recode(frame, SEX, SEXES, table, "'{}' is none of M, F and O", words=sexes)
     age = _year(frame, DATE, r"([0-9]{4})[0-9]{4}", table) - _year(frame, BIRTH, r"([0-9]{4})(?:\.0)?", table)
     impossible = (age < 0) | (age > OLDEST)
     return {
-        "view": view.map(VIEWS).to_numpy(object).astype(str),
+        "view": view,
         "age": np.where(impossible, np.nan, age).astype(np.float32),
-        "sex": sex.to_numpy(object).astype(str),
+        "sex": sex,
         "report": frame[REPORT].str.strip().to_numpy(object),
     }
 
@@ -231,12 +221,6 @@ def _paths(root: Path, names: Array, folders: Array) -> Array:
     """File of each image relative to the root, (N,); where there is none, where it ought to be."""
     tops = ["", *sorted(f"{path.name}/" for path in root.glob("images*"))]
     places = [top + inner for top in tops for inner in ("", *sorted(f"{d}/" for d in set(folders.tolist())))]
-    place: dict[str, str] = {}
-    # One listing per folder: a stat per image takes minutes on a network disk.
-    for folder in reversed(places):
-        try:
-            place.update(dict.fromkeys(os.listdir(root / folder), folder))
-        except OSError:
-            continue
+    place = {name: folder for folder, name in listed(root, reversed(places))}
     pairs = zip(names.tolist(), folders.tolist(), strict=True)
     return np.array([f"{place.get(name, f'{inner}/')}{name}" for name, inner in pairs], dtype=str)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +12,9 @@ import numpy as np
 
 from retune.data import findings
 from retune.data.dataset import Array, BoolArray, Dataset, FloatArray, IntArray, split_by_patient
-from retune.data.images import FileImages
-from retune.data.readers.base import Published, Reader
-from retune.data.tables import find_table, numbers, read_table, refuse
+from retune.data.images import FileImages, listed
+from retune.data.readers.base import HashedReader, Published
+from retune.data.tables import find_table, numbers, read_table, refuse, refuse_blank, refuse_folders, text
 from retune.errors import BadTable, MissingFiles
 
 if TYPE_CHECKING:
@@ -69,7 +68,7 @@ USED: Final = tuple(name for name, finding in CLASSES.items() if finding)
 
 
 @dataclass(frozen=True)
-class VinDrCxr(Reader):
+class VinDrCxr(HashedReader):
     """VinDr-CXR: PA radiographs of two hospitals in Hanoi, labelled by radiologists for 28 classes.
 
     From PhysioNet: 15,000 training images, read by three radiologists each, and 3,000 test images, labelled
@@ -102,11 +101,6 @@ class VinDrCxr(Reader):
 
     vote: Literal["majority", "any", "all"] = "majority"
     valid: float = 0.1
-
-    def __post_init__(self) -> None:
-        """Refuse impossible settings."""
-        super().__post_init__()
-        self.require_valid_share(self.valid)
 
     def read(self, root: Path | None) -> Dataset:
         """Read the tables and where the pictures lie.
@@ -152,14 +146,14 @@ class VinDrCxr(Reader):
         reader = next((name for name in frame.columns if name.lower() == READER), "")
         if not reader:
             raise BadTable(f"missing column '{READER}': who labelled the image", where=str(train))
-        _refuse_blank(frame, reader, train)
-        twice = frame.duplicated([IMAGE, reader]).to_numpy(bool)
+        refuse_blank(frame, reader, train)
+        twice = frame.duplicated([IMAGE, reader])
         refuse(frame, twice, IMAGE, train, "one radiologist has two rows for image '{}'")
         image, unique = pd.factorize(names)
         voted = self._vote(image, _marks(frame, train, self.labels), self.labels)
         other = read_table(test, (IMAGE, *USED))
         test_names = _names(other, test)
-        refuse(other, other.duplicated(IMAGE).to_numpy(bool), IMAGE, test, "image '{}' has two rows")
+        refuse(other, other.duplicated(IMAGE), IMAGE, test, "image '{}' has two rows")
         refuse(other, np.isin(test_names, unique), IMAGE, test, f"image '{{}}' stands in {train.name}, too")
         consensus = _marks(other, test, self.labels).astype(np.float32)
         split = split_by_patient(unique, valid=self.valid, test=0.0)
@@ -176,7 +170,7 @@ class VinDrCxr(Reader):
         table = find_table(folder, (TRAIN, TEST, KAGGLE))
         frame = read_table(table, (IMAGE, CLASS, READER))
         names = _names(frame, table)
-        _refuse_blank(frame, READER, table)
+        refuse_blank(frame, READER, table)
         kinds = frame[CLASS]
         unknown = ~kinds.isin(LOCAL).to_numpy(bool)
         if unknown.any():
@@ -219,17 +213,10 @@ def _find(folder: Path, name: str) -> Path | None:
     return None
 
 
-def _refuse_blank(frame: pd.DataFrame, column: str, table: Path) -> None:
-    refuse(frame, (frame[column].str.strip() == "").to_numpy(bool), column, table, "the value is blank")
-
-
 def _names(frame: pd.DataFrame, table: Path) -> Array:
-    _refuse_blank(frame, IMAGE, table)
-    names = frame[IMAGE]
-    # A name must not lead out of the image folders.
-    escape = (names.str.contains(r"[/\\:]", regex=True) | names.isin([".", ".."])).to_numpy(bool)
-    refuse(frame, escape, IMAGE, table, "'{}' is not a plain name")
-    return names.to_numpy(object).astype(str)
+    refuse_blank(frame, IMAGE, table)
+    refuse_folders(frame, IMAGE, table, "'{}' is not a plain name")
+    return text(frame[IMAGE])
 
 
 def _marks(frame: pd.DataFrame, table: Path, labels: Sequence[str]) -> BoolArray:
@@ -244,13 +231,7 @@ def _marks(frame: pd.DataFrame, table: Path, labels: Sequence[str]) -> BoolArray
 
 def _paths(root: Path, names: Array, folders: Array) -> Array:
     """File of each image relative to the root, (N,); where there is none, where it ought to be."""
-    there: set[str] = set()
-    # One listing per folder: a stat per image takes minutes on a network disk.
-    for folder in sorted(set(folders.tolist())):
-        try:
-            there.update(f"{folder}/{entry}" for entry in os.listdir(root / folder))
-        except OSError:
-            continue
+    there = {f"{folder}/{name}" for folder, name in listed(root, set(folders.tolist()))}
     stems = [f"{folder}/{name}" for folder, name in zip(folders.tolist(), names.tolist(), strict=True)]
     files = [next((s + end for end in ENDINGS if s + end in there), s + ENDINGS[0]) for s in stems]
     return np.array(files, dtype=str)

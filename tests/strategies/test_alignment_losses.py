@@ -6,9 +6,7 @@ import math
 
 import pytest
 import torch
-from retune.strategies.m_flag import geometry
-
-from retune.methods.losses import alignment, orthogonality
+from retune.strategies.m_flag import alignment, geometry, orthogonality
 
 
 def drawn(*shape: int, seed: int = 0) -> torch.Tensor:

@@ -18,8 +18,10 @@ from retune.avalanche_bridge.benchmark import as_dataset, as_experience
 from retune.avalanche_bridge.head import Head
 from retune.avalanche_bridge.names import REFUSED, SUPPORTED
 from retune.avalanche_bridge.quiet import quietly
+from retune.check.checks import run_checks
 from retune.check.lab import LABELS, SEED, Lab
-from retune.check.strategy import check_strategy
+from retune.check.strategy import CHECKS
+from retune.check.subject import Subject
 from retune.cli.main import main
 from retune.errors import BadSetting, MissingPackage, UnknownName, UserError
 from retune.methods.adaptors import normalised
@@ -61,11 +63,11 @@ def slow(*values: Any) -> Any:
         slow("SynapticIntelligence", {"head": "adaptor", "si_lambda": 1000.0}),
     ],
 )
-def test_it_keeps_the_contract(name: str, settings: dict[str, Any]) -> None:
+def test_it_keeps_the_contract(lab: Lab, name: str, settings: dict[str, Any]) -> None:
     if name == "GEM":
         pytest.importorskip("quadprog")
-    report = check_strategy(f"avalanche:{name}", settings)
-    assert {f.name: f.reason for f in report.findings if f.outcome != "passed"} == {}
+    findings = run_checks(CHECKS, Subject.of(f"avalanche:{name}", settings, lab), limit=20)
+    assert {f.name: f.reason for f in findings if f.outcome != "passed"} == {}
 
 
 OWN: dict[str, dict[str, Any]] = {

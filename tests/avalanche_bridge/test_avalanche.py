@@ -236,10 +236,14 @@ import sys
 import retune.catalog, retune.runner.spec
 retune.catalog.listing("strategies"), retune.catalog.card("strategy", "avalanche:EWC")
 assert not [m for m in sys.modules if m.split(".")[0] in ("avalanche", "wandb", "qpsolvers")]
-from retune.check.lab import Lab
-lab = Lab()
-strategy = lab.make("avalanche:Replay")
-lab.scores_after(strategy, lab.stream(strategy))
+import torch
+from retune.avalanche_bridge.names import load
+from retune.methods.given import Context, Images, Training
+strategy = load("avalanche:Replay")(start="zeros", epochs=1)
+strategy.setup(Context(("Edema", "Mass"), 4, None, 0))
+images = Images(6, {"features": lambda: torch.ones(6, 4)})
+strategy.fit(Training(images, torch.eye(2).repeat(3, 1), (0, 1), 0, None, torch.arange(6)))
+assert strategy.score(images).shape == (6, 2)
 assert "memory.features" in strategy.state_dict()
 assert "avalanche" in sys.modules
 """

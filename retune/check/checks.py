@@ -14,10 +14,10 @@ from typing import Any, Generic, Literal, TypeVar
 
 from retune.check.world import restored
 from retune.errors import UserError
+from retune.progress import Progress
 from retune.runner.time_limit import OutOfTime, limited
 
 T = TypeVar("T")
-Progress = Callable[[str, int, int], None]
 Outcome = Literal["passed", "failed", "not tried"]
 
 
@@ -98,7 +98,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Report:
+class ContractReport:
     """What all checks of one plugin found.
 
     Args:

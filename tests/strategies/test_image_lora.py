@@ -10,13 +10,13 @@ import pytest
 import torch
 from made_towers import pair
 from open_clip.modified_resnet import ModifiedResNet
+from retune.strategies.lora import image_lora
 from torch import nn
 
 from retune import load_backbone
 from retune.backbones.towers import ImageTower
 from retune.check.tower import SmallTower
 from retune.errors import UserError
-from retune.methods.lora import image_lora
 
 R = 3
 

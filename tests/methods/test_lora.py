@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from retune.strategies.cleft import LoraTexts
 from torch import nn
 
 from retune import load_backbone
 from retune.errors import MissingPackage, UserError
-from retune.methods.lora import LoraTexts, add_lora
+from retune.methods.lora import add_lora
 from retune.methods.towers import Towers
 
 TEXTS = ["no pneumothorax", "the heart is large"]
