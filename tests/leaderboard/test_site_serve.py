@@ -34,9 +34,7 @@ def server(folder: Path) -> Iterator[int]:
         yield int(address.rsplit(":", 1)[1].strip("/"))
 
 
-def ask(
-    port: int, path: str, host: str = "127.0.0.1", method: str = "GET"
-) -> tuple[int, Message, bytes]:
+def ask(port: int, path: str, host: str = "127.0.0.1", method: str = "GET") -> tuple[int, Message, bytes]:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     connection.request(method, path, headers={"Host": f"{host}:{port}"})
     answer = connection.getresponse()
