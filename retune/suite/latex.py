@@ -10,8 +10,10 @@ from typing import Final
 
 from retune.results.result import Bootstrap
 from retune.suite.layout import (
+    COSTS,
     FINAL,
     HEADS,
+    QUALITY,
     RANK_HEADS,
     Cell,
     cells_of,
@@ -24,9 +26,6 @@ from retune.suite.layout import (
 )
 from retune.suite.summary import Row, Setting, Summary
 
-AUCS: Final = ("n", "final AUC", "to best", "average AUC", "forgetting", "backward transfer")
-COSTS: Final = ("trained", "fit", "kept")
-"""Columns beside the method's name. All in one table would be half as wide again as a page."""
 NAME: Final = 20
 """Characters of a method's name in a line; the rest stands below, beside the intervals."""
 PAGE: Final = 50
@@ -57,7 +56,8 @@ def latex(summary: Summary) -> str:
     parts = [_comment(line) for line in ("\\usepackage{booktabs}", *reading(summary.bootstrap))]
     parts += [_comment(line) for line in failed_lines(summary)]
     for setting in summary.settings:
-        parts += _floats(_caption(setting, summary.bootstrap), setting, AUCS)
+        # All columns in one table would be half as wide again as a page.
+        parts += _floats(_caption(setting, summary.bootstrap), setting, QUALITY)
         parts += _floats([f"{title(setting)}: what it costs."], setting, COSTS)
     ranked = rank_rows(summary.ranks)
     if ranked:

@@ -6,29 +6,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from retune.metrics.table import in_table
+from retune.metrics.table import DECIDES, in_table
 from retune.results.compare import Estimate
 from retune.results.result import Bootstrap
 from retune.results.text import number
 from retune.suite.ranks import Ranks
-from retune.suite.summary import DECIDES, BoundCheck, Row, Setting, Summary
+from retune.suite.summary import BoundCheck, Row, Setting, Summary
 
-SHOWN: Final = in_table("suite")
-"""The first decides which method is best."""
-HEADS: Final = (
-    "method",
-    "n",
-    "",
-    SHOWN[0].heading,
-    "to best",
-    *(metric.heading for metric in SHOWN[1:]),
-    "trained",
-    "fit",
-    "kept",
-)
+BESIDE: Final = tuple(metric for metric in in_table("suite") if metric != DECIDES)
+QUALITY: Final = ("n", DECIDES.heading, "to best", *(metric.heading for metric in BESIDE))
+COSTS: Final = ("trained", "fit", "kept")
+HEADS: Final = ("method", QUALITY[0], "", *QUALITY[1:], *COSTS)
 """Columns of a table; the third says which methods are best, tied or bounds."""
 MARKS: Final = {"best": "best", "tied": "tied", "upper bound": "bound"}
-FINAL: Final = HEADS.index(SHOWN[0].heading)
+FINAL: Final = HEADS.index(DECIDES.heading)
 RANK_HEADS: Final = ("method", "mean rank", "tied with")
 
 
@@ -45,14 +36,14 @@ class Cell:
 
 def cells_of(row: Row) -> list[Cell]:
     """The cells of a row, one for each of :data:`HEADS`; what is undefined is a dash."""
-    to_best = row.to_best.get(DECIDES)
+    to_best = row.to_best.get(DECIDES.key)
     return [
         Cell(row.strategy),
         Cell(str(len(row.seeds))),
         Cell(MARKS.get(row.role, "")),
-        over_seeds(row.metrics[DECIDES]),
+        over_seeds(row.metrics[DECIDES.key]),
         Cell(number(to_best.mean, signed=True), span(to_best, signed=True)) if to_best else Cell("-"),
-        *(over_seeds(row.metrics[metric.key]) for metric in SHOWN[1:]),
+        *(over_seeds(row.metrics[metric.key]) for metric in BESIDE),
         Cell(f"{row.trained_parameters:,}"),
         Cell(f"{row.fit_seconds:.1f} s"),
         Cell(kept(row)),

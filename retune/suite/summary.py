@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from pydantic import ConfigDict, Field, ValidationError
 
 from retune.errors import UserError, mistake
-from retune.metrics.table import COMPARED
+from retune.metrics.table import COMPARED, DECIDES
 from retune.results.cautions import contaminated, pictures, undefined
 from retune.results.compare import Comparison, Estimate
 from retune.results.result import Bootstrap, Record, Result
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from retune.suite.runs import Finished
 
 SCHEMA: Final = "retune.suite/1"
-DECIDES: Final = "final_auc"
-"""The metric that orders methods, and by which one is best."""
 
 LEVEL: Final = 0.95
 """Coverage of the intervals."""
@@ -198,7 +196,7 @@ def _setting(runs: Sequence[Finished], compared: Comparison) -> Setting:
         by_strategy.setdefault(run.strategy, []).append(run.result)
     bounds = [s for s, results in by_strategy.items() if results[0].strategy.sees_everything]
     continual = [s for s in by_strategy if s not in bounds]
-    means = {s: compared.estimate(s, DECIDES).mean for s in by_strategy}
+    means = {s: compared.estimate(s, DECIDES.key).mean for s in by_strategy}
     ordered = sorted(by_strategy, key=lambda s: (s in bounds, -(means[s] or 0.0), s))
     best = next((s for s in ordered if s in continual and means[s] is not None), None)
     one = runs[0].result
@@ -238,13 +236,13 @@ def _row(strategy: str, results: list[Result], compared: Comparison, best: str |
 
 
 def _role(to_best: dict[str, Estimate]) -> Role:
-    high = to_best[DECIDES].high if to_best else None
+    high = to_best[DECIDES.key].high if to_best else None
     return "not compared" if high is None else "worse" if high < 0 else "tied"
 
 
 def _check(compared: Comparison, bounds: Sequence[str], continual: Sequence[str]) -> BoundCheck:
     found = [
-        Beyond(strategy=s, upper_bound=b, difference=compared.difference(s, b, DECIDES))
+        Beyond(strategy=s, upper_bound=b, difference=compared.difference(s, b, DECIDES.key))
         for b in bounds
         for s in continual
     ]
@@ -261,7 +259,7 @@ def _ranks(settings: Sequence[Setting]) -> Ranks:
         setting.name: {
             row.strategy: value
             for row in setting.rows
-            if row.role != "upper bound" and (value := row.metrics[DECIDES].mean) is not None
+            if row.role != "upper bound" and (value := row.metrics[DECIDES.key].mean) is not None
         }
         for setting in settings
     }
