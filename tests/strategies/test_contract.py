@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 NAMES = registry("strategies").names()
 SMALL: dict[str, dict[str, Any]] = {"adaptor": {"width": 64}, "m-flag": {"hidden": 32, "joint": 16}}
 """Widths that no other demand depends on than that for a small state."""
+ENOUGH = dict.fromkeys(("adaptor", "l2p", "lora", "m-flag"), 600)
+"""Images that the slower methods learn from, where that is enough."""
 
 
 def variants() -> Iterator[Any]:
@@ -113,11 +115,11 @@ def test_starts_as_zero_shot(lab: Lab, name: str) -> None:
 def test_learns_unless_it_is_zero_shot(lab: Lab, name: str) -> None:
     from sklearn.metrics import roc_auc_score
 
-    strategy = lab.make(name, quick=False, **SMALL.get(name, {}))
+    strategy = lab.make(name, quick=False)
     everything = tuple(range(len(lab.labels)))
-    test, truth = lab.pictures(strategy, 300, 50), lab.truth(300, 50).numpy()
+    test, truth = lab.pictures(strategy, 500, 50), lab.truth(500, 50).numpy()
     before = lab.score(strategy, test)
-    lab.fit(strategy, [lab.experience(strategy, 600, everything, 51)])
+    lab.fit(strategy, [lab.experience(strategy, ENOUGH.get(name, 1200), everything, 51)])
     after = lab.score(strategy, test)
     if strategy.trainable_parameters() == 0:
         assert torch.equal(before, after)
