@@ -102,7 +102,7 @@ def test_patches_of_a_convolutional_trunk_are_its_feature_map_row_by_row(
     [
         ("test_vit", 1, (100, 64)),
         ("test_vit2", None, None),
-        ("swin_tiny_patch4_window7_224", None, (49, 768)),
+        ("test_mambaout", None, (25, 64)),
     ],
 )
 def test_class_and_register_tokens_are_no_patches(

@@ -150,7 +150,8 @@ def _check_kind(path: Path, name: str, kind: str, ndim: int) -> None:
     known: tuple[str, ...] = ("U8", "text")
     wanted, ndims = "text (in safetensors uint8)", 1
     if name.endswith("features"):
-        known, wanted, ndims = ("F32", "F16", BFLOAT, "float32", "float16"), "float32, float16 or bfloat16", 2
+        known = ("F32", "F16", BFLOAT, "float32", "float16")
+        wanted, ndims = "float32, float16 or bfloat16", 2
     if kind not in known:
         raise UserError(f"{name} is {kind}, not {wanted}", where=str(path))
     if ndim != ndims:
