@@ -214,7 +214,7 @@ def _hear(header: pydicom.Dataset) -> None:
     from pydicom.uid import JPEGTransferSyntaxes
 
     if header.file_meta.TransferSyntaxUID in JPEGTransferSyntaxes:
-        listen(get_frame(header.PixelData, 0, number_of_frames=1), "L")
+        listen(get_frame(header.PixelData, 0, number_of_frames=1), "L", header.Rows, header.Columns)
 
 
 def _raw(header: pydicom.Dataset) -> Array:
@@ -313,7 +313,10 @@ def _claimed_bits(header: pydicom.Dataset, values: Array) -> int | None:
         return int(largest).bit_length() + (header.PixelRepresentation == 1)
     if not header.file_meta.TransferSyntaxUID.is_encapsulated:
         return None
-    return get_j2k_parameters(get_frame(header.PixelData, 0, number_of_frames=1)).get("precision")
+    precision: int | None = get_j2k_parameters(get_frame(header.PixelData, 0, number_of_frames=1)).get(
+        "precision"
+    )
+    return precision
 
 
 def _overlay_bits(header: pydicom.Dataset) -> set[int]:
@@ -346,7 +349,7 @@ def _is_inverted(header: pydicom.Dataset, values: Array, outside: BoolArray, not
     slope, intercept = 1.0, 0.0
     if _first(header, "ModalityLUTSequence") is None:
         slope, intercept = _number(header, "RescaleSlope", 1), _number(header, "RescaleIntercept", 0)
-    inverted = (kind == "MONOCHROME1") ^ (slope < 0)
+    inverted = bool((kind == "MONOCHROME1") ^ (slope < 0))
     table = _first(header, "VOILUTSequence")
     if table is not None:
         try:

@@ -75,8 +75,8 @@ def _check_sums(data: bytes) -> None:
     """Hold a PNG's pixels against their checksums, which Pillow passes over."""
     start = 8
     while (end := start + 8 + int.from_bytes(data[start : start + 4], "big")) + 4 <= len(data):
-        body, wanted = memoryview(data)[start + 4 : end], data[end : end + 4]
-        if body[:4] == b"IDAT" and zlib.crc32(body) != int.from_bytes(wanted, "big"):
+        kind, wanted = data[start + 4 : start + 8], data[end : end + 4]
+        if kind == b"IDAT" and zlib.crc32(memoryview(data)[start + 4 : end]) != int.from_bytes(wanted, "big"):
             raise BadImage("is damaged inside (a checksum of its pixels is wrong)", fix="fetch it again")
         start = end + 4
 

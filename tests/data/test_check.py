@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -240,13 +239,6 @@ def test_damage_inside_counts_and_contradictions_are_told_apart(
     (copy / "0.png").write_bytes((copy / "1.png").read_bytes())
     code, out, _ = call(capsys, *of(copy))
     assert (code, row(out, "contradictory")) == (0, ["3"])
-
-
-def test_a_pipe_is_no_picture(capsys: pytest.CaptureFixture[str], copy: Path) -> None:
-    (copy / "2.png").unlink()
-    os.mkfifo(copy / "2.png")
-    code, out, _ = call(capsys, *of(copy))
-    assert (code, row(out, "missing")) == (1, ["1"])
 
 
 def test_json_is_what_the_library_gives(capsys: pytest.CaptureFixture[str], copy: Path) -> None:

@@ -708,6 +708,16 @@ def test_a_jpeg_damaged_inside_a_dicom_file_is_refused(kind: str) -> None:
             decode(dicom(damaged, 8, kind, uid.JPEGBaseline8Bit), name="a.dcm")
 
 
+@pytest.mark.parametrize("bits", [8, 12, 16])
+def test_a_lossless_jpeg_damaged_inside_a_dicom_file_is_refused(bits: int) -> None:
+    pixels = deep(bits).astype(np.uint8 if bits == 8 else np.uint16)
+    whole = pressed(pixels, "JPEGLosslessProcess14_1", bits)
+    assert np.abs(seen(whole) - (pixels if bits == 8 else GREY)).mean() < 1
+    middle = len(whole) // 2
+    with pytest.raises(BadImage, match=r"^a\.dcm: is damaged inside \(.*JPEG data"):
+        decode(whole[:middle] + bytes(500) + whole[middle + 500 :], name="a.dcm")
+
+
 def bare(syntax: str = uid.ExplicitVRLittleEndian) -> bytes:
     """The elements alone, as from a network, without a preamble and what stands in group 2."""
     pixels = deep(12).astype(">u2" if syntax == uid.ExplicitVRBigEndian else "<u2")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import struct
+import threading
 import zlib
 from collections.abc import Callable
 from io import BytesIO
@@ -413,9 +414,11 @@ def test_what_has_no_end_is_no_picture(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("RETUNE_CACHE", str(tmp_path / "cache"))
     Image.fromarray(RAMP).save(tmp_path / "a.png")
     os.mkfifo(tmp_path / "pipe.png")
-    (tmp_path / "zero.png").symlink_to("/dev/zero")
+    # Would anybody open the pipe after all, it were at an end at once.
+    threading.Thread(target=lambda: (tmp_path / "pipe.png").write_bytes(b""), daemon=True).start()
+    (tmp_path / "device.png").symlink_to("/dev/null")
     (tmp_path / "link.png").symlink_to(tmp_path / "a.png")
-    names = ["pipe.png", "zero.png", "link.png"]
+    names = ["pipe.png", "device.png", "link.png"]
     source = FileImages(np.array(names), tmp_path)
     *endless, linked = source.load(np.arange(3))
     for name, found in zip(names, endless, strict=False):
@@ -425,6 +428,7 @@ def test_what_has_no_end_is_no_picture(tmp_path: Path, monkeypatch: pytest.Monke
     digest = hashlib.sha256((tmp_path / "a.png").read_bytes()).digest()
     assert source.keys(np.arange(3)) == [None, None, digest]
     assert source.exists(np.arange(3)).tolist() == [False, False, True]
+    os.close(os.open(tmp_path / "pipe.png", os.O_RDONLY | os.O_NONBLOCK))
 
 
 def test_file_images_passes_at_least_on(tmp_path: Path) -> None:
