@@ -310,12 +310,11 @@ def _claimed_bits(header: pydicom.Dataset, values: Array) -> int | None:
 
     largest = header.get("LargestImagePixelValue")
     if largest == values.max() and largest >= 1 << header.BitsStored:
-        return int(largest).bit_length() + (header.PixelRepresentation == 1)
+        return int(largest).bit_length() + int(header.PixelRepresentation)
     if not header.file_meta.TransferSyntaxUID.is_encapsulated:
         return None
-    precision: int | None = get_j2k_parameters(get_frame(header.PixelData, 0, number_of_frames=1)).get(
-        "precision"
-    )
+    stream = get_frame(header.PixelData, 0, number_of_frames=1)
+    precision: int | None = get_j2k_parameters(stream).get("precision")
     return precision
 
 
