@@ -246,9 +246,9 @@ def _without_foreign_bits(header: pydicom.Dataset, raw: Array, notes: list[str])
     )
     if declared >= container or (raw.min() >= lowest and raw.max() <= highest):
         return raw, declared
-    wide = raw.astype(np.int32)
+    wide = raw.astype(np.int32 if container <= 16 else np.int64)
     width = _own_bits(header, wide, container) or _claimed_bits(header, wide)
-    if width is None:
+    if width is None or width > 16:
         raise BadImage(
             f"has pixels of more bits than BitsStored (0028,0101) says, {declared}",
             fix="correct BitsStored, or export it again",

@@ -627,6 +627,11 @@ def test_pixels_that_do_not_tell_their_bits_need_another_witness() -> None:
     assert "\n" not in str(caught.value)
     expected = expose(noise << 2)
     assert (seen(dicom(noise, 16, LargestImagePixelValue=16383, **tags)) == expected).all()
+    wide = dicom(deep(16).astype(np.uint32) * 16, 16, BitsAllocated=32, **tags)
+    with pytest.raises(BadImage, match=r"BitsStored \(0028,0101\)"):
+        decode(wide, name="a.dcm")
+    foreign = dicom(deep(12).astype(np.uint32) | 7 << 20, 16, BitsAllocated=32, **tags)
+    assert np.abs(seen(foreign) - GREY).mean() < 1
     stream = pressed(noise, "JPEG2000Lossless", 14, **tags)
     assert (seen(stream) == expected).all()
 
