@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
+from stat import S_ISREG
 
 from retune.errors import StorageError, UserError
 
@@ -32,7 +33,7 @@ def cache_dir() -> Path:
 
 
 def file_digests(paths: Sequence[str | Path]) -> list[bytes | None]:
-    """SHA-256 of each file's bytes; None where there is no such file.
+    """SHA-256 of each file's bytes; None where there is no such file, or a pipe or device without an end.
 
     Digests are remembered by path, size and modification time, so a file is read once.
 
@@ -46,7 +47,8 @@ def file_digests(paths: Sequence[str | Path]) -> list[bytes | None]:
         except OSError:
             stats.append(None)
         else:
-            stats.append((os.path.realpath(path), stat.st_size, stat.st_mtime_ns))
+            there = (os.path.realpath(path), stat.st_size, stat.st_mtime_ns)
+            stats.append(there if S_ISREG(stat.st_mode) else None)
     try:
         with closing(sqlite3.connect(cache_dir() / "digests.sqlite", timeout=60)) as db:
             db.execute(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from PIL import Image
 
 from retune.backbones.base import Backbone, BackboneCard, Capability
 from retune.data.dataset import BoolArray, Dataset, IntArray
+from retune.data.dicom import NOTE
 from retune.errors import BadImage, UserError
 from retune.features.encode import BATCH, SHARD, encode_images, encode_texts
 from retune.features.store import as_keys, spaces_dir
@@ -230,3 +231,20 @@ def test_texts_are_encoded_once_and_keep_their_order() -> None:
 
 def test_keys_are_32_bytes_each() -> None:
     assert as_keys([b"a" * 32, b"b" * 32]).shape == (2, 32)
+
+
+def test_files_that_contradict_themselves_are_told_by_name() -> None:
+    class Odd(Squares):
+        def load(self, rows: IntArray, at_least: int | None = None) -> list[Image.Image | BadImage]:
+            pictures = super().load(rows, at_least)
+            for row, picture in zip(rows.tolist(), pictures, strict=True):
+                if row in (70, 3) and isinstance(picture, Image.Image):
+                    picture.info[NOTE] = "its header says two things"
+            return pictures
+
+    data = replace(squares(100), images=Odd(100))
+    found = encode_images(Counting(), data, np.arange(100))
+    told = tuple(f"square {row}: its header says two things" for row in (3, 70))
+    assert found.contradictions == told
+    # What was decoded long ago is not decoded again for that.
+    assert encode_images(Counting(), data, np.arange(100)).contradictions == ()

@@ -81,6 +81,11 @@ def print_check(found: CopyCheck) -> None:
         out.print(Text(f"Damaged: {message}", "yellow"), soft_wrap=True)
     if found.damaged > len(found.damaged_messages):
         out.print(Text(f"Damaged: {found.damaged - len(found.damaged_messages):,} more", "yellow"))
+    for message in found.contradictory_messages:
+        out.print(Text(f"Contradictory: {message}", "yellow"), soft_wrap=True)
+    if found.contradictory > len(found.contradictory_messages):
+        more_odd = found.contradictory - len(found.contradictory_messages)
+        out.print(Text(f"Contradictory: {more_odd:,} more", "yellow"))
     out.print(_verdict(found))
 
 
@@ -104,6 +109,8 @@ def _counts(found: CopyCheck) -> Table:
     table.add_row("missing", Text(f"{found.missing:,}", "yellow" if found.missing else ""))
     table.add_row("decoded on trial", f"{found.decoded:,}")
     table.add_row("damaged", Text(f"{found.damaged:,}", "yellow" if found.damaged else ""))
+    if found.contradictory:
+        table.add_row("contradictory", Text(f"{found.contradictory:,}", "yellow"))
     return table
 
 

@@ -11,6 +11,7 @@ from typing import Any, Final
 import numpy as np
 
 from retune.data.dataset import SPLITS, Dataset, IntArray
+from retune.data.dicom import NOTE
 from retune.data.readers.base import Published, Reader
 from retune.errors import BadImage, BadSetting
 from retune.plugins import registry
@@ -64,6 +65,8 @@ class CopyCheck:
         decoded: How many pictures were decoded on trial.
         damaged: How many of those could not be.
         damaged_messages: What is wrong with the first of them.
+        contradictory: How many of the others came from a file that contradicts itself.
+        contradictory_messages: How the first of them do, and what was believed.
     """
 
     dataset: str
@@ -81,6 +84,8 @@ class CopyCheck:
     decoded: int
     damaged: int
     damaged_messages: tuple[str, ...]
+    contradictory: int
+    contradictory_messages: tuple[str, ...]
 
     @property
     def comparable(self) -> bool:
@@ -142,7 +147,7 @@ def check(
     present = _present(dataset, tell)
     absent = np.flatnonzero(~present)
     trial = _spaced(np.flatnonzero(present), decode)
-    wrong = _decode(dataset, trial, tell)
+    wrong, odd = _decode(dataset, trial, tell)
     published = reader.published or Published(images=0)
     return CopyCheck(
         dataset=name,
@@ -160,6 +165,8 @@ def check(
         decoded=len(trial),
         damaged=len(wrong),
         damaged_messages=tuple(str(error) for error in wrong[:NAMED]),
+        contradictory=len(odd),
+        contradictory_messages=tuple(odd[:NAMED]),
     )
 
 
@@ -190,22 +197,29 @@ def _spaced(rows: IntArray, count: int | None) -> IntArray:
     return rows[np.arange(count) * len(rows) // max(count, 1)]
 
 
-def _decode(dataset: Dataset, rows: IntArray, tell: Progress) -> list[BadImage]:
-    """What is wrong with those of some pictures that cannot be decoded, in order."""
+def _decode(dataset: Dataset, rows: IntArray, tell: Progress) -> tuple[list[BadImage], list[str]]:
+    """What is wrong with those of some pictures that cannot be decoded, and odd of others, in order."""
 
-    def work(start: int) -> list[BadImage]:
-        pictures = dataset.images.load(rows[start : start + BATCH])
-        return [picture for picture in pictures if isinstance(picture, BadImage)]
+    def work(start: int) -> list[BadImage | str]:
+        batch = rows[start : start + BATCH]
+        found: list[BadImage | str] = []
+        for row, picture in zip(batch.tolist(), dataset.images.load(batch), strict=True):
+            if isinstance(picture, BadImage):
+                found.append(picture)
+            elif NOTE in picture.info:
+                found.append(f"{dataset.images.describe(row)}: {picture.info[NOTE]}")
+        return found
 
-    wrong: list[BadImage] = []
+    found: list[BadImage | str] = []
     pool = ThreadPoolExecutor(WORKERS)
     try:
-        for k, errors in enumerate(pool.map(work, range(0, len(rows), BATCH))):
-            wrong += errors
+        for k, words in enumerate(pool.map(work, range(0, len(rows), BATCH))):
+            found += words
             tell("decoding pictures", min((k + 1) * BATCH, len(rows)), len(rows))
     finally:
         pool.shutdown(cancel_futures=True)
-    return wrong
+    wrong = [word for word in found if isinstance(word, BadImage)]
+    return wrong, [word for word in found if isinstance(word, str)]
 
 
 def _split(dataset: Dataset, split: str) -> SplitCount:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from stat import S_ISREG
 from typing import Final
 
 import numpy as np
@@ -15,6 +17,7 @@ from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
 from retune.cache import file_digests
 from retune.data.dataset import Array, BoolArray, IntArray
 from retune.data.dicom import decode_dicom, expose, is_dicom
+from retune.data.jpeg import listen
 from retune.errors import BadImage
 
 DEEP_COLOUR: Final = (2, 4, 6)
@@ -49,13 +52,16 @@ def decode(data: bytes, *, name: str, at_least: int | None = None) -> Image.Imag
             if Image.MAX_IMAGE_PIXELS is not None and image.width * image.height > Image.MAX_IMAGE_PIXELS:
                 raise Image.DecompressionBombError
             if image.format == "PNG" and data[24] == 16 and data[25] in DEEP_COLOUR:
-                raise BadImage("has 16 bits per colour", where=name, fix="convert it to 16-bit grey")
+                raise BadImage("has 16 bits per colour", fix="convert it to 16-bit grey")
+            if image.format == "PNG":
+                image.load()
+                _check_sums(data)
+                return _grey(ImageOps.exif_transpose(image))
             if at_least is not None:
                 image.draft("L", (at_least, at_least))
-            image.load()
-            return _grey(ImageOps.exif_transpose(image))
-    except BadImage:
-        raise
+            return _grey(ImageOps.exif_transpose(_jpeg(image, data)))
+    except BadImage as error:
+        raise BadImage(error.what, where=name, fix=error.fix) from error.__cause__
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise BadImage(
             f"claims more than {Image.MAX_IMAGE_PIXELS:,} pixels", where=name, fix="resize it or leave it out"
@@ -67,7 +73,35 @@ def decode(data: bytes, *, name: str, at_least: int | None = None) -> Image.Imag
         raise BadImage(f"cannot be decoded ({error})", where=name, fix="fetch it again") from error
 
 
+def _check_sums(data: bytes) -> None:
+    """Hold a PNG's pixels against their checksums, which Pillow passes over."""
+    start = 8
+    while (end := start + 8 + int.from_bytes(data[start : start + 4], "big")) + 4 <= len(data):
+        kind, wanted = data[start + 4 : start + 8], data[end : end + 4]
+        if kind == b"IDAT" and zlib.crc32(memoryview(data)[start + 4 : end]) != int.from_bytes(wanted, "big"):
+            raise BadImage("is damaged inside (a checksum of its pixels is wrong)", fix="fetch it again")
+        start = end + 4
+
+
+def _jpeg(image: Image.Image, data: bytes) -> Image.Image:
+    """An opened JPEG, decoded."""
+    try:
+        pixels = listen(data, image.mode, image.height, image.width)
+    except BadImage:
+        image.load()  # It has its own words for what is cut off.
+        raise
+    if pixels is None or image.mode == "CMYK" or pixels.shape[:2] != (image.height, image.width):
+        image.load()
+        return image
+    found = Image.fromarray(pixels)
+    found.info = image.info
+    return found
+
+
 def _grey(image: Image.Image) -> Image.Image:
+    if image.mode == "CMYK" and "adobe" not in image.info:
+        # Pillow takes every file for one of Adobe's, whose inks are inverted.
+        image = ImageChops.invert(image)
     if image.mode.startswith("I"):
         return Image.fromarray(expose(np.clip(np.asarray(image), 0, 65535).astype(np.uint16)))
     if image.mode == "P":
@@ -130,6 +164,8 @@ class FileImages:
 
     def _load(self, path: Path, at_least: int | None) -> Image.Image | BadImage:
         try:
+            if not S_ISREG(path.stat().st_mode):
+                return BadImage("is not a regular file", where=str(path))
             return decode(path.read_bytes(), name=str(path), at_least=at_least)
         except BadImage as error:
             return error

@@ -8,13 +8,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 
 from retune.backbones.base import Backbone
 from retune.data.dataset import Array, BoolArray, Dataset, FloatArray, IntArray
+from retune.data.dicom import NOTE
 from retune.errors import BadImage, MissingFiles, UserError
 from retune.features.store import Keys, Kind, Space, as_keys
 from retune.progress import Progress, silent
@@ -44,12 +45,14 @@ class Encoded:
         images_encoded: How many went through the encoder now, rather than long ago.
         seconds: Time spent decoding and encoding.
         take: Copies values of the readable images, numbered 0 to n-1, out of the store: (k,) to (k, ...).
+        contradictions: What was believed of each file decoded now that contradicts itself.
     """
 
     good: BoolArray
     images_encoded: int
     seconds: float
     take: Callable[[IntArray], Array]
+    contradictions: tuple[str, ...] = ()
 
     @property
     def features(self) -> Array:
@@ -93,7 +96,7 @@ def encode_images(
     good = np.array([key is not None for key in found], dtype=bool)
     wanted = as_keys([key for key in found if key is not None])
     space = _space(backbone, kind)
-    encoded = 0
+    encoded, contradictions = 0, list[str]()
     if (space.find(wanted) < 0).any():
         # One process encodes at a time; the next finds the work done.
         with space.lock:
@@ -102,11 +105,13 @@ def encode_images(
             if len(todo):
                 job = _Job(backbone, dataset, rows[good][todo], wanted[todo], space, skip_bad_images)
                 encoded = job.run(progress)
+                contradictions = sorted(job.contradictions)
                 space.refresh()
     places = space.find(wanted)
     good[good] = places >= 0
     places = places[places >= 0]
-    return Encoded(good, encoded, time.perf_counter() - start, lambda k: space.gather(places[k]))
+    seconds = time.perf_counter() - start
+    return Encoded(good, encoded, seconds, lambda k: space.gather(places[k]), tuple(contradictions))
 
 
 def encode_texts(backbone: Backbone, texts: Sequence[str]) -> FloatArray:
@@ -177,6 +182,7 @@ class _Job:
     keys: Keys
     space: Space
     skip_bad_images: bool
+    contradictions: list[str] = field(default_factory=list)
 
     def run(self, progress: Progress) -> int:
         """Encode everything; returns how many images could be read."""
@@ -219,7 +225,13 @@ class _Job:
         at_least = _at_least(self.backbone)
 
         def work(index: slice) -> list[torch.Tensor | BadImage]:
-            pictures = self.dataset.images.load(self.rows[index], at_least)
+            images, rows = self.dataset.images, self.rows[index]
+            pictures = images.load(rows, at_least)
+            self.contradictions += [
+                f"{images.describe(row)}: {picture.info[NOTE]}"
+                for row, picture in zip(rows.tolist(), pictures, strict=True)
+                if not isinstance(picture, BadImage) and NOTE in picture.info
+            ]
             return [p if isinstance(p, BadImage) else self.backbone.preprocess(p) for p in pictures]
 
         slices = [slice(i, i + BATCH) for i in range(0, len(self.rows), BATCH)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -147,6 +147,11 @@ def encode(plan: Plan, progress: Progress) -> Inputs:
         kept = np.setdiff1d(np.arange(len(stream.dataset)), lost)
         dataset = stream.dataset.take(kept, dropped={"unreadable images": len(lost)})
         stream, place = plan.parts.scenario.stream(dataset, plan.spec.seed), place[kept]
+    contradictions = {text for e in encoded.values() for text in e.contradictions}
+    if contradictions:
+        note = f"{len(contradictions):,} files contradict themselves, such as {min(contradictions)}"
+        dataset = replace(stream.dataset, notes=(*stream.dataset.notes, note))
+        stream = replace(stream, dataset=dataset)
     return Inputs(stream, unreadable, encoded, place, str(backbone.torch_device))
 
 

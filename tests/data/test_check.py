@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from dataclasses import asdict
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -203,6 +204,41 @@ def test_many_missing_and_damaged_are_told_in_order_and_cut_short(copy: Path) ->
         "looking for the pictures": (200, 200),
         "decoding pictures": (100, 100),
     }
+
+
+def test_damage_inside_counts_and_contradictions_are_told_apart(
+    capsys: pytest.CaptureFixture[str], copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    pydicom = pytest.importorskip("pydicom")
+    jpeg = BytesIO()
+    Image.open(copy / "0.png").save(jpeg, "JPEG", quality=95)
+    (copy / "0.png").write_bytes(jpeg.getvalue()[:900] + b"\xff\xd9")
+    for k in range(1, 6):
+        header = pydicom.Dataset()
+        header.SOPClassUID, header.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.1.1", "1.2.3"
+        header.file_meta = pydicom.dataset.FileMetaDataset()
+        header.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+        header.Rows = header.Columns = 32
+        header.SamplesPerPixel, header.PixelRepresentation = 1, 0
+        header.BitsAllocated, header.BitsStored, header.HighBit = 8, 8, 7
+        header.PhotometricInterpretation = "MONOCHROME1"
+        header.PresentationLUTShape = "IDENTITY" if k > 2 else "INVERSE"
+        header.PixelData = np.asarray(Image.open(copy / f"{k}.png")).tobytes()
+        header["PixelData"].VR = "OB"
+        header.save_as(copy / f"{k}.png", enforce_file_format=True)
+    code, out, _ = call(capsys, *of(copy))
+    assert code == 1
+    assert (row(out, "damaged"), row(out, "contradictory")) == (["1"], ["3"])
+    assert "0.png: is damaged inside (" in out
+    said = [line for line in out.splitlines() if line.startswith("Contradictory: ")]
+    assert [line.split()[1] for line in said] == ["3.png:", "4.png:", "5.png:"]
+    assert all("MONOCHROME1 and PresentationLUTShape IDENTITY" in line for line in said)
+    assert out.splitlines()[-1] == "Incomplete: 1 of 6 images decoded on trial are damaged."
+    # A header that contradicts itself costs nothing.
+    (copy / "0.png").write_bytes((copy / "1.png").read_bytes())
+    code, out, _ = call(capsys, *of(copy))
+    assert (code, row(out, "contradictory")) == (0, ["3"])
 
 
 def test_json_is_what_the_library_gives(capsys: pytest.CaptureFixture[str], copy: Path) -> None:

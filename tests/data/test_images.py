@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import struct
+import threading
 import zlib
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageChops
 
 from retune.data.images import FileImages, decode
 from retune.errors import BadImage, UserError
@@ -76,6 +79,28 @@ def test_jpeg_colour_and_cmyk() -> None:
         assert np.abs(grey.astype(int) - 90).max() <= 3, mode
 
 
+def without_adobe(data: bytes) -> bytes:
+    """A JPEG without Adobe's marker, which says how colours are meant."""
+    start = data.index(b"\xff\xee")
+    assert data[start + 4 : start + 9] == b"Adobe"
+    return data[:start] + data[start + 2 + int.from_bytes(data[start + 2 : start + 4], "big") :]
+
+
+@pytest.mark.parametrize("at_least", [None, 8])
+def test_inks_are_inverted_in_adobes_files_only(at_least: int | None) -> None:
+    plain = Image.fromarray(np.repeat(np.repeat(RAMP, 4, 0), 4, 1))
+    # No colours but black ink: the picture is what the ink leaves. Pillow writes what Adobe would.
+    ink = Image.merge("CMYK", [*(Image.new("L", plain.size) for _ in range(3)), ImageChops.invert(plain)])
+    adobe = encoded(ink, "JPEG", quality=95)
+    other = without_adobe(encoded(ImageChops.invert(ink), "JPEG", quality=95))
+    assert Image.open(BytesIO(other)).mode == "CMYK"
+    expected = pixels(decode(encoded(plain, "JPEG", quality=95), name="a.jpg", at_least=at_least))
+    for data in (adobe, other):
+        grey = pixels(decode(data, name="a.jpg", at_least=at_least))
+        assert grey.shape == expected.shape
+        assert np.abs(grey.astype(int) - expected).mean() < 2
+
+
 def test_sixteen_bit_is_windowed_to_percentiles() -> None:
     # Twelve bits of signal, a burnt-in marker and a dead pixel.
     values = np.linspace(1000, 3000, 10_000).astype(np.uint16).reshape(100, 100)
@@ -129,6 +154,136 @@ def test_truncated_at_any_byte_is_never_a_partial_picture(kind: str) -> None:
             # A PNG that lost no more than its checksum is whole.
             assert (pixels(image) == whole).all()
     assert refused >= (len(data) - 24) // 7
+
+
+def scene(side: int = 200) -> Image.Image:
+    """Soft shapes and noise, in three colours that differ."""
+    y, x = np.mgrid[-1 : 1 : side * 1j, -1 : 1 : side * 1.0j]
+    noise = np.random.default_rng(0).normal(0, 6, (side, side, 3))
+    shapes = np.stack([120 + 80 * np.sin(5 * x + k) * np.cos(3 * y) for k in (0, 0.3, 0.5)], axis=2)
+    return Image.fromarray(np.clip(shapes + noise, 0, 255).astype(np.uint8))
+
+
+JPEGS = {
+    "grey": ("L", {}),
+    "grey, progressive": ("L", {"progressive": True}),
+    "grey, restarts": ("L", {"restart_marker_blocks": 4}),
+    "colour": ("RGB", {}),
+    "colour, progressive": ("RGB", {"progressive": True, "subsampling": 0}),
+    "colour, 4:2:2": ("RGB", {"subsampling": 1}),
+    "colour, RGB": ("RGB", {"keep_rgb": True}),
+    "inks": ("CMYK", {}),
+}
+
+
+@pytest.mark.parametrize("name", JPEGS)
+@pytest.mark.parametrize("at_least", [None, 20, 45, 90])
+def test_a_sound_jpeg_has_the_pixels_that_pillow_gives_it(name: str, at_least: int | None) -> None:
+    mode, options = JPEGS[name]
+    data = encoded(scene(203).convert(mode), "JPEG", quality=90, **options)
+    with Image.open(BytesIO(data)) as image:
+        if at_least is not None:
+            image.draft("L", (at_least, at_least))
+        expected = image.convert("L")
+    assert (pixels(decode(data, name="a.jpg", at_least=at_least)) == np.asarray(expected)).all()
+
+
+def hole(data: bytes) -> bytes:
+    start = len(data) // 4
+    return data[:start] + bytes(600) + data[start + 600 :]
+
+
+def cut_and_closed(data: bytes) -> bytes:
+    return data[: len(data) * 3 // 5] + b"\xff\xd9"
+
+
+def lost(data: bytes) -> bytes:
+    middle = len(data) // 2
+    return data[:middle] + data[middle + 300 :]
+
+
+def doubled(data: bytes) -> bytes:
+    middle = len(data) // 2
+    return data[:middle] + data[middle - 400 :]
+
+
+@pytest.mark.parametrize("name", JPEGS)
+@pytest.mark.parametrize("harm", [hole, cut_and_closed, lost, doubled])
+@pytest.mark.parametrize("at_least", [None, 45])
+def test_a_jpeg_damaged_inside_is_refused(
+    name: str, harm: Callable[[bytes], bytes], at_least: int | None
+) -> None:
+    mode, options = JPEGS[name]
+    data = harm(encoded(scene().convert(mode), "JPEG", quality=90, **options))
+    with pytest.raises(BadImage, match=r"^a\.jpg: (is damaged inside|cannot be decoded) \(") as caught:
+        decode(data, name="a.jpg", at_least=at_least)
+    one_line(caught.value)
+
+
+def test_a_flipped_byte_of_a_jpeg_is_noticed_where_libjpeg_does() -> None:
+    # The codes fall into step again in most cases: then nothing tells.
+    data = encoded(scene().convert("L"), "JPEG", quality=90)
+    refused = 0
+    for place in range(data.index(b"\xff\xda") + 20, len(data) - 40, len(data) // 100):
+        flipped = bytearray(data)
+        flipped[place] ^= 0x10
+        try:
+            decode(bytes(flipped), name="a.jpg")
+        except BadImage as error:
+            one_line(error, "a.jpg")
+            refused += 1
+    assert refused > 5
+
+
+@pytest.mark.parametrize("oddity", ["a JFIF of the future", "a broken profile"])
+def test_odd_headers_of_a_jpeg_neither_cost_the_picture_nor_hide_damage(oddity: str) -> None:
+    data = encoded(scene().convert("L"), "JPEG", quality=90, icc_profile=b"x" * 500)
+    if oddity == "a JFIF of the future":
+        at = data.index(b"JFIF\0") + 5
+        data = data[:at] + b"\x07" + data[at + 1 :]
+    else:
+        at = data.index(b"ICC_PROFILE\0") + 12
+        data = data[:at] + b"\x02" + data[at + 1 :]
+    with Image.open(BytesIO(data)) as image:
+        assert (pixels(decode(data, name="a.jpg")) == np.asarray(image)).all()
+    with pytest.raises(BadImage, match=r"^a\.jpg: is damaged inside \(.*JPEG data"):
+        decode(cut_and_closed(data), name="a.jpg")
+
+
+@pytest.mark.parametrize("options", [{}, {"compress_level": 0}, {"optimize": True}])
+@pytest.mark.parametrize("mode", ["L", "P", "RGB", "I;16"])
+def test_no_flipped_byte_of_a_png_gives_another_picture(mode: str, options: dict[str, object]) -> None:
+    deep = Image.fromarray(np.arange(900, dtype=np.uint16).reshape(30, 30) * 70)
+    data = encoded(deep if mode == "I;16" else scene(30).convert(mode), **options)
+    whole = pixels(decode(data, name="a.png"))
+    for place in range(8, len(data) - 12, 5):
+        flipped = bytearray(data)
+        flipped[place] ^= 0x04
+        try:
+            found = pixels(decode(bytes(flipped), name="a.png"))
+        except BadImage as error:
+            one_line(error, "a.png")
+        else:
+            assert (found == whole).all(), place
+
+
+def test_a_png_whose_own_checksum_comes_late_is_held_against_the_others() -> None:
+    # Pillow has all lines before it comes to the checksum of the packed data, in a chunk of its own.
+    packed = zlib.compress(b"".join(b"\0" + line.tobytes() for line in RAMP), 0)
+
+    def png(change: int) -> bytes:
+        chunks = [(b"IHDR", struct.pack(">IIBBBBB", 16, 16, 8, 0, 0, 0, 0))]
+        chunks += [(b"IDAT", packed[:-4]), (b"IDAT", packed[-4:]), (b"IEND", b"")]
+        data = b"".join(
+            struct.pack(">I", len(b)) + kind + b + struct.pack(">I", zlib.crc32(kind + b))
+            for kind, b in chunks
+        )
+        at = data.index(packed[:-4]) + 60
+        return b"\x89PNG\r\n\x1a\n" + data[:at] + bytes([data[at] ^ change]) + data[at + 1 :]
+
+    assert (pixels(decode(png(0), name="a.png")) == RAMP).all()
+    with pytest.raises(BadImage, match=r"^a\.png: is damaged inside \(a checksum"):
+        decode(png(1), name="a.png")
 
 
 @pytest.mark.parametrize(
@@ -253,6 +408,27 @@ def test_file_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     absolute = FileImages(np.array([str(tmp_path / "images" / "a.png")]))
     assert absolute.keys(np.array([0])) == [digest]
     assert isinstance(absolute.load(np.array([0]))[0], Image.Image)
+
+
+def test_what_has_no_end_is_no_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RETUNE_CACHE", str(tmp_path / "cache"))
+    Image.fromarray(RAMP).save(tmp_path / "a.png")
+    os.mkfifo(tmp_path / "pipe.png")
+    # Would anybody open the pipe after all, it were at an end at once.
+    threading.Thread(target=lambda: (tmp_path / "pipe.png").write_bytes(b""), daemon=True).start()
+    (tmp_path / "device.png").symlink_to("/dev/null")
+    (tmp_path / "link.png").symlink_to(tmp_path / "a.png")
+    names = ["pipe.png", "device.png", "link.png"]
+    source = FileImages(np.array(names), tmp_path)
+    *endless, linked = source.load(np.arange(3))
+    for name, found in zip(names, endless, strict=False):
+        assert isinstance(found, BadImage)
+        one_line(found, name, "is not a regular file")
+    assert isinstance(linked, Image.Image)
+    digest = hashlib.sha256((tmp_path / "a.png").read_bytes()).digest()
+    assert source.keys(np.arange(3)) == [None, None, digest]
+    assert source.exists(np.arange(3)).tolist() == [False, False, True]
+    os.close(os.open(tmp_path / "pipe.png", os.O_RDONLY | os.O_NONBLOCK))
 
 
 def test_file_images_passes_at_least_on(tmp_path: Path) -> None:
