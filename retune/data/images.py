@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import zlib
 from collections.abc import Iterable, Iterator
@@ -20,6 +21,8 @@ from retune.data.dicom import decode_dicom, expose, is_dicom
 from retune.data.jpeg import listen
 from retune.errors import BadImage
 
+DECODER: Final = b"2"
+"""Goes up whenever the same file would be decoded into other pixels: it is part of every picture's key."""
 DEEP_COLOUR: Final = (2, 4, 6)
 """Colour types of a PNG that Pillow cuts from 16 to 8 bits: RGB, grey and alpha, RGBA."""
 
@@ -146,8 +149,9 @@ class FileImages:
         return [self._load(self.path(int(row)), at_least) for row in rows]
 
     def keys(self, rows: IntArray) -> list[bytes | None]:
-        """SHA-256 of each row's file, or None where there is none."""
-        return file_digests([self.path(int(row)) for row in rows])
+        """A digest of each row's file and of how files are decoded, or None where there is none."""
+        found = file_digests([self.path(int(row)) for row in rows])
+        return [None if key is None else hashlib.sha256(DECODER + key).digest() for key in found]
 
     def exists(self, rows: IntArray) -> BoolArray:
         """Which rows have a file."""
