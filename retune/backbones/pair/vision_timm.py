@@ -206,4 +206,9 @@ def _described(where: str, config: Path, weights: Path) -> TimmFiles:
             raise UnknownName(
                 "timm architecture", str(about["architecture"]), timm.list_models(), where=str(config)
             )
+        # It decides how positions are fitted to pictures; told where it is not the architecture's own.
+        fixed = bool((read.get("pretrained_cfg") or read).get("fixed_input_size", False))
+        own = timm.get_pretrained_cfg(about["architecture"])
+        if own is not None and fixed != own.fixed_input_size:
+            about["fixed_input_size"] = fixed
     return TimmFiles(where, f"local-dir:{config.parent}", classes, about, weights)
