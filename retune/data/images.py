@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -124,6 +125,21 @@ def listed(root: Path, folders: Iterable[str]) -> Iterator[tuple[str, str]]:
         yield from ((folder, name) for name in names)
 
 
+def _composed(path: Path, root: Path) -> Path:
+    """A file below a folder whose letters are composed otherwise (ä, or a with two dots); if none is, as given.
+
+    macOS stores names decomposed, and most else composed.
+    """
+    found = root
+    for part in path.relative_to(root).parts:
+        forms = (part, unicodedata.normalize("NFC", part), unicodedata.normalize("NFD", part))
+        there = next((form for form in forms if (found / form).exists()), None)
+        if there is None:
+            return path
+        found /= there
+    return found
+
+
 @dataclass(frozen=True)
 class FileImages:
     """Pictures in files; an ``ImageSource``.
@@ -158,9 +174,10 @@ class FileImages:
         return str(self.paths[row])
 
     def path(self, row: int) -> Path:
-        """The row's file."""
+        """The row's file, though its name be composed of other characters on disk than in the table."""
         name = str(self.paths[row])
-        return Path(name) if self.root is None else self.root / name
+        path = Path(name) if self.root is None else self.root / name
+        return path if name.isascii() or path.exists() else _composed(path, self.root or Path())
 
     def _load(self, path: Path, at_least: int | None) -> Image.Image | BadImage:
         try:

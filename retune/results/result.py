@@ -72,6 +72,8 @@ class DatasetRecord(Record):
     repeated_images: int
     notes: list[str]
     undefined_labels: list[str]
+    choices: dict[str, str] = Field(default_factory=dict)
+    """What ``split=auto`` and the like became."""
 
 
 class ExperienceRecord(Record):

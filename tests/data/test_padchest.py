@@ -221,7 +221,6 @@ def test_pictures_are_found_in_every_layout(tmp_path: Path, monkeypatch: pytest.
         ("StudyDate_DICOM", "2014", "'2014' is not a date"),
         ("PatientBirth", "thirty", "'thirty' is not a date"),
         ("PatientSex_DICOM", "X", "'X' is none of M, F and O"),
-        ("Projection", "LATERAL", "'LATERAL' is no projection"),
         ("MethodLabel", "me", "'me' is neither Physician nor RNN_model"),
     ],
 )

@@ -13,6 +13,8 @@ import numpy as np
 from retune.data import findings
 from retune.data.dataset import Array, BoolArray, Dataset, FloatArray, split_by_patient
 from retune.data.images import FileImages, listed
+from retune.data.lists import unread
+from retune.data.patients import normal_form
 from retune.data.readers._padchest import DEVICES, EXCLUDE, NORMAL, NOTHING, SPELLINGS, UNUSED
 from retune.data.readers.base import HashedReader, Published, kept
 from retune.data.tables import (
@@ -24,9 +26,10 @@ from retune.data.tables import (
     refuse,
     refuse_folders,
     refuse_twice,
+    table_notes,
     text,
 )
-from retune.data.views import Views, in_views
+from retune.data.views import Views, in_views, read_views
 from retune.errors import BadTable
 
 if TYPE_CHECKING:
@@ -47,16 +50,6 @@ IMAGE, FOLDER, DATE, PATIENT, BIRTH, SEX, PROJECTION, REPORT, METHOD, LABELS = C
 )
 BLANK: Final = ("", "nan", "None")
 """How the table writes that a value is missing."""
-VIEWS: Final = {
-    "PA": "PA",
-    "AP": "AP",
-    "AP_horizontal": "AP",
-    "L": "lateral",
-    "COSTAL": "other",
-    "EXCLUDE": "other",
-    "UNK": "",
-    "": "",
-}
 METHODS: Final = ("Physician", "RNN_model")
 
 _FINDINGS: Final = tuple(name for name in findings.FINDINGS if name in SPELLINGS)
@@ -130,6 +123,7 @@ class PadChest(HashedReader):
         names, patients = _names(frame, table)
         targets, known, excluded = _targets(frame, table)
         columns = _columns(frame, table)
+        columns["view"], strange = read_views(columns["view"])
         method = text(frame[METHOD])
         refuse(frame, ~np.isin(method, METHODS), METHOD, table, "'{}' is neither Physician nor RNN_model")
         rows, dropped = kept(
@@ -155,6 +149,12 @@ class PadChest(HashedReader):
             columns={name: values[rows] for name, values in columns.items()},
             dropped=dropped,
             source=self.source,
+            notes=(
+                *table_notes((frame, table)),
+                *strange,
+                *unread(folder, [table], "PadChest is split by a hash; your own lists need --data csv"),
+            ),
+            choices={"split": "by a hash of patients, 20 % for testing", "table": table.name},
         )
 
 
@@ -165,7 +165,7 @@ def _names(frame: pd.DataFrame, table: Path) -> tuple[Array, Array]:
     refuse_folders(frame, IMAGE, table)
     refuse_twice(frame, names, IMAGE, table)
     refuse(frame, ~folders.str.fullmatch(r"[0-9]+"), FOLDER, table, "'{}' is not a folder's number")
-    refuse(frame, patients.isin(BLANK), PATIENT, table, "the patient is blank")
+    refuse(frame, patients.isin(BLANK) | (patients.map(normal_form) == ""), PATIENT, table, "the patient is blank")
     return text(names), text(patients)
 
 
@@ -192,13 +192,12 @@ def _targets(frame: pd.DataFrame, table: Path) -> tuple[FloatArray, BoolArray, B
 
 
 def _columns(frame: pd.DataFrame, table: Path) -> dict[str, Array]:
-    views, sexes = frame[PROJECTION].replace(list(BLANK), ""), frame[SEX].replace([*BLANK, "O"], "")
-    view = recode(frame, PROJECTION, VIEWS, table, "'{}' is no projection of PadChest's", words=views)
+    sexes = frame[SEX].replace([*BLANK, "O"], "")
     sex = recode(frame, SEX, SEXES, table, "'{}' is none of M, F and O", words=sexes)
     age = _year(frame, DATE, r"([0-9]{4})[0-9]{4}", table) - _year(frame, BIRTH, r"([0-9]{4})(?:\.0)?", table)
     impossible = (age < 0) | (age > OLDEST)
     return {
-        "view": view,
+        "view": text(frame[PROJECTION]),
         "age": np.where(impossible, np.nan, age).astype(np.float32),
         "sex": sex,
         "report": frame[REPORT].str.strip().to_numpy(object),
