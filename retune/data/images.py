@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import unicodedata
 import zlib
@@ -125,6 +126,12 @@ def listed(root: Path, folders: Iterable[str]) -> Iterator[tuple[str, str]]:
         yield from ((folder, name) for name in names)
 
 
+def _negative(picture: Image.Image) -> Image.Image:
+    negative = ImageOps.invert(picture)
+    negative.info = picture.info
+    return negative
+
+
 def _composed(path: Path, root: Path) -> Path:
     """A file below a folder whose letters are composed otherwise (ä, or a with two dots); if none is, as given.
 
@@ -147,10 +154,12 @@ class FileImages:
     Args:
         paths: File of each row, shape (N,), relative to ``root`` where that is given.
         root: Folder of the data set.
+        inverted: Which rows' pictures are stored black for white, bool (N,), and are inverted; none if left out.
     """
 
     paths: Array
     root: Path | None = None
+    inverted: BoolArray | None = None
 
     def load(self, rows: IntArray, at_least: int | None = None) -> list[Image.Image | BadImage]:
         """The pictures of some rows as 8-bit grey; in place of an unreadable one, what is wrong with it.
@@ -159,11 +168,20 @@ class FileImages:
             rows: Which pictures.
             at_least: As for ``decode``.
         """
-        return [self._load(self.path(int(row)), at_least) for row in rows]
+        pictures = [self._load(self.path(int(row)), at_least) for row in rows]
+        return [
+            _negative(picture) if turn and not isinstance(picture, BadImage) else picture
+            for picture, turn in zip(pictures, self._turned(rows), strict=True)
+        ]
 
     def keys(self, rows: IntArray) -> list[bytes | None]:
-        """SHA-256 of each row's file, or None where there is none."""
-        return file_digests([self.path(int(row)) for row in rows])
+        """SHA-256 of each row's file, and of its being inverted; None where there is none."""
+        digests = file_digests([self.path(int(row)) for row in rows])
+        return [
+            # Another picture of the same file: features of the two must not be taken for each other.
+            hashlib.sha256(digest + b"inverted").digest() if turn and digest is not None else digest
+            for digest, turn in zip(digests, self._turned(rows), strict=True)
+        ]
 
     def exists(self, rows: IntArray) -> BoolArray:
         """Which rows have a file."""
@@ -177,7 +195,10 @@ class FileImages:
         """The row's file, though its name be composed of other characters on disk than in the table."""
         name = str(self.paths[row])
         path = Path(name) if self.root is None else self.root / name
-        return path if name.isascii() or path.exists() else _composed(path, self.root or Path())
+        return path if name.isascii() or path.exists() else _composed(path, self.root or Path(path.anchor))
+
+    def _turned(self, rows: IntArray) -> list[bool]:
+        return [False] * len(rows) if self.inverted is None else [bool(turn) for turn in self.inverted[rows]]
 
     def _load(self, path: Path, at_least: int | None) -> Image.Image | BadImage:
         try:

@@ -20,11 +20,14 @@ _LIST: Final = re.compile(
     r"(?=.*(list|split|test|train|valid|val[-_. ]|fold|ground[-_ ]?truth)).*\.(txt|csv|tsv|lst|list|tab|json)(\.gz)?",
     re.IGNORECASE,
 )
-_KNOWN: Final = re.compile(r"bbox_list.*|annotations_(train|test)\.csv|train_(visual)?chexbert\.csv", re.IGNORECASE)
+_KNOWN: Final = re.compile(
+    r"bbox_list.*|annotations_(train|test)\.csv|train_(visual)?chexbert\.csv", re.IGNORECASE
+)
 """Files of the publishers that are called like a list, and are none of a split."""
 _TABLE: Final = re.compile(r"\.(txt|csv|tsv|lst|list|tab|json)(\.gz)?$", re.IGNORECASE)
 _IMAGE: Final = re.compile(
-    rb"\.(?:png|jpe?g|dcm|dicom)\b|patient\d+/study\d|\b[0-9a-f]{8}-[0-9a-f]{8}-|\b[0-9a-f]{32}\b", re.IGNORECASE
+    rb"\.(?:png|jpe?g|dcm|dicom)\b|patient\d+/study\d|\b[0-9a-f]{8}-[0-9a-f]{8}-|\b[0-9a-f]{32}\b",
+    re.IGNORECASE,
 )
 """What names an image in NIH's, CheXpert's, PadChest's tables, in MIMIC-CXR's and in VinDr-CXR's."""
 _ENOUGH: Final = 1 << 16

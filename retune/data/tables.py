@@ -176,7 +176,9 @@ def _read(path: Path) -> bytes:
     if at >= 0:
         row = data.count(b"\n", 0, at) + 1
         where = f"{path}, row {row}"
-        fix = "save the table as UTF-8" + (" (it may be Latin-1 or Windows-1252 now)" if reason[0] == "b" else "")
+        fix = "save the table as UTF-8" + (
+            " (it may be Latin-1 or Windows-1252 now)" if reason[0] == "b" else ""
+        )
         raise BadTable(f"{reason} is not UTF-8 text", where=where, fix=fix)
     if not data.strip():
         raise BadTable("the table is empty", where=str(path))

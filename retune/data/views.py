@@ -31,21 +31,28 @@ SPELLINGS: Final[dict[str, tuple[str, ...]]] = {
     "PA": ("pa", "posteroanterior", "posterioranterior", "posteriortoanterior"),
     "AP": ("ap", "anteroposterior", "anteriorposterior", "anteriortoposterior"),
     "frontal": ("frontal", "front", "f"),
-    "lateral": ("lateral", "lat", "l", "ll", "rl", "lateralleft", "lateralright", "leftlateral", "rightlateral")
-    + ("llat", "rlat", "latl", "latr", "leftlat", "rightlat", "latleft", "latright", "profile", "side"),
+    "lateral": (
+        *("lateral", "lat", "l", "ll", "rl", "lateralleft", "lateralright", "leftlateral", "rightlateral"),
+        *("llat", "rlat", "latl", "latr", "leftlat", "rightlat", "latleft", "latright", "profile", "side"),
+    ),
     "other": ("other", "costal", "exclude"),
     "": ("", "unk", "unknown", "nan", "none", "null", "na", "notavailable", "unspecified"),
 }
 """The spellings of each, in small letters and without what stands between these."""
 BESIDE: Final = frozenset(
-    """supine erect semi semierect upright semiupright sitting standing seated lying recumbent horizontal vertical
-    portable mobile bedside bed chest thorax cxr view projection position inspiration expiration xtable cross table
-    crosstable""".split()
+    (
+        *("supine", "erect", "semi", "semierect", "upright", "semiupright", "sitting", "standing", "seated"),
+        *("lying", "recumbent", "horizontal", "vertical", "portable", "mobile", "bedside", "bed", "chest"),
+        *("thorax", "cxr", "view", "projection", "position", "inspiration", "expiration"),
+        *("xtable", "cross", "table", "crosstable"),
+    )
 )
 """Words that say how the patient lay, stood or breathed, and leave the projection what it is."""
 OBLIQUE: Final = frozenset(
-    """axial lordotic apical oblique lao rao lpo rpo lld rld lldecub decub decubitus swimmers swimmer tangential
-    abdomen""".split()
+    (
+        *("axial", "lordotic", "apical", "oblique", "lao", "rao", "lpo", "rpo", "lld", "rld", "decub"),
+        *("decubitus", "swimmers", "swimmer", "tangential", "abdomen"),
+    )
 )
 """Words that make any projection another one: in MIMIC-CXR ``AP AXIAL``, ``PA LLD``, ``SWIMMERS``."""
 _VIEW_OF: Final = {spelling: view for view, spellings in SPELLINGS.items() for spelling in spellings}

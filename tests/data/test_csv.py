@@ -239,8 +239,8 @@ def test_missing_root_and_table(tmp_path: Path) -> None:
     [
         ("Image,patient,Mass", ("no column 'image'", "is 'Image' meant?", "--set data.image=COLUMN")),
         ("image,PATIENT_ID,Mass", ("no column 'patient'", "'PATIENT_ID'", "--set data.patient=COLUMN")),
-        ("image;patient;Mass", ("is separated by semicolons", "save it with commas")),
-        ("image\tpatient\tMass", ("is separated by tabs", "save it with commas")),
+        ("image;patient;Mass", ("row 2", "1 field", "read as separated by semicolons")),
+        ("image\tpatient\tMass", ("row 2", "1 field", "read as separated by tabs")),
         ("image,patient,Mass,Mass", ("column 'Mass' stands in the header more than once",)),
         ("image,patient,Effusion,pleural_effusion", ("'Effusion' and 'pleural_effusion' both are Pleural",)),
         ("image,patient,smoker", ("no column is called like a known finding", "'smoker'", "data.findings=[")),

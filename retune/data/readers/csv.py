@@ -70,10 +70,10 @@ SEX_NAMES: Final = {"": "", "m": "M", "male": "M", "f": "F", "female": "F", "o":
 class Csv(Reader):
     """Radiographs of your own: a table with one row per image, and the pictures in files.
 
-    The table is a ``.csv`` or ``.csv.gz`` file in UTF-8, separated by commas, semicolons or tabs. It has a column
-    of picture files (in ``--root``; relative to it, or to the table's folder), a column of patients, and a column for each
-    finding with 1 or true (present), 0 or false (absent), -1 (uncertain) or nothing (not said). Which labels
-    the data set has depends on the table. Findings that retune knows come under their canonical
+    The table is a ``.csv`` or ``.csv.gz`` file in UTF-8, separated by commas, semicolons or tabs. It has a
+    column of picture files (in ``--root``; relative to it, or to the table's folder), a column of patients, and
+    a column for each finding with 1 or true (present), 0 or false (absent), -1 (uncertain) or nothing (not
+    said). Which labels the data set has depends on the table. Findings that retune knows come under their canonical
     names and in its order; other columns, where ``findings`` names them, under their own name, and then
     a prompt bank must say what they look like. Columns may be called anything, in any language.
 
@@ -338,10 +338,9 @@ def _image_folder(root: Path, table: Path, names: Array) -> Path:
     """What the file names are relative to: the root, unless the first pictures lie only beside the table."""
     if table.parent == root:
         return root
-    return next(
-        (folder for folder in (root, table.parent) if FileImages(names, folder).exists(np.arange(min(len(names), 100))).any()),
-        root,
-    )
+    first = np.arange(min(len(names), 100))
+    folders = (root, table.parent)
+    return next((folder for folder in folders if FileImages(names, folder).exists(first).any()), root)
 
 
 def _names(frame: pd.DataFrame) -> list[str]:

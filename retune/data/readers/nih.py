@@ -241,9 +241,7 @@ def _ages(frame: pd.DataFrame, table: Path) -> FloatArray:
     return np.where(ages > OLDEST, np.nan, ages).astype(np.float32)
 
 
-def _official_split(
-    names: Array, patients: Array, lists: list[Path], valid: float
-) -> tuple[Array, Array]:
+def _official_split(names: Array, patients: Array, lists: list[Path], valid: float) -> tuple[Array, Array]:
     """Split of shape (N,), and which images the lists hold, bool (N,)."""
     train_val, test = (_read_list(path) for path in lists)
     both = train_val.keys() & test.keys()
