@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from retune.data.patients import one_spelling
+from retune.data.patients import one_spelling, shown
 from retune.errors import BadImage, BadTable, MissingFiles, UnknownName
 
 Array = npt.NDArray[Any]
@@ -122,7 +122,7 @@ class Dataset:
         if several:
             # Whoever reads the column from here on sees one patient: streams, intervals, the fingerprint.
             object.__setattr__(self, "patient_id", ids)
-            first = " and ".join(map(ascii, several[0]))
+            first = " and ".join(shown(*several[0]))
             more = f" (and {len(several) - 1:,} more such)" if len(several) > 1 else ""
             note = f"Patients written in several ways count as one each: {first}{more}"
             object.__setattr__(self, "notes", (*self.notes, note))
@@ -137,8 +137,9 @@ class Dataset:
             where = " and ".join(sorted(spelt))
             what = f"patient '{next(iter(spelt.values()))}' is in {where}{more}"
             return BadTable(what, where=self.name, fix="put all images of a patient into one split")
-        # repr shows what cannot be seen: a blank, a character of no width.
-        places = " and ".join(f"{name!a} in {split}" for split, name in sorted(spelt.items()))
+        parts = sorted(spelt)
+        names = shown(*(spelt[part] for part in parts))
+        places = " and ".join(f"{name} in {part}" for name, part in zip(names, parts, strict=True))
         return BadTable(
             f"one patient, written in several ways, is in several splits: {places}{more}",
             where=self.name,

@@ -140,7 +140,7 @@ def _composed(path: Path, root: Path) -> Path:
     found = root
     for part in path.relative_to(root).parts:
         forms = (part, unicodedata.normalize("NFC", part), unicodedata.normalize("NFD", part))
-        there = next((form for form in forms if (found / form).exists()), None)
+        there = next((form for form in forms if os.path.exists(found / form)), None)
         if there is None:
             return path
         found /= there
@@ -185,7 +185,7 @@ class FileImages:
 
     def exists(self, rows: IntArray) -> BoolArray:
         """Which rows have a file."""
-        return np.array([self.path(int(row)).is_file() for row in rows], dtype=bool)
+        return np.array([os.path.isfile(self.path(int(row))) for row in rows], dtype=bool)
 
     def describe(self, row: int) -> str:
         """The row's file name as stored, relative to the root."""
@@ -195,7 +195,11 @@ class FileImages:
         """The row's file, though its name be composed of other characters on disk than in the table."""
         name = str(self.paths[row])
         path = Path(name) if self.root is None else self.root / name
-        return path if name.isascii() or path.exists() else _composed(path, self.root or Path(path.anchor))
+        return (
+            path
+            if name.isascii() or os.path.exists(path)
+            else _composed(path, self.root or Path(path.anchor))
+        )
 
     def _turned(self, rows: IntArray) -> list[bool]:
         return [False] * len(rows) if self.inverted is None else [bool(turn) for turn in self.inverted[rows]]

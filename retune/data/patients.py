@@ -41,6 +41,12 @@ def _plain(character: str) -> str:
     return "-" if kind == "Pd" or character == "\u2212" else character
 
 
+def shown(*spellings: str) -> list[str]:
+    """Spellings so that a reader sees how they differ: what cannot be seen or looks alike is spelt out."""
+    alike = len({unicodedata.normalize("NFC", spelling) for spelling in spellings}) < len(set(spellings))
+    return [ascii(spelling) if alike else repr(spelling) for spelling in spellings]
+
+
 def one_spelling(patients: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], list[tuple[str, ...]]]:
     """Write each patient in one way.
 

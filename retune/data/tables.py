@@ -8,6 +8,7 @@ import gzip
 import zlib
 from collections.abc import Mapping, Sequence
 from io import BytesIO, StringIO
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
@@ -25,6 +26,8 @@ OLDEST: Final = 120
 """Ages above are slips of the pen (NIH's 2017 table has one of 414) and become unknown."""
 SEXES: Final = {"M": "M", "F": "F", "": ""}
 _SEPARATORS: Final = {",": "commas", ";": "semicolons", "\t": "tabs"}
+_ENOUGH: Final = 1 << 17
+"""So many bytes hold a table's first rows."""
 _MARK: Final = "separator"
 _DECIMAL_COMMA: Final = r"^(\s*[-+]?(?:0|[1-9][0-9]*)),([0-9]{1,2}|[0-9]{4,})(\s*)$"
 """A number such as 63,5; with three digits behind the comma it may be thousands, and is no number."""
@@ -128,28 +131,33 @@ def _separator(data: bytes, required: Sequence[str], path: Path) -> tuple[bytes,
         if not rest.strip():
             raise BadTable("the table is empty", where=str(path))
         return rest, mark, 1
-    headers = {mark: _first_record(data, mark) for mark in _SEPARATORS}
-    if len(headers[","]) > 1 and set(required) <= set(headers[","]):
-        return data, ",", 0
-    if len(headers[","]) > 1 and not required:
+    header, first_row = ({mark: _record(data, mark, k) for mark in _SEPARATORS} for k in (0, 1))
+    fits = {mark: len(names) > 1 and set(required) <= set(names) for mark, names in header.items()}
+    if fits[","] and (required or len(first_row[","]) in (0, len(header[","]), len(header[","]) + 1)):
         return data, ",", 0
     others = [
         mark
-        for mark, header in headers.items()
-        if mark != "," and len(header) > 1 and (set(required) <= set(header) or len(headers[","]) == 1)
+        for mark, names in header.items()
+        if mark != "," and len(names) > 1 and (fits[mark] or len(header[","]) == 1)
     ]
+    if len(header[","]) > 1 and not required:
+        # A comma within a name of a table separated otherwise.
+        others = [mark for mark in others if len(first_row[mark]) == len(header[mark])]
     if len(others) > 1:
         raise BadTable(
-            "holds semicolons and tabs in its header, and no commas",
+            "holds semicolons and tabs in its header, so that it cannot be told what separates columns",
             where=f"{path}, row 1",
             fix="save it with commas in between",
         )
     return data, others[0] if others else ",", 0
 
 
-def _first_record(data: bytes, mark: str) -> list[str]:
+def _record(data: bytes, mark: str, number: int) -> list[str]:
+    """One of the first records of a table; nothing where it cannot be read, which is told later."""
+    start = data[:_ENOUGH].decode(errors="ignore")
+    reader = csv.reader(StringIO(start, newline=""), delimiter=mark, strict=True)
     try:
-        return next(csv.reader(StringIO(data.decode(), newline=""), delimiter=mark, strict=True), [])
+        return next(islice((record for record in reader if record), number, None), [])
     except csv.Error:
         return []
 

@@ -131,7 +131,7 @@ class PadChest(HashedReader):
         names, patients = _names(frame, table)
         targets, known, excluded = _targets(frame, table)
         columns = _columns(frame, table)
-        turned = columns[INTERPRETATION] == STORED_WHITE
+        turned = columns.get(INTERPRETATION, np.full(len(names), "")) == STORED_WHITE
         columns["view"], strange = read_views(columns["view"])
         method = text(frame[METHOD])
         refuse(frame, ~np.isin(method, METHODS), METHOD, table, "'{}' is neither Physician nor RNN_model")
@@ -224,9 +224,7 @@ def _columns(frame: pd.DataFrame, table: Path) -> dict[str, Array]:
     impossible = (age < 0) | (age > OLDEST)
     return {
         "view": text(frame[PROJECTION]),
-        INTERPRETATION: text(frame[PHOTOMETRIC].str.strip())
-        if PHOTOMETRIC in frame
-        else np.full(len(frame), ""),
+        **({INTERPRETATION: text(frame[PHOTOMETRIC].str.strip())} if PHOTOMETRIC in frame else {}),
         "age": np.where(impossible, np.nan, age).astype(np.float32),
         "sex": sex,
         "report": frame[REPORT].str.strip().to_numpy(object),
