@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ import numpy as np
 from retune.data import findings
 from retune.data.chexpert_labels import Blank, Uncertain, read_labels, targets_of
 from retune.data.dataset import Array, Dataset, FloatArray, split_by_patient
-from retune.data.images import FileImages
+from retune.data.images import FileImages, listed
 from retune.data.lists import look_for, unread
 from retune.data.readers.base import HashedReader, Published, kept
 from retune.data.tables import (
@@ -132,7 +131,13 @@ class CheXpert(HashedReader):
             source=self.source,
             notes=(
                 *(note for _, notes in read for note in notes),
-                *unread(above, [*files.values()], f"call the test labels {TABLES['test']} to test on them"),
+                *(
+                    note
+                    for place in dict.fromkeys((folder, above))
+                    for note in unread(
+                        place, [*files.values()], f"call the test labels {TABLES['test']} to test on them"
+                    )
+                ),
             ),
             choices={
                 "split": self._chosen(files),
@@ -189,7 +194,7 @@ def _release(above: Path) -> Path:
 
 def _batches(folder: Path) -> list[Path]:
     """The folders of the full release's batches in a folder."""
-    return sorted(path for path in folder.iterdir() if BATCH.fullmatch(path.name) and path.is_dir())
+    return sorted(folder / name for _, name in listed(folder, [""]) if BATCH.fullmatch(name))
 
 
 def _located(names: Array, folder: Path, above: Path) -> tuple[Array, Path]:
@@ -199,7 +204,7 @@ def _located(names: Array, folder: Path, above: Path) -> tuple[Array, Path]:
     if not batches:
         return names, folder
     # Training patients lie in a batch, validation images in a folder "valid" of one.
-    place = {inner: batch.name for batch in batches for inner in os.listdir(batch)}
+    place = {inner: batch for batch, inner in listed(base, [batch.name for batch in batches])}
     files = []
     for name in names.tolist():
         part, patient, rest = name.split("/", 2)

@@ -275,8 +275,8 @@ def _read_list(path: Path) -> dict[str, int]:
 
 def _paths(root: Path, names: Array) -> Array:
     """File of each image relative to the root, shape (N,); where there is none, where it ought to be."""
-    outer = sorted(path.name for path in root.glob("images*") if path.is_dir())
-    inner = [f"{name}/{path.name}" for name in outer for path in sorted((root / name).glob("images*/"))]
+    outer = sorted(name for _, name in listed(root, [""]) if name.lower().startswith("images"))
+    inner = sorted(f"{top}/{name}" for top, name in listed(root, outer) if name.lower().startswith("images"))
     folders = [*dict.fromkeys(["images", *inner, *outer]), "."]
     place = {name: folder for folder, name in listed(root, reversed(folders))}
     paths = [f"{place.get(name, 'images')}/{name}".removeprefix("./") for name in names.tolist()]
