@@ -12,14 +12,15 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from retune.data.dicom_bits import padding, raw_pixels, without_foreign_bits
+from retune.data.dicom_polarity import first_item, is_inverted, looked_up
+from retune.data.exposure import expose
 from retune.data.jpeg import listen
 from retune.errors import BadImage, MissingPackage, install
 
 if TYPE_CHECKING:
     import pydicom
-from retune.data.dicom_bits import padding, raw_pixels, without_foreign_bits
-from retune.data.dicom_polarity import first_item, is_inverted, looked_up
-from retune.data.exposure import expose
+
 
 DEFLATED: Final = "1.2.840.10008.1.2.1.99"
 EXTENDED_JPEG: Final = "1.2.840.10008.1.2.4.51"

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from retune.data.dataset import Array, BoolArray
-
-if TYPE_CHECKING:
-    pass
-
 
 WINDOW: Final = (0.005, 0.995)
 """Share of a deep picture's pixels that turn black and white: burnt-in markers must not set the exposure."""
