@@ -99,23 +99,23 @@ def _own(cls: type[Strategy]) -> list[type[Any]]:
 
 def _lost(cls: type[Strategy]) -> Iterator[str]:
     """What looks like a setting and is none: fields and arguments of a class that is no dataclass."""
-    known = {field.name for field in dataclasses.fields(cls)} if dataclasses.is_dataclass(cls) else set()
+    known = [field.name for field in dataclasses.fields(cls)] if dataclasses.is_dataclass(cls) else []
     of_class = [
         name
         for k in _own(cls)
         for name, hint in vars(k).get("__annotations__", {}).items()
         if name in vars(k) and not name.startswith("_") and name not in ABOUT and not _is_constant(hint)
     ]
-    maker = next((k for k in cls.__mro__ if "__init__" in vars(k)), object)
-    generated = "__dataclass_fields__" in vars(maker) and maker.__dataclass_params__.init  # type: ignore[attr-defined]
-    of_init = [
-        argument.name
-        for argument in (
-            () if generated or maker is object else inspect.signature(maker.__init__).parameters.values()
-        )
-        if argument.kind not in (argument.VAR_POSITIONAL, argument.VAR_KEYWORD)
-    ][1:]
+    maker = next(k for k in cls.__mro__ if "__init__" in vars(k))
+    by_hand = maker is not object and not ("__dataclass_fields__" in vars(maker) and _generated(maker))
+    arguments = list(inspect.signature(vars(maker)["__init__"]).parameters.values())[1:] if by_hand else []
+    of_init = [a.name for a in arguments if a.kind not in (a.VAR_POSITIONAL, a.VAR_KEYWORD)]
     yield from dict.fromkeys(name for name in (*of_class, *of_init) if name not in known)
+
+
+def _generated(cls: type[Any]) -> bool:
+    """Whether a dataclass was given its ``__init__``."""
+    return bool(cls.__dataclass_params__.init)  # type: ignore[attr-defined]
 
 
 def _is_constant(hint: Any) -> bool:

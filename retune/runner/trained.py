@@ -107,7 +107,7 @@ def _print(values: torch.Tensor | np.ndarray[Any, Any]) -> Print:
     if isinstance(values, torch.Tensor):
         flat = values.detach().resolve_conj().resolve_neg().cpu().contiguous().reshape(-1)
         values = flat.view(torch.uint8).numpy()
-    return *told, zlib.crc32(np.ascontiguousarray(values).reshape(-1).view(np.uint8))
+    return *told, zlib.crc32(np.ascontiguousarray(values).reshape(-1).view(np.uint8).data)
 
 
 def _size(found: Iterable[Numbers]) -> int:

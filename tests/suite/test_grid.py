@@ -199,7 +199,8 @@ def plugin(file: Path, name: str, rate: float = 0.5) -> str:
     file.parent.mkdir(exist_ok=True)
     file.write_text(
         f'"""A plugin."""\nfrom dataclasses import dataclass\nfrom retune import Strategy\n\n@dataclass\n'
-        f"class Mine(Strategy):\n    name = '{name}'\n    presets = {{'fast': {{'rate': 1.0}}}}\n    rate: float = {rate}\n"
+        f"class Mine(Strategy):\n    name = '{name}'\n    presets = {{'fast': {{'rate': 1.0}}}}\n"
+        f"    rate: float = {rate}\n"
         "    def fit(self, experience): pass\n    def score(self, images): pass\n"
     )
     return str(file)
