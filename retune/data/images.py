@@ -16,7 +16,8 @@ from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
 
 from retune.cache import file_digests
 from retune.data.dataset import Array, BoolArray, IntArray
-from retune.data.dicom import decode_dicom, expose, is_dicom
+from retune.data.dicom import decode_dicom, is_dicom
+from retune.data.exposure import expose
 from retune.data.jpeg import listen
 from retune.errors import BadImage
 
@@ -28,7 +29,7 @@ def decode(data: bytes, *, name: str, at_least: int | None = None) -> Image.Imag
     """Decode a PNG, JPEG or DICOM file, told apart by their bytes, as 8-bit grey.
 
     Colour becomes luminance and transparency is laid on black; a camera's orientation tag is followed.
-    Pictures of more than 8 bits are exposed by :func:`retune.data.dicom.expose`. For DICOM see
+    Pictures of more than 8 bits are exposed by :func:`retune.data.exposure.expose`. For DICOM see
     :func:`retune.data.dicom.decode_dicom`.
 
     Args:

@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
+from retune.methods.given import Context, Images, Need, Training
+
 if TYPE_CHECKING:
     import torch
 
-from retune.methods.given import Context, Images, Need, Training
 
 State = dict[str, Any]
 CODE: Final = "the authors' code"

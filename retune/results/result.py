@@ -203,6 +203,10 @@ class Result(Record):
         """Names of the columns."""
         return self.dataset.labels
 
+    def metric(self, key: str) -> MetricRecord:
+        """One of ``metrics``; undefined where the result was made before there was such a metric."""
+        return self.metrics.get(key) or MetricRecord(value=None, low=None, high=None)
+
     def array(
         self, name: Literal["auc_matrix", "auc_low", "auc_high", "ap_matrix", "f1_matrix"]
     ) -> npt.NDArray[np.float64]:
