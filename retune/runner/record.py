@@ -96,6 +96,7 @@ def _document(plan: Plan, outcome: Outcome, report: ContinualReport, command: st
             "repeated_images": plan.repeated,
             "notes": list(dataset.notes),
             "undefined_labels": [labels[c] for c in report.undefined],
+            "unlearnable_labels": list(stream.unlearnable),
         },
         "scenario": {
             "name": parts.scenario.name,
