@@ -87,7 +87,7 @@ class Strategy(ABC):
             images: N images. A row of the answer must not depend on the other rows.
 
         Returns:
-            float32 (N, C) logits; higher means more likely present.
+            (N, C) logits, float32 or as precise as they are to be ranked; higher means more likely present.
         """
 
     def state_dict(self) -> State:

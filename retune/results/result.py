@@ -72,6 +72,9 @@ class DatasetRecord(Record):
     repeated_images: int
     notes: list[str]
     undefined_labels: list[str]
+    """Labels without both classes in the test set: they have no AUC."""
+    unlearnable_labels: list[str] = []
+    """Labels without both classes in the training images of the stream: they cannot have been learnt."""
     choices: dict[str, str] = Field(default_factory=dict)
     """What ``split=auto`` and the like became."""
 

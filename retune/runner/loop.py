@@ -14,10 +14,10 @@ import numpy as np
 import torch
 
 from retune.backbones.precision import repeatable
-from retune.data.dataset import FloatArray
 from retune.methods.memory import Stored, metered
 from retune.methods.strategy import State, Strategy
 from retune.metrics import best_f1_threshold
+from retune.metrics.binary import Floats
 from retune.progress import Progress
 from retune.runner.checkpoint import Checkpoint
 from retune.runner.guard import Guard, attributed
@@ -36,7 +36,7 @@ class Outcome:
 
     Args:
         stream: The stream, without images that could not be read.
-        scores: Test scores before training and after each experience, float32 (T+1, N, C).
+        scores: Test scores before training and after each experience, float32 or float64 (T+1, N, C).
         thresholds: Per label, frozen when it was first learnt; NaN where it never was.
         strategy: After the last experience; with the settings that a search chose.
         search: What a search of settings found; None where there was none.
@@ -53,7 +53,7 @@ class Outcome:
 
     stream: Stream
     scores: torch.Tensor
-    thresholds: FloatArray
+    thresholds: Floats
     strategy: Strategy
     search: Found | None = None
     trainable_parameters: int = 0
@@ -103,7 +103,7 @@ class _Loop:
         self.outcome = Outcome(
             self.stream,
             torch.empty(0, len(self.stream.test), len(self.stream.labels)),
-            np.full(len(self.stream.labels), np.nan, dtype=np.float32),
+            np.full(len(self.stream.labels), np.nan),
             plan.parts.strategy,
             encode_seconds=inputs.seconds,
             images_encoded=inputs.images_encoded,
@@ -161,7 +161,7 @@ class _Loop:
             return None
         outcome.scores = found.scores
         thresholds = [np.nan if t is None else t for t in found.progress["thresholds"]]
-        outcome.thresholds = np.array(thresholds, dtype=np.float32)
+        outcome.thresholds = np.array(thresholds, dtype=np.float64)
         for name in ("search_seconds", "fit_seconds", "score_seconds"):
             setattr(outcome, name, found.progress.get(name, 0.0))
         outcome.stored = Stored(**found.progress["stored"])
