@@ -9,12 +9,13 @@ import zlib
 from collections.abc import Mapping, Sequence
 from io import BytesIO, StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import IO, TYPE_CHECKING, Any, Final, NoReturn, cast
 
 import numpy as np
 
 from retune.data.dataset import Array, FloatArray, IntArray
 from retune.errors import BadTable, MissingFiles
+from retune.files import read_most
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,6 +23,12 @@ if TYPE_CHECKING:
 
 OLDEST: Final = 120
 """Ages above are slips of the pen (NIH's 2017 table has one of 414) and become unknown."""
+MOST: Final = 4 * 10**9
+"""Bytes that a packed table may unpack to; five million rows are one to two thousand million."""
+LARGER: Final = 50
+"""Times that it may be larger unpacked: of text as tables hold it, gzip makes a twentieth."""
+FREE: Final = 10**8
+"""Bytes that it may always unpack to."""
 SEXES: Final = {"M": "M", "F": "F", "": ""}
 _SEPARATORS: Final = {";": "semicolons", "\t": "tabs"}
 
@@ -92,8 +99,7 @@ def read_table(path: Path, required: Sequence[str]) -> pd.DataFrame:
 
 def _read(path: Path) -> bytes:
     try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            data = file.read()
+        data = _unpacked(path) if path.suffix == ".gz" else path.read_bytes()
     except FileNotFoundError as error:
         raise MissingFiles(f"there is no {path.name}", where=str(path.parent)) from error
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
@@ -114,6 +120,19 @@ def _read(path: Path) -> bytes:
         raise BadTable(f"{reason} is not UTF-8 text", where=where, fix="save the table as UTF-8")
     if not data.strip():
         raise BadTable("the table is empty", where=str(path))
+    return data
+
+
+def _unpacked(path: Path) -> bytes:
+    """A packed table, unless it unpacks to what no table does: a few bytes may become gigabytes."""
+    most = min(MOST, max(FREE, LARGER * path.stat().st_size))
+    with gzip.open(path) as file:
+        data = read_most(cast(IO[bytes], file), most)
+    if data is None:
+        times = "" if most == MOST else f", {LARGER} times its size"
+        what = f"unpacks to more than {most / 1e6:,.0f} MB{times}"
+        fix = f"if that is right, unpack it yourself (gunzip {path.name})"
+        raise BadTable(what, where=str(path), fix=fix)
     return data
 
 
