@@ -6,6 +6,7 @@ import csv
 import difflib
 import gzip
 import zlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from io import BytesIO, StringIO
 from pathlib import Path
@@ -29,6 +30,8 @@ LARGER: Final = 50
 """Times that it may be larger unpacked: of text as tables hold it, gzip makes a twentieth."""
 FREE: Final = 10**8
 """Bytes that it may always unpack to."""
+COLUMNS: Final = 10_000
+"""More than any table of labels has."""
 SEXES: Final = {"M": "M", "F": "F", "": ""}
 _SEPARATORS: Final = {";": "semicolons", "\t": "tabs"}
 
@@ -164,7 +167,9 @@ def _count_commas(data: bytes) -> IntArray:
 def _check_header(header: list[str], required: Sequence[str], path: Path) -> None:
     if not any(header):
         raise BadTable("the header is blank", where=f"{path}, row 1")
-    twice = sorted({name for name in header if name and header.count(name) > 1})
+    if len(header) > COLUMNS:
+        raise BadTable(f"{len(header):,} columns, more than {COLUMNS:,}", where=f"{path}, row 1")
+    twice = sorted(name for name, count in Counter(header).items() if name and count > 1)
     if twice:
         raise BadTable(f"column '{twice[0]}' stands in the header more than once", where=str(path))
     apart = next((name for mark, name in _SEPARATORS.items() if len(header) == 1 and mark in header[0]), None)

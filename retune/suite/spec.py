@@ -15,6 +15,7 @@ from retune.data.chexpert_labels import Blank, Uncertain
 from retune.errors import BadSetting, UnknownName, UserError
 from retune.files import read_small
 from retune.plugins import is_file
+from retune.runner.spec import MOST_SEEDS
 from retune.streams.cuts import LabelOrder
 
 ALL: Final = "all"
@@ -23,7 +24,6 @@ MOST: Final = 2**20
 DOTS: Final = 1000
 """In a line of it."""
 DEPTH: Final = 32
-MOST_SEEDS: Final = 10_000
 FILES: Final = ("features", "local-dir")
 """Schemes of backbones that name a path."""
 
@@ -152,9 +152,11 @@ class Suite(Part):
     root: Root = None
     backbones: Listed = ["phantom-clip"]
     prompts: str = "language-model"
-    seeds: Annotated[list[Annotated[int, Field(ge=0)]], BeforeValidator(_counted), Field(min_length=1)] = (
-        list(range(5))
-    )
+    seeds: Annotated[
+        list[Annotated[int, Field(ge=0)]],
+        BeforeValidator(_counted),
+        Field(min_length=1, max_length=MOST_SEEDS),
+    ] = list(range(5))
     orders: Annotated[list[LabelOrder], BeforeValidator(_listed)] = []
     steps: Annotated[int, Field(ge=1)] | None = None
     uncertain: Uncertain | None = None

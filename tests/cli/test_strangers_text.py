@@ -148,6 +148,8 @@ def test_an_interruption_while_modules_are_imported_is_told(
 
 
 def test_the_way_in_imports_next_to_nothing() -> None:
-    code = "import sys; before = set(sys.modules); import retune.cli.main; print(len(set(sys.modules) - before))"
+    code = (
+        "import sys; before = set(sys.modules); import retune.cli.main; print(len(set(sys.modules) - before))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert int(done.stdout) < 15
