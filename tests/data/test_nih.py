@@ -346,6 +346,14 @@ def test_lists_of_other_names_are_named_as_unread(tmp_path: Path) -> None:
     assert "BBox" not in note
 
 
+def test_one_list_alone_is_refused_and_others_are_named(tmp_path: Path) -> None:
+    lists(tree(tmp_path), NAMES[:3], NAMES[3:])
+    (tmp_path / "test_list.txt").rename(tmp_path / "heldout_list.txt")
+    message = failure(tmp_path, MissingFiles)
+    assert "test_list.txt of the official split not found" in message
+    assert "heldout_list.txt" in message
+
+
 def test_two_lists_that_may_be_meant_are_refused(tmp_path: Path) -> None:
     lists(tree(tmp_path), NAMES[:3], NAMES[3:])
     (tmp_path / "test_list.txt").rename(tmp_path / "Test_List.txt")

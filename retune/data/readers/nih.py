@@ -170,8 +170,10 @@ class NIH(HashedReader):
             return []
         if missing:
             # One list alone is a broken download: falling back would silently be another benchmark.
+            there = [path for path in found.values() if path]
+            others = " ".join(unread(folder, there, "rename it if it is the one"))
             raise MissingFiles(
-                f"{' and '.join(missing)} of the official split not found",
+                f"{' and '.join(missing)} of the official split not found{f' ({others})' if others else ''}",
                 where=str(folder),
                 fix="add it or choose split=hash",
             )
