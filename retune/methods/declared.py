@@ -99,7 +99,7 @@ def _own(cls: type[Strategy]) -> list[type[Any]]:
 
 def _lost(cls: type[Strategy]) -> Iterator[str]:
     """What looks like a setting and is none: fields and arguments of a class that is no dataclass."""
-    known = [field.name for field in dataclasses.fields(cls)] if dataclasses.is_dataclass(cls) else []
+    known: set[str] = {f.name for f in dataclasses.fields(cls)} if dataclasses.is_dataclass(cls) else set()
     of_class = [
         name
         for k in _own(cls)
@@ -115,7 +115,7 @@ def _lost(cls: type[Strategy]) -> Iterator[str]:
 
 def _generated(cls: type[Any]) -> bool:
     """Whether a dataclass was given its ``__init__``."""
-    return bool(cls.__dataclass_params__.init)  # type: ignore[attr-defined]
+    return bool(cls.__dataclass_params__.init)
 
 
 def _is_constant(hint: Any) -> bool:
