@@ -11,10 +11,25 @@ if TYPE_CHECKING:
     from pydantic import ValidationError
 
 
+def printable(text: str) -> str:
+    """Text without control characters, which may move a cursor, ring, or turn a line around.
+
+    Blanks of every kind, line ends among them, become spaces; what cannot be seen becomes U+FFFD.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        c if c.isprintable() else " " if c.isspace() else "\N{REPLACEMENT CHARACTER}" for c in text
+    )
+
+
 class RetuneError(Exception):
-    """Base of everything retune raises on purpose."""
+    """Base of everything retune raises on purpose. Its text is one line that any terminal may show."""
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class UserError(RetuneError):
