@@ -120,4 +120,7 @@ def gist(error: Exception) -> str:
     """The gist of another library's message: its kind and its first two lines, cut."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = " ".join(lines[:2])
+    if "weights_only" in text:
+        # torch goes on to explain how to run the code in a pickle all the same.
+        return f"{type(error).__name__}: its pickle holds more than tensors"
     return f"{type(error).__name__}: {text[:200]}{'...' if len(text) > 200 or len(lines) > 2 else ''}"

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from stat import S_IRGRP, S_IWGRP
 from typing import IO, Any, Final
 
 from retune.errors import StorageError, UserError
@@ -66,8 +67,18 @@ def make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
 
 
+def group_of(folder: Path) -> int:
+    """What the group may do with files of a folder that it may write to; nothing where it may not."""
+    mode = folder.stat().st_mode
+    return mode & (S_IRGRP | S_IWGRP) if mode & S_IWGRP else 0
+
+
 def write_whole(
-    path: Path, data: bytes | Iterable[bytes | memoryview], *, wanted: Callable[[], bool] = lambda: True
+    path: Path,
+    data: bytes | Iterable[bytes | memoryview],
+    *,
+    wanted: Callable[[], bool] = lambda: True,
+    shared: bool = False,
 ) -> None:
     """Write a file so that a reader, or a crash, sees all of it or none.
 
@@ -75,6 +86,7 @@ def write_whole(
         path: The file; an older one is replaced.
         data: Its content, whole or piece by piece.
         wanted: Asked once all is written; where it says no, an older file stays as it is.
+        shared: Whether the folder's group may do with the file what it may do with the folder, whatever the umask.
 
     Raises:
         StorageError: If the disk is full or fails.
@@ -92,7 +104,7 @@ def write_whole(
             # mkstemp makes files private; give the new file the user's ordinary permissions.
             umask = os.umask(0)
             os.umask(umask)
-            os.chmod(temporary, 0o666 & ~umask)
+            os.chmod(temporary, 0o666 & ~umask | (group_of(path.parent) if shared else 0))
             os.replace(temporary, path)
         finally:
             Path(temporary).unlink(missing_ok=True)

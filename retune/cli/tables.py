@@ -15,7 +15,7 @@ from retune.cli.console import console, plain_table
 from retune.data.findings import codes
 from retune.metrics.seeds import mean_and_sd
 from retune.metrics.table import in_table
-from retune.results.cautions import contaminated, left_out, pictures, undefined
+from retune.results.cautions import contaminated, left_out, pictures, undefined, unlearnable
 from retune.results.result import Cost, Result
 from retune.results.text import number
 
@@ -45,7 +45,7 @@ def print_seeds(finished: Sequence[tuple[Result, Path]]) -> None:
     table.add_column("seeds", justify="right")
     table.add_column("each seed" if len(results) <= 5 else "range")
     for metric in in_table("run"):
-        values = [r.metrics[metric.key].value for r in results]
+        values = [r.metric(metric.key).value for r in results]
         known = [v for v in values if v is not None]
         mean, sd = map(float, mean_and_sd(known))
         each = (
@@ -95,6 +95,7 @@ def _headline(out: Console, result: Result, seeds: int = 0) -> None:
         *contaminated(result),
         *left_out(result),
         *undefined(result),
+        *unlearnable(result),
     ):
         out.print(Text(line, "yellow"))
     out.print()
@@ -180,7 +181,7 @@ def _metrics(out: Console, result: Result) -> None:
     table.add_column("95 % interval", no_wrap=True)
     table.add_column("")
     for metric in in_table("run"):
-        found = result.metrics[metric.key]
+        found = result.metric(metric.key)
         span = f"{number(found.low)} to {number(found.high)}" if found.low is not None else ""
         table.add_row(
             Text(metric.heading, "bold"), Text(number(found.value), "bold"), span, Text(metric.meaning, "dim")

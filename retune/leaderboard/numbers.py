@@ -39,14 +39,14 @@ class Numbers:
 
 def measure(
     firsts: Sequence[ArrayLike],
-    scores: npt.NDArray[np.float32],
+    scores: npt.NDArray[Any],
     targets: npt.NDArray[np.float32],
     patients: npt.NDArray[Any],
 ) -> Numbers:
     """Work out every number.
 
     Args:
-        firsts: ``(C,)`` of each run, the first experience that observes each label.
+        firsts: ``(C,)`` of each run, the first experience that can have taught each label.
         scores: ``(R, T+1, N, C)``.
         targets: ``(N, C)`` of the test images: 1, 0, or NaN where unknown.
         patients: ``(N,)`` whose each image is.
@@ -90,9 +90,9 @@ def differences(entry: Entry, numbers: Numbers) -> Iterator[tuple[str, float]]:
     """By how much each published number differs from the one that was worked out; infinite where one is undefined."""
     for k, run in enumerate(entry.runs):
         yield f"runs.{k}.auc_matrix", _largest(run.auc_matrix, numbers.matrices[k])
-        for name, value in run.values.model_dump().items():
+        for name, value in run.values.model_dump(exclude_unset=True).items():
             yield f"runs.{k}.values.{name}", _largest(value, numbers.values[k][name])
-    for name, estimate in entry.metrics.model_dump().items():
+    for name, estimate in entry.metrics.model_dump(exclude_unset=True).items():
         for key, value in estimate.items():
             yield f"metrics.{name}.{key}", _largest(value, numbers.metrics[name][key])
 

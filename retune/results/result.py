@@ -72,6 +72,11 @@ class DatasetRecord(Record):
     repeated_images: int
     notes: list[str]
     undefined_labels: list[str]
+    """Labels without both classes in the test set: they have no AUC."""
+    unlearnable_labels: list[str] = []
+    """Labels without both classes in the training images of the stream: they cannot have been learnt."""
+    choices: dict[str, str] = Field(default_factory=dict)
+    """What ``split=auto`` and the like became."""
 
 
 class ExperienceRecord(Record):
@@ -202,6 +207,10 @@ class Result(Record):
     def labels(self) -> list[str]:
         """Names of the columns."""
         return self.dataset.labels
+
+    def metric(self, key: str) -> MetricRecord:
+        """One of ``metrics``; undefined where the result was made before there was such a metric."""
+        return self.metrics.get(key) or MetricRecord(value=None, low=None, high=None)
 
     def array(
         self, name: Literal["auc_matrix", "auc_low", "auc_high", "ap_matrix", "f1_matrix"]

@@ -94,8 +94,10 @@ def _document(plan: Plan, outcome: Outcome, report: ContinualReport, command: st
             "dropped": dict(dataset.dropped),
             "unreadable_images": outcome.unreadable,
             "repeated_images": plan.repeated,
-            "notes": list(dataset.notes),
+            "choices": dict(dataset.choices),
+            "notes": list(dataset.remarks),
             "undefined_labels": [labels[c] for c in report.undefined],
+            "unlearnable_labels": list(stream.unlearnable),
         },
         "scenario": {
             "name": parts.scenario.name,

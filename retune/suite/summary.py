@@ -13,7 +13,7 @@ from pydantic import ConfigDict, Field, ValidationError
 from retune.errors import UserError, mistake
 from retune.files import read_small
 from retune.metrics.table import COMPARED, DECIDES
-from retune.results.cautions import contaminated, pictures, undefined
+from retune.results.cautions import contaminated, pictures, undefined, unlearnable
 from retune.results.compare import Comparison, Estimate
 from retune.results.result import Bootstrap, Record, Result
 from retune.suite.compare import compare
@@ -187,7 +187,7 @@ def cautions(results: Sequence[Result]) -> list[str]:
     lines: list[str] = []
     for result in results:
         lines += [*contaminated(result), *pictures(result), *result.dataset.notes]
-        lines += [f"{line}." for line in undefined(result)]
+        lines += [f"{line}." for line in (*undefined(result), *unlearnable(result))]
     return list(dict.fromkeys(lines))
 
 

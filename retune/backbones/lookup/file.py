@@ -135,6 +135,9 @@ def _npz(path: Path) -> tuple[dict[str, Entry], str]:
     about = np.array("{}")
     _require_plain(path)
     with np.load(path, allow_pickle=False) as archive:
+        # Asked of the whole: numpy reads no further than the shape says, and a member's checksum is at its end.
+        if (broken := archive.zip.testzip()) is not None:
+            raise ValueError(f"the checksum of {broken} does not hold")
         for name in (*NAMES, "about"):
             if name not in archive:
                 continue
