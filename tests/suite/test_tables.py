@@ -401,6 +401,6 @@ def test_a_name_that_is_a_formula_or_a_command_is_text_in_every_file(tmp_path):
     }  # fmt: skip
     for name in FILES[1:]:
         assert all(c.isprintable() or c == "\n" for c in texts[name]), name
-    rows = [row for row in csv.reader(io.StringIO(texts["table.csv"]))][1:]
+    rows = list(csv.reader(io.StringIO(texts["table.csv"])))[1:]
     assert any(cell.startswith("-") and float(cell) < 0 for row in rows for cell in row[9:] if cell)
     assert all(not cell.startswith("'") for row in rows for cell in row[9:])
