@@ -138,7 +138,7 @@ def read_small(path: Path, most: int = MOST) -> bytes:
         UserError: If it is larger.
     """
     with path.open("rb") as file:
-        content = read_most(file, most)
+        content = read_most(file, most) if os.fstat(file.fileno()).st_size <= most else None
     if content is None:
         what = f"is larger than {most // 2**20:,} MiB, which no such file needs"
         raise UserError(what, where=str(path), fix="see whether it is the file that was meant")

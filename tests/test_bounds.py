@@ -32,9 +32,9 @@ DEEP = b"[" * 100_000
 @pytest.fixture(autouse=True)
 def cheap() -> Iterator[None]:
     """See that neither time nor much memory is taken."""
-    start, before = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    start, before = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     yield
-    assert time.monotonic() - start < 30
+    assert time.process_time() - start < 10
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 400_000
 
 
@@ -47,14 +47,14 @@ def refusal(read: Callable[..., object], *given: object) -> str:
 
 def zeros(size: int, wbits: int) -> bytes:
     """So many equal bytes, packed."""
-    packer = zlib.compressobj(9, wbits=wbits)
+    packer = zlib.compressobj(1, wbits=wbits)
     piece = b"0" * 10**6
     return b"".join(packer.compress(piece) for _ in range(size // 10**6)) + packer.flush()
 
 
-def test_a_small_gzip_file_that_becomes_a_gigabyte(tmp_path: Path) -> None:
+def test_a_small_gzip_file_that_becomes_a_large_one(tmp_path: Path) -> None:
     path = tmp_path / "t.csv.gz"
-    path.write_bytes(gzip.compress(b"a,b\n1,2\n") + zeros(10**9, 31))
+    path.write_bytes(gzip.compress(b"a,b\n1,2\n") + zeros(3 * 10**8, 31))
     line = refusal(read_table, path, ["a"])
     assert line == (
         f"{path}: unpacks to more than 100 MB, 50 times its size; if that is right, unpack it yourself "
@@ -95,13 +95,13 @@ def archive(path: Path, *members: tuple[str, bytes], packed: int = zipfile.ZIP_S
     return path
 
 
-def test_an_npz_that_becomes_a_gigabyte(tmp_path: Path) -> None:
+def test_a_small_npz_that_becomes_a_large_one(tmp_path: Path) -> None:
     path = tmp_path / "f.npz"
     with (
         zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as made,
         made.open("image_features.npy", "w") as file,
     ):
-        for _ in range(1000):
+        for _ in range(300):
             file.write(bytes(10**6))
     line = refusal(opened, path)
     assert line.startswith(
@@ -166,20 +166,12 @@ def test_text_that_is_deep_or_large(tmp_path: Path, read: Callable[[Path], objec
     assert "is larger than" in refusal(read, path)
 
 
-def test_a_run_s_mark_that_is_deep(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_s_mark_that_is_deep(tmp_path: Path) -> None:
+    from retune.runner.run import claim
+
     (tmp_path / "run.json").write_bytes(DEEP)
-    words = [
-        "--strategy",
-        "zero-shot",
-        "--set",
-        "data.images=60",
-        "--set",
-        "data.size=64",
-        "--out",
-        str(tmp_path),
-    ]
-    assert main(["run", *words]) == 2
-    assert capsys.readouterr().err.endswith(f"{tmp_path}: run.json cannot be read; choose another --out\n")
+    line = refusal(claim, tmp_path, None)
+    assert line == f"{tmp_path}: run.json cannot be read; choose another --out"
 
 
 @pytest.mark.parametrize(

@@ -55,6 +55,11 @@ def _counted(value: Any) -> Any:
 
 
 Settings = Annotated[dict[str, Any], BeforeValidator(_flat)]
+Seeds = Annotated[
+    list[Annotated[int, Field(ge=0)]],
+    BeforeValidator(_counted),
+    Field(min_length=1, max_length=MOST_SEEDS),
+]
 Listed = Annotated[list[str], BeforeValidator(_listed), Field(min_length=1)]
 Root = str | dict[str, str] | None
 Values = Annotated[list[Any], Field(min_length=1)]
@@ -152,11 +157,7 @@ class Suite(Part):
     root: Root = None
     backbones: Listed = ["phantom-clip"]
     prompts: str = "language-model"
-    seeds: Annotated[
-        list[Annotated[int, Field(ge=0)]],
-        BeforeValidator(_counted),
-        Field(min_length=1, max_length=MOST_SEEDS),
-    ] = list(range(5))
+    seeds: Seeds = list(range(5))
     orders: Annotated[list[LabelOrder], BeforeValidator(_listed)] = []
     steps: Annotated[int, Field(ge=1)] | None = None
     uncertain: Uncertain | None = None

@@ -380,3 +380,27 @@ def test_what_failed_is_said_with_the_tables(runs, tmp_path):
     )
     assert "mine_ (2 runs)" in (tmp_path / "table.tex").read_text()
     assert "mine_ (2 runs)" in _printed(summary, 120)
+
+
+def test_a_name_that_is_a_formula_or_a_command_is_text_in_every_file(tmp_path):
+    names = [
+        "=HYPERLINK(\"http://a.example\")", "+1+cmd", "-1+2", "@SUM(A1)", "\t=1", "\r=2", "＝1", "-0.5", "plain",
+        "a\x1b[2Jb\x9b\u202ec\u2028d|e",
+    ]  # fmt: skip
+    targets, patients = made_targets(rows=60)
+    scores = made_scores(targets, 1.0, 0)
+    first = made_run(tmp_path, "plain", 0, scores, targets, patients)
+    made = summarise([replace(first, strategy=name) for name in names], replicates=2)
+    write_tables(made, tmp_path / "t")
+    assert Summary.read(tmp_path / "t" / "table.json") == made
+    texts = {name: (tmp_path / "t" / name).read_text() for name in FILES}
+    read = {row["strategy"] for row in csv.DictReader(io.StringIO(texts["table.csv"]))}
+    assert read == {
+        "'=HYPERLINK(\"http://a.example\")", "'+1+cmd", "'-1+2", "'@SUM(A1)", "' =1", "' =2", "'＝1", "-0.5", "plain",
+        "a�[2Jb�\N{REPLACEMENT CHARACTER}c d|e",
+    }  # fmt: skip
+    for name in FILES[1:]:
+        assert all(c.isprintable() or c == "\n" for c in texts[name]), name
+    rows = list(csv.reader(io.StringIO(texts["table.csv"])))[1:]
+    assert any(cell.startswith("-") and float(cell) < 0 for row in rows for cell in row[9:] if cell)
+    assert all(not cell.startswith("'") for row in rows for cell in row[9:])
