@@ -72,6 +72,8 @@ def print_check(found: CopyCheck) -> None:
     title.append(f", {settings}" if settings else "", "not bold")
     for part in (title, None, _counts(found), None, _splits(found), None, _labels(found), None):
         out.print(part if part is not None else "")
+    for note in found.notes:
+        out.print(Text(note, "yellow"))
     for reason, count in found.dropped.items():
         out.print(Text(f"{count:,} {'image' if count == 1 else 'images'} left out: {reason}", "yellow"))
     if found.missing:

@@ -45,7 +45,7 @@ def print_seeds(finished: Sequence[tuple[Result, Path]]) -> None:
     table.add_column("seeds", justify="right")
     table.add_column("each seed" if len(results) <= 5 else "range")
     for metric in in_table("run"):
-        values = [r.metrics[metric.key].value for r in results]
+        values = [r.metric(metric.key).value for r in results]
         known = [v for v in values if v is not None]
         mean, sd = map(float, mean_and_sd(known))
         each = (
@@ -181,7 +181,7 @@ def _metrics(out: Console, result: Result) -> None:
     table.add_column("95 % interval", no_wrap=True)
     table.add_column("")
     for metric in in_table("run"):
-        found = result.metrics[metric.key]
+        found = result.metric(metric.key)
         span = f"{number(found.low)} to {number(found.high)}" if found.low is not None else ""
         table.add_row(
             Text(metric.heading, "bold"), Text(number(found.value), "bold"), span, Text(metric.meaning, "dim")

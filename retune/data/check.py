@@ -12,7 +12,7 @@ import numpy as np
 
 from retune.data.dataset import SPLITS, Dataset, IntArray
 from retune.data.dicom import NOTE
-from retune.data.readers.base import Published, Reader
+from retune.data.readers.base import INTERPRETATION, Published, Reader
 from retune.errors import BadImage, BadSetting
 from retune.plugins import registry
 from retune.progress import Progress
@@ -22,6 +22,10 @@ NAMED: Final = 5
 """How many missing and damaged images are told by name."""
 STATS: Final = 2000
 BATCH: Final = 16
+BORDERS: Final = 48
+"""How many pictures of each kind are looked at to compare their borders."""
+GREY: Final = 24
+"""Borders so near to the middle of 255 say nothing of black and white."""
 WORKERS: Final = 2
 
 
@@ -67,6 +71,7 @@ class CopyCheck:
         damaged_messages: What is wrong with the first of them.
         contradictory: How many of the others came from a file that contradicts itself.
         contradictory_messages: How the first of them do, and what was believed.
+        notes: What was chosen on reading, and what a user should know of how the table was read.
     """
 
     dataset: str
@@ -86,6 +91,7 @@ class CopyCheck:
     damaged_messages: tuple[str, ...]
     contradictory: int
     contradictory_messages: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def comparable(self) -> bool:
@@ -167,6 +173,7 @@ def check(
         damaged_messages=tuple(str(error) for error in wrong[:NAMED]),
         contradictory=len(odd),
         contradictory_messages=tuple(odd[:NAMED]),
+        notes=(*dataset.remarks, *_borders(dataset, np.flatnonzero(present), decode, tell)),
     )
 
 
@@ -220,6 +227,43 @@ def _decode(dataset: Dataset, rows: IntArray, tell: Progress) -> tuple[list[BadI
         pool.shutdown(cancel_futures=True)
     wrong = [word for word in found if isinstance(word, BadImage)]
     return wrong, [word for word in found if isinstance(word, str)]
+
+
+def _borders(dataset: Dataset, rows: IntArray, decode: int | None, tell: Progress) -> tuple[str, ...]:
+    """Whether pictures that DICOM called MONOCHROME1 have borders as the others: around a chest is dark air."""
+    column = dataset.columns.get(INTERPRETATION)
+    if column is None:
+        return ()
+    count = BORDERS if decode is None else min(decode, BORDERS)
+    groups = [_spaced(rows[column[rows] == f"MONOCHROME{k}"], count) for k in (1, 2)]
+    tell("comparing borders", 0, 1)
+    ones, others = (_border(dataset, group) for group in groups)
+    tell("comparing borders", 1, 1)
+    if ones is None or others is None:
+        return ()
+    seen = (
+        f"Borders of {len(groups[0])} pictures called MONOCHROME1 are {ones:.0f} of 255 bright, of "
+        f"{len(groups[1])} others {others:.0f}"
+    )
+    if abs(others - 127.5) < GREY:
+        return (f"{seen}: too grey to say whether monochrome1 is right",)
+    if abs(ones - others) <= abs(255 - ones - others):
+        return (f"{seen}: they agree, so monochrome1 is right",)
+    return (f"{seen}: black and white are exchanged; choose the other value of monochrome1",)
+
+
+def _border(dataset: Dataset, rows: IntArray) -> float | None:
+    """How bright the outermost twentieth of some pictures is, in the middle; None where none can be read."""
+    means = []
+    for start in range(0, len(rows), BATCH):
+        for picture in dataset.images.load(rows[start : start + BATCH]):
+            if not isinstance(picture, BadImage):
+                pixels = np.asarray(picture, dtype=np.float64)
+                edge = [max(1, side // 20) for side in pixels.shape]
+                frame = np.ones(pixels.shape, dtype=bool)
+                frame[edge[0] : -edge[0], edge[1] : -edge[1]] = False
+                means.append(pixels[frame].mean())
+    return float(np.median(means)) if means else None
 
 
 def _split(dataset: Dataset, split: str) -> SplitCount:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from retune.data.patients import one_spelling, shown
 from retune.errors import BadImage, BadTable, MissingFiles, UnknownName
 
 Array = npt.NDArray[Any]
@@ -55,7 +56,8 @@ class Dataset:
         name: Name in the registry, e.g. ``"nih"``.
         labels: Canonical names of the C labels.
         image_id: Unique identifier per image, shape (N,).
-        patient_id: Patient per image, shape (N,).
+        patient_id: Patient per image, shape (N,); one who is written in several ways is written in one of
+            them (:mod:`retune.data.patients`), and ``notes`` say so.
         split: ``"train"``, ``"valid"`` or ``"test"`` per image, shape (N,).
         targets: float32 (N, C): 1 present, 0 absent, NaN unknown or uncertain.
         images: Where the pictures come from.
@@ -64,10 +66,11 @@ class Dataset:
         synthetic: Whether the pictures were computed rather than taken of people.
         source: Citation or origin, for the result and the card.
         notes: What a user should know of how the table was read, a line each.
+        choices: What was chosen on reading because no setting said it, e.g. ``{"split": "official, from ..."}``.
 
     Raises:
         BadTable: If shapes disagree, an identifier repeats, a label is neither 0, 1 nor NaN,
-            or a patient stands in two splits.
+            or a patient stands in two splits, even if written in another way.
     """
 
     name: str
@@ -82,6 +85,7 @@ class Dataset:
     synthetic: bool = False
     source: str = ""
     notes: tuple[str, ...] = ()
+    choices: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         n = len(self.image_id)
@@ -107,19 +111,40 @@ class Dataset:
             raise BadTable("labels must be 1, 0 or NaN", where=self.name)
 
     def _check_patients(self) -> None:
-        _, patient = np.unique(self.patient_id, return_inverse=True)
+        ids, several = one_spelling(np.asarray(self.patient_id))
+        _, patient = np.unique(ids, return_inverse=True)
         names, split = np.unique(self.split, return_inverse=True)
         seen = np.zeros((patient.max(initial=-1) + 1, len(names)), dtype=bool)
         seen[patient, split] = True
         twice = np.flatnonzero(seen.sum(axis=1) > 1)
         if len(twice):
-            row = int(np.flatnonzero(patient == twice[0])[0])
-            raise BadTable(
-                f"patient '{self.patient_id[row]}' is in {' and '.join(names[seen[twice[0]]])}"
-                + (f", and so are {len(twice) - 1} others" if len(twice) > 1 else ""),
-                where=self.name,
-                fix="put all images of a patient into one split",
-            )
+            raise self._in_two_splits(patient == twice[0], len(twice) - 1)
+        if several:
+            # Whoever reads the column from here on sees one patient: streams, intervals, the fingerprint.
+            object.__setattr__(self, "patient_id", ids)
+            first = " and ".join(shown(*several[0]))
+            more = f" (and {len(several) - 1:,} more such)" if len(several) > 1 else ""
+            note = f"Patients written in several ways count as one each: {first}{more}"
+            object.__setattr__(self, "notes", (*self.notes, note))
+
+    def _in_two_splits(self, rows: BoolArray, others: int) -> BadTable:
+        """What is wrong with a patient whose images, bool (N,), stand in several splits."""
+        spelt: dict[str, str] = {}
+        for split, name in zip(self.split[rows].tolist(), self.patient_id[rows].tolist(), strict=True):
+            spelt.setdefault(split, str(name))
+        more = f", and so are {others} others" if others else ""
+        if len(set(spelt.values())) == 1:
+            where = " and ".join(sorted(spelt))
+            what = f"patient '{next(iter(spelt.values()))}' is in {where}{more}"
+            return BadTable(what, where=self.name, fix="put all images of a patient into one split")
+        parts = sorted(spelt)
+        names = shown(*(spelt[part] for part in parts))
+        places = " and ".join(f"{name} in {part}" for name, part in zip(names, parts, strict=True))
+        return BadTable(
+            f"one patient, written in several ways, is in several splits: {places}{more}",
+            where=self.name,
+            fix="write each patient in one way and put all its images into one split",
+        )
 
     def __len__(self) -> int:
         return len(self.image_id)
@@ -182,7 +207,13 @@ class Dataset:
 
     def with_split(self, split: Array) -> Dataset:
         """The data set with another split, ``"train"``, ``"valid"`` or ``"test"`` per image, shape (N,)."""
-        return replace(self, split=split)
+        choices = {name: choice for name, choice in self.choices.items() if not name.endswith("split")}
+        return replace(self, split=split, choices=choices)
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What a user should read above a result: each choice made on reading, and the notes."""
+        return (*(f"Chosen {what}: {choice}" for what, choice in self.choices.items()), *self.notes)
 
     @property
     def fingerprint(self) -> str:
@@ -227,6 +258,8 @@ def split_by_patient(
 ) -> Array:
     """Assign splits by a hash of the patient, stable when rows or patients are added.
 
+    A patient written in several ways is one patient (:func:`retune.data.patients.one_spelling`).
+
     Args:
         patients: Patient per image, length N.
         valid: Expected share of validation patients.
@@ -236,7 +269,7 @@ def split_by_patient(
     Returns:
         Array of shape (N,) holding ``"train"``, ``"valid"`` or ``"test"``.
     """
-    unique, inverse = np.unique(np.asarray(patients).astype(str), return_inverse=True)
+    unique, inverse = np.unique(one_spelling(np.asarray(patients))[0].astype(str), return_inverse=True)
     digests = [hashlib.sha256(f"{salt}\0{p}".encode()).digest()[:8] for p in unique.tolist()]
     share = np.array([int.from_bytes(d, "big") for d in digests], dtype=np.float64) / 2.0**64
     names = np.where(share < test, "test", np.where(share < test + valid, "valid", "train"))

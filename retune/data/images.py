@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import unicodedata
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -16,10 +18,13 @@ from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
 
 from retune.cache import file_digests
 from retune.data.dataset import Array, BoolArray, IntArray
-from retune.data.dicom import decode_dicom, expose, is_dicom
+from retune.data.dicom import decode_dicom, is_dicom
+from retune.data.exposure import expose
 from retune.data.jpeg import listen
 from retune.errors import BadImage
 
+DECODER: Final = b"2"
+"""Goes up whenever the same file would be decoded into other pixels: it is part of every picture's key."""
 DEEP_COLOUR: Final = (2, 4, 6)
 """Colour types of a PNG that Pillow cuts from 16 to 8 bits: RGB, grey and alpha, RGBA."""
 
@@ -28,7 +33,7 @@ def decode(data: bytes, *, name: str, at_least: int | None = None) -> Image.Imag
     """Decode a PNG, JPEG or DICOM file, told apart by their bytes, as 8-bit grey.
 
     Colour becomes luminance and transparency is laid on black; a camera's orientation tag is followed.
-    Pictures of more than 8 bits are exposed by :func:`retune.data.dicom.expose`. For DICOM see
+    Pictures of more than 8 bits are exposed by :func:`retune.data.exposure.expose`. For DICOM see
     :func:`retune.data.dicom.decode_dicom`.
 
     Args:
@@ -124,6 +129,27 @@ def listed(root: Path, folders: Iterable[str]) -> Iterator[tuple[str, str]]:
         yield from ((folder, name) for name in names)
 
 
+def _negative(picture: Image.Image) -> Image.Image:
+    negative = ImageOps.invert(picture)
+    negative.info = picture.info
+    return negative
+
+
+def _composed(path: Path, root: Path) -> Path:
+    """A file below a folder whose letters are composed otherwise (ä, or a with two dots); if none is, as given.
+
+    macOS stores names decomposed, and most else composed.
+    """
+    found = root
+    for part in path.relative_to(root).parts:
+        forms = (part, unicodedata.normalize("NFC", part), unicodedata.normalize("NFD", part))
+        there = next((form for form in forms if os.path.exists(found / form)), None)
+        if there is None:
+            return path
+        found /= there
+    return found
+
+
 @dataclass(frozen=True)
 class FileImages:
     """Pictures in files; an ``ImageSource``.
@@ -131,10 +157,12 @@ class FileImages:
     Args:
         paths: File of each row, shape (N,), relative to ``root`` where that is given.
         root: Folder of the data set.
+        inverted: Which rows' pictures are stored black for white, bool (N,), and are inverted; none if left out.
     """
 
     paths: Array
     root: Path | None = None
+    inverted: BoolArray | None = None
 
     def load(self, rows: IntArray, at_least: int | None = None) -> list[Image.Image | BadImage]:
         """The pictures of some rows as 8-bit grey; in place of an unreadable one, what is wrong with it.
@@ -143,24 +171,45 @@ class FileImages:
             rows: Which pictures.
             at_least: As for ``decode``.
         """
-        return [self._load(self.path(int(row)), at_least) for row in rows]
+        pictures = [self._load(self.path(int(row)), at_least) for row in rows]
+        return [
+            _negative(picture) if turn and not isinstance(picture, BadImage) else picture
+            for picture, turn in zip(pictures, self._turned(rows), strict=True)
+        ]
 
     def keys(self, rows: IntArray) -> list[bytes | None]:
-        """SHA-256 of each row's file, or None where there is none."""
-        return file_digests([self.path(int(row)) for row in rows])
+        """A digest of each row's file and of how it is decoded, or None where there is none.
+
+        Another picture of the same file has another: features of the two must not be taken for each other.
+        """
+        digests = file_digests([self.path(int(row)) for row in rows])
+        return [
+            None
+            if digest is None
+            else hashlib.sha256(DECODER + (b"inverted" if turn else b"") + digest).digest()
+            for digest, turn in zip(digests, self._turned(rows), strict=True)
+        ]
 
     def exists(self, rows: IntArray) -> BoolArray:
         """Which rows have a file."""
-        return np.array([self.path(int(row)).is_file() for row in rows], dtype=bool)
+        return np.array([os.path.isfile(self.path(int(row))) for row in rows], dtype=bool)
 
     def describe(self, row: int) -> str:
         """The row's file name as stored, relative to the root."""
         return str(self.paths[row])
 
     def path(self, row: int) -> Path:
-        """The row's file."""
+        """The row's file, though its name be composed of other characters on disk than in the table."""
         name = str(self.paths[row])
-        return Path(name) if self.root is None else self.root / name
+        path = Path(name) if self.root is None else self.root / name
+        return (
+            path
+            if name.isascii() or os.path.exists(path)
+            else _composed(path, self.root or Path(path.anchor))
+        )
+
+    def _turned(self, rows: IntArray) -> list[bool]:
+        return [False] * len(rows) if self.inverted is None else [bool(turn) for turn in self.inverted[rows]]
 
     def _load(self, path: Path, at_least: int | None) -> Image.Image | BadImage:
         try:

@@ -150,6 +150,7 @@ def combine(datasets: Sequence[Dataset]) -> Dataset:
         },
         dropped={f"{d.name}: {why}": count for d in datasets for why, count in d.dropped.items()},
         notes=tuple(f"{data.name}: {note}" for data in datasets for note in data.notes),
+        choices={f"{d.name} {what}": choice for d in datasets for what, choice in d.choices.items()},
         synthetic=any(dataset.synthetic for dataset in datasets),
         source="; ".join(f"{dataset.name}: {dataset.source}" for dataset in datasets if dataset.source),
     )

@@ -6,15 +6,19 @@ import csv
 import difflib
 import gzip
 import zlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from io import BytesIO, StringIO
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import IO, TYPE_CHECKING, Any, Final, NoReturn, cast
 
 import numpy as np
 
 from retune.data.dataset import Array, FloatArray, IntArray
+from retune.data.lists import look_for
 from retune.errors import BadTable, MissingFiles
+from retune.files import read_most
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,39 +26,56 @@ if TYPE_CHECKING:
 
 OLDEST: Final = 120
 """Ages above are slips of the pen (NIH's 2017 table has one of 414) and become unknown."""
+MOST: Final = 4 * 10**9
+"""Bytes that a packed table may unpack to; five million rows are one to two thousand million."""
+LARGER: Final = 50
+"""Times that it may be larger unpacked: of text as tables hold it, gzip makes a twentieth."""
+FREE: Final = 10**8
+"""Bytes that it may always unpack to."""
+COLUMNS: Final = 10_000
+"""More than any table of labels has."""
 SEXES: Final = {"M": "M", "F": "F", "": ""}
-_SEPARATORS: Final = {";": "semicolons", "\t": "tabs"}
+_SEPARATORS: Final = {",": "commas", ";": "semicolons", "\t": "tabs"}
+_ENOUGH: Final = 1 << 17
+"""So many bytes hold a table's first rows."""
+_MARK: Final = "separator"
+_DECIMAL_COMMA: Final = r"^(\s*[-+]?(?:0|[1-9][0-9]*)),([0-9]{1,2}|[0-9]{4,})(\s*)$"
+"""A number such as 63,5; with three digits behind the comma it may be thousands, and is no number."""
 
 
-def find_table(root: Path, names: Sequence[str]) -> Path:
-    """The first of these tables that lies in a folder, plain or as ``.gz``.
+def find_table(root: Path, names: Sequence[str], *, fix: str = "put it there or check --root") -> Path:
+    """The first of these tables that lies in a folder, plain or as ``.gz``, in capitals or small letters.
 
     Args:
         root: Folder to look in.
         names: File names, the preferred one first.
+        fix: What to do where there is none.
 
     Raises:
         MissingFiles: If there is none; the message lists the names.
+        BadTable: If two names differ from it in capitals only.
     """
-    for name in names:
-        for path in (root / name, root / f"{name}.gz"):
-            if path.is_file():
-                return path
+    path = look_for(root, names)
+    if path is not None:
+        return path
     what = f"no table here (looked for {' or '.join(names)}, plain or .gz)"
-    raise MissingFiles(what, where=str(root), fix="put it there or check --root")
+    raise MissingFiles(what, where=str(root), fix=fix)
 
 
 def read_table(path: Path, required: Sequence[str]) -> pd.DataFrame:
-    """Read a comma-separated table, every value as text and blanks as ``""``.
+    """Read a table, every value as text and blanks as ``""``; what stands between values is in its ``attrs``.
 
-    A column without a name is called ``Unnamed: k`` (k from 0), and is left out if it is blank throughout.
+    Values stand between commas. Where the header has none, or only semicolons or tabs lead to the columns
+    required, these do; a first line ``sep=;`` says it, too. A column without a name is called ``Unnamed: k`` (k
+    from 0), and is left out if it is blank throughout.
 
     Args:
         path: A ``.csv`` or ``.csv.gz`` file in UTF-8.
         required: Columns that must be there.
 
     Returns:
-        Frame of shape (N, columns). Its index is the row number a spreadsheet shows, the header being row 1.
+        Frame of shape (N, columns). Its index is the row number a spreadsheet shows, the header being row 1
+        where no line ``sep=`` stands above it.
 
     Raises:
         MissingFiles: If there is no such file.
@@ -63,20 +84,28 @@ def read_table(path: Path, required: Sequence[str]) -> pd.DataFrame:
     import pandas as pd
 
     data = _read(path)
-    counts, header = _shape(data, path)
+    data, mark, above = _separator(data, required, path)
+    counts, header = _shape(data, path, mark, above)
     _check_header(header, required, path)
     width = len(header)
     bad = np.flatnonzero((counts != 0) & (counts != width) & (counts != width + 1))
     if len(bad):
-        _wrong_width(path, int(bad[0]), int(counts[bad[0]]), width)
-    rows = np.flatnonzero(counts[1:]) + 2
+        _wrong_width(path, int(bad[0]) + above, int(counts[bad[0]]), width, mark)
+    rows = np.flatnonzero(counts[1:]) + 2 + above
     if not len(rows):
         raise BadTable("the table has a header and no rows", where=str(path))
-    # One field more than the header is let pass below if it is blank: a comma at the end of the line.
+    # One field more than the header is let pass below if it is blank: a separator at the end of the line.
     names = [name or f"Unnamed: {k}" for k, name in enumerate([*header, ""])]
     try:
         frame = pd.read_csv(
-            BytesIO(data), header=None, names=names, skiprows=1, index_col=False, dtype=str, na_filter=False
+            BytesIO(data),
+            sep=mark,
+            header=None,
+            names=names,
+            skiprows=1,
+            index_col=False,
+            dtype=str,
+            na_filter=False,
         )
     except pd.errors.ParserError as error:
         raise BadTable(f"cannot be read as a table ({error})", where=str(path)) from error
@@ -85,15 +114,67 @@ def read_table(path: Path, required: Sequence[str]) -> pd.DataFrame:
     frame.index = pd.Index(rows, name="row")
     extra = frame[names[-1]].to_numpy(dtype=object).astype(bool)
     if extra.any():
-        _wrong_width(path, int(rows[extra][0]) - 1, width + 1, width)
+        _wrong_width(path, int(rows[extra][0]) - 1, width + 1, width, mark)
     blank = [name for name in names if name not in header and not (frame[name] != "").any()]
-    return frame.drop(columns=blank)
+    frame = frame.drop(columns=blank)
+    frame.attrs = {_MARK: mark}
+    return frame
+
+
+def table_notes(*tables: tuple[pd.DataFrame, Path]) -> tuple[str, ...]:
+    """What a user should know of how tables were read: what separates their values, if not commas."""
+    return tuple(
+        f"{path.name} was read as separated by {_SEPARATORS[mark]}"
+        for frame, path in tables
+        if (mark := frame.attrs.get(_MARK, ",")) != ","
+    )
+
+
+def _separator(data: bytes, required: Sequence[str], path: Path) -> tuple[bytes, str, int]:
+    """The table without a line ``sep=;``, what separates its values, and how many lines were taken off."""
+    first, _, rest = data.replace(b"\r\n", b"\n", 1).partition(b"\n")
+    said = first.strip().strip(b'"').lower() if first[-1:] != b"\t" else b"sep=\t"
+    if said.startswith(b"sep="):
+        mark = said[4:].decode() or ","
+        if mark not in _SEPARATORS:
+            raise BadTable(f"is separated by '{mark}'", where=str(path), fix="save it with commas in between")
+        if not rest.strip():
+            raise BadTable("the table is empty", where=str(path))
+        return rest, mark, 1
+    header, first_row = ({mark: _record(data, mark, k) for mark in _SEPARATORS} for k in (0, 1))
+    fits = {mark: len(names) > 1 and set(required) <= set(names) for mark, names in header.items()}
+    if fits[","] and (required or len(first_row[","]) in (0, len(header[","]), len(header[","]) + 1)):
+        return data, ",", 0
+    others = [
+        mark
+        for mark, names in header.items()
+        if mark != "," and len(names) > 1 and (fits[mark] or len(header[","]) == 1)
+    ]
+    if len(header[","]) > 1 and not required:
+        # A comma within a name of a table separated otherwise.
+        others = [mark for mark in others if len(first_row[mark]) == len(header[mark])]
+    if len(others) > 1:
+        raise BadTable(
+            "holds semicolons and tabs in its header, so that it cannot be told what separates columns",
+            where=f"{path}, row 1",
+            fix="save it with commas in between",
+        )
+    return data, others[0] if others else ",", 0
+
+
+def _record(data: bytes, mark: str, number: int) -> list[str]:
+    """One of the first records of a table; nothing where it cannot be read, which is told later."""
+    start = data[:_ENOUGH].decode(errors="ignore")
+    reader = csv.reader(StringIO(start, newline=""), delimiter=mark, strict=True)
+    try:
+        return next(islice((record for record in reader if record), number, None), [])
+    except csv.Error:
+        return []
 
 
 def _read(path: Path) -> bytes:
     try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            data = file.read()
+        data = _unpacked(path) if path.suffix == ".gz" else path.read_bytes()
     except FileNotFoundError as error:
         raise MissingFiles(f"there is no {path.name}", where=str(path.parent)) from error
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
@@ -101,6 +182,7 @@ def _read(path: Path) -> bytes:
     except OSError as error:
         raise MissingFiles(f"cannot be read ({error.strerror})", where=str(path)) from error
     data = data.removeprefix(b"\xef\xbb\xbf")
+    _refuse_encoding(data, path)
     at = data.find(b"\0")
     reason = "a NUL byte"
     if at < 0:
@@ -111,46 +193,74 @@ def _read(path: Path) -> bytes:
     if at >= 0:
         row = data.count(b"\n", 0, at) + 1
         where = f"{path}, row {row}"
-        raise BadTable(f"{reason} is not UTF-8 text", where=where, fix="save the table as UTF-8")
+        fix = "save the table as UTF-8" + (
+            " (it may be Latin-1 or Windows-1252 now)" if reason[0] == "b" else ""
+        )
+        raise BadTable(f"{reason} is not UTF-8 text", where=where, fix=fix)
     if not data.strip():
         raise BadTable("the table is empty", where=str(path))
     return data
 
 
-def _shape(data: bytes, path: Path) -> tuple[IntArray, list[str]]:
+def _refuse_encoding(data: bytes, path: Path) -> None:
+    """Name the encodings and formats that can be told by their first bytes."""
+    if data[:4] in (b"PK\3\4", b"\xd0\xcf\x11\xe0"):
+        raise BadTable("is a spreadsheet, not text", where=str(path), fix="save it as CSV UTF-8")
+    if data[:2] == b"\x1f\x8b":
+        raise BadTable("is compressed by gzip", where=str(path), fix=f"call it {path.name}.gz")
+    # Of ASCII every second byte of UTF-16 is zero.
+    zeros = [data[start:1000:2].count(0) for start in (0, 1)]
+    wide = data[:2] in (b"\xff\xfe", b"\xfe\xff") or (min(zeros) == 0 and 4 * max(zeros) > len(data[:1000]))
+    if wide and max(zeros):
+        raise BadTable("is UTF-16 text", where=str(path), fix="save the table as UTF-8")
+
+
+def _unpacked(path: Path) -> bytes:
+    """A packed table, unless it unpacks to what no table does: a few bytes may become gigabytes."""
+    most = min(MOST, max(FREE, LARGER * path.stat().st_size))
+    with gzip.open(path) as file:
+        data = read_most(cast(IO[bytes], file), most)
+    if data is None:
+        times = "" if most == MOST else f", {LARGER} times its size"
+        what = f"unpacks to more than {most / 1e6:,.0f} MB{times}"
+        fix = f"if that is right, unpack it yourself (gunzip {path.name})"
+        raise BadTable(what, where=str(path), fix=fix)
+    return data
+
+
+def _shape(data: bytes, path: Path, mark: str, above: int) -> tuple[IntArray, list[str]]:
     """Fields per row, 0 for a blank line, and the header."""
     counts: list[int] = []
-    reader = csv.reader(StringIO(data.decode(), newline=""), strict=True)
+    reader = csv.reader(StringIO(data.decode(), newline=""), delimiter=mark, strict=True)
     try:
         header = next(reader)
         if b'"' not in data:
-            return _count_commas(data), header
+            return _count_fields(data, mark), header
         counts = [len(header)]
         counts.extend(map(len, reader))
     except csv.Error as error:
-        where = f"{path}, row {len(counts) + 1}"
+        where = f"{path}, row {len(counts) + 1 + above}"
         raise BadTable(f"{error} (is a quote never closed?)", where=where) from error
     return np.array(counts, dtype=np.int64), header
 
 
-def _count_commas(data: bytes) -> IntArray:
-    # Without quotes every comma separates; csv.reader would take most of the reading time.
+def _count_fields(data: bytes, mark: str) -> IntArray:
+    # Without quotes every one of them separates; csv.reader would take most of the reading time.
     text = np.frombuffer(data.replace(b"\r\n", b"\n").replace(b"\r", b"\n").rstrip(b"\n") + b"\n", np.uint8)
     ends = np.flatnonzero(text == ord("\n"))
-    commas = np.searchsorted(np.flatnonzero(text == ord(",")), ends)
+    marks = np.searchsorted(np.flatnonzero(text == ord(mark)), ends)
     lengths = np.diff(ends, prepend=-1) - 1
-    return np.where(lengths > 0, np.diff(commas, prepend=0) + 1, 0).astype(np.int64)
+    return np.where(lengths > 0, np.diff(marks, prepend=0) + 1, 0).astype(np.int64)
 
 
 def _check_header(header: list[str], required: Sequence[str], path: Path) -> None:
     if not any(header):
         raise BadTable("the header is blank", where=f"{path}, row 1")
-    twice = sorted({name for name in header if name and header.count(name) > 1})
+    if len(header) > COLUMNS:
+        raise BadTable(f"{len(header):,} columns, more than {COLUMNS:,}", where=f"{path}, row 1")
+    twice = sorted(name for name, count in Counter(header).items() if name and count > 1)
     if twice:
         raise BadTable(f"column '{twice[0]}' stands in the header more than once", where=str(path))
-    apart = next((name for mark, name in _SEPARATORS.items() if len(header) == 1 and mark in header[0]), None)
-    if apart:
-        raise BadTable(f"is separated by {apart}", where=str(path), fix="save it with commas in between")
     missing = [name for name in required if name not in header]
     if not missing:
         return
@@ -162,8 +272,9 @@ def _check_header(header: list[str], required: Sequence[str], path: Path) -> Non
     raise BadTable(what, where=str(path), fix=fix)
 
 
-def _wrong_width(path: Path, record: int, count: int, width: int) -> NoReturn:
-    what = f"{count} field{'s' if count > 1 else ''} where the header has {width}"
+def _wrong_width(path: Path, record: int, count: int, width: int, mark: str) -> NoReturn:
+    read = "" if mark == "," else f" (read as separated by {_SEPARATORS[mark]})"
+    what = f"{count} field{'s' if count > 1 else ''} where the header has {width}{read}"
     raise BadTable(what, where=f"{path}, row {record + 1}")
 
 
@@ -297,4 +408,7 @@ def numbers(frame: pd.DataFrame, column: str, path: Path) -> FloatArray:
 def _numeric(frame: pd.DataFrame, column: str) -> Any:
     import pandas as pd
 
-    return pd.to_numeric(frame[column], errors="coerce").to_numpy()
+    values = frame[column]
+    if frame.attrs.get(_MARK, ",") != ",":
+        values = values.str.replace(_DECIMAL_COMMA, r"\1.\2\3", regex=True)
+    return pd.to_numeric(values, errors="coerce").to_numpy()

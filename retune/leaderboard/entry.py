@@ -145,6 +145,8 @@ class Estimate(Part):
     high: Signed
 
 
+UNDEFINED: Final = Estimate(mean=None, sd=None, n=0, low=None, high=None)
+
 if TYPE_CHECKING:
 
     class Values(Part):  # noqa: D101
@@ -158,13 +160,13 @@ else:
         "Values",
         __base__=Part,
         __doc__="The numbers of one run; null where undefined.",
-        **{metric.key: (Signed if metric.low else Share, ...) for metric in PUBLISHED},
+        **{m.key: (Signed if m.low else Share, None if m.later else ...) for m in PUBLISHED},
     )
     Metrics = create_model(
         "Metrics",
         __base__=Part,
         __doc__="Every number over the seeds.",
-        **{metric.key: (Estimate, ...) for metric in PUBLISHED},
+        **{m.key: (Estimate, UNDEFINED if m.later else ...) for m in PUBLISHED},
     )
 
 

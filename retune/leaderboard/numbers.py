@@ -90,9 +90,9 @@ def differences(entry: Entry, numbers: Numbers) -> Iterator[tuple[str, float]]:
     """By how much each published number differs from the one that was worked out; infinite where one is undefined."""
     for k, run in enumerate(entry.runs):
         yield f"runs.{k}.auc_matrix", _largest(run.auc_matrix, numbers.matrices[k])
-        for name, value in run.values.model_dump().items():
+        for name, value in run.values.model_dump(exclude_unset=True).items():
             yield f"runs.{k}.values.{name}", _largest(value, numbers.values[k][name])
-    for name, estimate in entry.metrics.model_dump().items():
+    for name, estimate in entry.metrics.model_dump(exclude_unset=True).items():
         for key, value in estimate.items():
             yield f"metrics.{name}.{key}", _largest(value, numbers.metrics[name][key])
 

@@ -131,8 +131,10 @@ def submit(
         tell("preparing entries", k, len(groups))
         entry, packed, bits = assemble(track, sorted(group, key=lambda one: one[0].run.seed), said)
         if (entry.track, entry.name) in made:
+            origins = {made[entry.track, entry.name][0].strategy.origin, entry.strategy.origin}
+            different = "settings" if len(origins) == 1 else f"origins ({', '.join(sorted(origins))})"
             raise UserError(
-                f"two methods with different settings would both be called {entry.name} on {entry.track}",
+                f"two methods with different {different} would both be called {entry.name} on {entry.track}",
                 fix="submit the runs of one, and name it with --method",
             )
         made[entry.track, entry.name] = entry, packed, bits

@@ -1,6 +1,7 @@
 """Every metric of a run, named once: how it is worked out, which way is better, and how it is shown.
 
-What prints, compares, publishes or draws metrics reads this table, so a metric is added here and nowhere else.
+What prints, compares, publishes or draws metrics reads this table, so a metric is added here: its formula is a
+function of :mod:`retune.metrics.continual` or one like it, and ``scenarios/README.md`` prints its definition.
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ class Metric:
         compared: Whether methods are compared by it, paired over test patients.
         published: Whether the leaderboard publishes it.
         shown: In which tables it stands.
+        later: Whether results and entries may lack it, having been made before there was such a metric: then it
+            is undefined. A metric that is added says so.
     """
 
     key: str
@@ -52,6 +55,7 @@ class Metric:
     compared: bool = False
     published: bool = False
     shown: tuple[Where, ...] = ()
+    later: bool = False
 
 
 def _final(matrix: Floats, first: ArrayLike) -> Floats:
@@ -139,5 +143,6 @@ DECIDES: Final = BY_KEY["final_auc"]
 
 
 def in_table(where: Where) -> tuple[Metric, ...]:
-    """The metrics of a table, in order."""
-    return tuple(metric for metric in METRICS if where in metric.shown)
+    """The metrics of a table, in order: a suite's holds what is compared, the leaderboard's what is published."""
+    able = {"suite": COMPARED, "board": PUBLISHED}.get(where, METRICS)
+    return tuple(metric for metric in able if where in metric.shown)

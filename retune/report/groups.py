@@ -96,8 +96,8 @@ class MethodGroup:
 
     def metric(self, name: str) -> Estimate:
         """A metric over seeds; without an interval of its mean the ends of the seeds' own are averaged."""
-        found = [run.metrics[name] for run in self.runs]
-        if self.spans is None:
+        found = [run.metric(name) for run in self.runs]
+        if self.spans is None or name not in self.spans:
             (low, high), _ = mean_and_sd(np.array([[one.low, one.high] for one in found], dtype=np.float64))
         else:
             low, high = self.spans[name].low, self.spans[name].high

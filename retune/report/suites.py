@@ -105,7 +105,7 @@ def spans(
 def _agrees(metrics: Mapping[str, Estimate], runs: Sequence[Result]) -> bool:
     """Whether a table is of these results, and not of what stood there before."""
     for name in (metric.key for metric in in_table("report")):
-        values = [value for r in runs if (value := r.metrics[name].value) is not None]
+        values = [value for r in runs if (value := r.metric(name).value) is not None]
         told = metrics[name].mean if name in metrics else None
         if told is None or not values:
             if told is not None or values:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from retune.errors import UserError, mistake
-from retune.files import write_whole
+from retune.files import read_small, write_whole
 
 SCHEMA: Final = "retune.result/1"
 RESULT_FILE: Final = "result.json"
@@ -75,6 +75,8 @@ class DatasetRecord(Record):
     """Labels without both classes in the test set: they have no AUC."""
     unlearnable_labels: list[str] = []
     """Labels without both classes in the training images of the stream: they cannot have been learnt."""
+    choices: dict[str, str] = Field(default_factory=dict)
+    """What ``split=auto`` and the like became."""
 
 
 class ExperienceRecord(Record):
@@ -206,6 +208,10 @@ class Result(Record):
         """Names of the columns."""
         return self.dataset.labels
 
+    def metric(self, key: str) -> MetricRecord:
+        """One of ``metrics``; undefined where the result was made before there was such a metric."""
+        return self.metrics.get(key) or MetricRecord(value=None, low=None, high=None)
+
     def array(
         self, name: Literal["auc_matrix", "auc_low", "auc_high", "ap_matrix", "f1_matrix"]
     ) -> npt.NDArray[np.float64]:
@@ -236,7 +242,7 @@ class Result(Record):
         file = Path(path)
         file = file / RESULT_FILE if file.is_dir() else file
         try:
-            return cls.model_validate_json(file.read_bytes())
+            return cls.model_validate_json(read_small(file))
         except OSError as error:
             raise UserError(
                 f"no result here ({error.strerror})", where=str(file), fix="give a run's folder"

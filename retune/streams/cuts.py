@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -10,10 +10,6 @@ import numpy.typing as npt
 from retune.data.dataset import Dataset, IntArray
 from retune.errors import BadSetting
 from retune.streams.stream import Experience
-
-if TYPE_CHECKING:
-    pass
-
 
 LabelOrder = Literal["dataset", "frequency", "random"]
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from pydantic import ConfigDict, Field, ValidationError
 
 from retune.errors import UserError, mistake
+from retune.files import read_small
 from retune.metrics.table import COMPARED, DECIDES
 from retune.results.cautions import contaminated, pictures, undefined, unlearnable
 from retune.results.compare import Comparison, Estimate
@@ -127,7 +128,7 @@ class Summary(Record):
             UserError: If it is not there or not such a table.
         """
         try:
-            return cls.model_validate_json(file.read_bytes())
+            return cls.model_validate_json(read_small(file))
         except OSError as error:
             raise UserError(f"no table here ({error.strerror})", where=str(file)) from error
         except ValidationError as error:

@@ -371,3 +371,46 @@ def test_labels_equal_those_of_torchxrayvision(tmp_path: Path, views: Any, their
     names = [name if name != "Effusion" else "Pleural Effusion" for name in other.pathologies]
     assert set(names) == set(data.labels[1:])
     np.testing.assert_array_equal(ours[:, [data.labels.index(name) for name in names]], other.labels)
+
+
+@pytest.mark.parametrize("name", ["test_labels.csv", "Test_Labels.csv", "groundtruth.csv", "GroundTruth.csv"])
+def test_test_labels_under_other_names(tmp_path: Path, name: str) -> None:
+    want = CheXpert(views="all").read(tree(tmp_path, test=True))
+    (tmp_path / "test_labels.csv").rename(tmp_path / name)
+    data = CheXpert(views="all").read(tmp_path)
+    assert data.fingerprint == want.fingerprint
+    assert data.choices["split"] == f"official, test images from {name}"
+
+
+def test_a_ground_truth_without_images_is_no_test_table_and_named(tmp_path: Path) -> None:
+    tree(tmp_path)
+    (tmp_path / "groundtruth.csv").write_text("Study,Edema\nCheXpert-v1.0/test/patient64741/study1,1\n")
+    data = CheXpert().read(tmp_path)
+    assert (
+        data.choices["split"]
+        == "the patients of valid.csv are the test set, for test_labels.csv is not there"
+    )
+    assert any("groundtruth.csv" in note and "test_labels.csv" in note for note in data.notes)
+
+
+@pytest.mark.parametrize("inside", ["", "CheXpert-v1.0"])
+@pytest.mark.parametrize("tables", ["", "CheXpert-v1.0 batch 1 (validate & csv)"])
+def test_the_full_release_in_its_batches(tmp_path: Path, inside: str, tables: str) -> None:
+    place = tmp_path / inside
+    tree(place / tables, prefix="CheXpert-v1.0")
+    batch = {"patient00001": 2, "patient00002": 3, "patient00003": 4}
+    for row in ROWS:
+        name = row.split(",")[0].removeprefix("train/")
+        k = batch[name.split("/")[0]]
+        path = place / f"CheXpert-v1.0 batch {k} (train {k - 1})" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (4, 4), k).save(path)
+    path = place / "CheXpert-v1.0 batch 1 (validate & csv)" / VALID[0].split(",")[0]
+    path.parent.mkdir(parents=True)
+    Image.new("L", (4, 4), 1).save(path)
+    data = CheXpert(views="all").read(tmp_path)
+    assert data.image_id.tolist() == [*ORDER, VALID[0].split(",")[0]]
+    assert data.images.exists(np.arange(5)).all()
+    pictures = data.images.load(np.arange(5))
+    assert [picture.getpixel((0, 0)) for picture in pictures] == [2, 3, 3, 4, 1]  # type: ignore[union-attr]
+    assert data.fingerprint == CheXpert(views="all").read(tree(tmp_path / "plain")).fingerprint

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -239,8 +240,8 @@ def test_missing_root_and_table(tmp_path: Path) -> None:
     [
         ("Image,patient,Mass", ("no column 'image'", "is 'Image' meant?", "--set data.image=COLUMN")),
         ("image,PATIENT_ID,Mass", ("no column 'patient'", "'PATIENT_ID'", "--set data.patient=COLUMN")),
-        ("image;patient;Mass", ("is separated by semicolons", "save it with commas")),
-        ("image\tpatient\tMass", ("is separated by tabs", "save it with commas")),
+        ("image;patient;Mass", ("row 2", "1 field", "read as separated by semicolons")),
+        ("image\tpatient\tMass", ("row 2", "1 field", "read as separated by tabs")),
         ("image,patient,Mass,Mass", ("column 'Mass' stands in the header more than once",)),
         ("image,patient,Effusion,pleural_effusion", ("'Effusion' and 'pleural_effusion' both are Pleural",)),
         ("image,patient,smoker", ("no column is called like a known finding", "'smoker'", "data.findings=[")),
@@ -361,3 +362,46 @@ def test_the_card() -> None:
     assert settings["findings"]["type"] == "list of text"
     assert all(setting["doc"] for setting in settings.values())
     assert "depends on the table" in " ".join(shown["description"].split())
+
+
+@pytest.mark.parametrize("stored", ["NFC", "NFD"])
+def test_names_composed_otherwise_on_disk(tmp_path: Path, stored: str) -> None:
+    said = "NFD" if stored == "NFC" else "NFC"
+    name = "Bücher/é 1.png"
+    path = tmp_path / unicodedata.normalize(stored, name)
+    path.parent.mkdir()
+    Image.new("L", (4, 4), 9).save(path)
+    rows = f"{unicodedata.normalize(said, name)},1,1\nnot there é.png,2,0\n"
+    data = Csv().read(folder(tmp_path, "image,patient,Mass\n" + rows))
+    assert data.images.exists(np.arange(2)).tolist() == [True, False]
+    assert data.images.keys(np.arange(1))[0] is not None
+    both = "".join(f"{unicodedata.normalize(form, name)},1,1\n" for form in ("NFC", "NFD"))
+    assert "stands in the table twice" in failure(folder(tmp_path, "image,patient,Mass\n" + both))
+
+
+def test_whole_paths_into_the_root(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    Image.new("L", (4, 4)).save(tmp_path / "a" / "1.png")
+    text = "image,patient,Mass\n{},1,1\n2.png,2,0\n"
+    data = Csv().read(folder(tmp_path, text.format(tmp_path / "a" / "1.png")))
+    assert data.image_id.tolist() == ["a/1.png", "2.png"]
+    assert data.images.exists(np.arange(1)).all()
+    for outside in (tmp_path.parent / "1.png", f"{tmp_path}/../1.png", f"{tmp_path}2/1.png"):
+        assert "leads out of" in failure(folder(tmp_path, text.format(outside)))
+
+
+def test_a_column_that_looks_like_a_split_is_named(tmp_path: Path) -> None:
+    rows = "".join(
+        f"{k}.png,{k},{part},{k % 2}\n" for k, part in enumerate(("train", "val", "test", "train"))
+    )
+    data = Csv().read(folder(tmp_path, "image,patient,Fold,Mass\n" + rows))
+    assert data.choices["split"].startswith("by a hash of patients")
+    assert "column 'Fold' looks like one" in data.choices["split"]
+    (tmp_path / "test_list.txt").write_text("1.png\n")
+    assert any("test_list.txt" in note and "data.split" in note for note in Csv().read(tmp_path).notes)
+
+
+def test_a_name_too_long_for_a_disk_is_a_missing_picture(tmp_path: Path) -> None:
+    data = Csv().read(folder(tmp_path, f"image,patient,Mass\n{'a' * 300}.png,1,1\n{'é' * 300}.png,2,0\n"))
+    assert data.images.exists(np.arange(2)).tolist() == [False, False]
+    assert data.images.keys(np.arange(2)) == [None, None]

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from retune.data.dicom import NOTE, expose
+from retune.data.dicom import NOTE
+from retune.data.exposure import expose
 from retune.data.images import FileImages, decode
 from retune.errors import BadImage, MissingPackage
 

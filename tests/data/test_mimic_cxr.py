@@ -347,3 +347,17 @@ def test_labels_equal_those_of_torchxrayvision(tmp_path: Path, views: Any, their
             expected = np.zeros_like(expected)
         np.testing.assert_array_equal(expected, theirs_of_image)
     assert healthy == {"all": 4, "PA": 1, "AP": 0}[views]
+
+
+def test_the_split_taken_is_said(tmp_path: Path) -> None:
+    table = tree(tmp_path) / "mimic-cxr-2.0.0-split.csv.gz"
+    want = MimicCxr().read(tmp_path)
+    assert want.choices["split"] == f"official, by {table.name}"
+    (tmp_path / "tables").mkdir()
+    table.rename(tmp_path / "tables" / "MIMIC-CXR-2.0.0-split.csv.gz")
+    assert MimicCxr().read(tmp_path).fingerprint == want.fingerprint
+    (tmp_path / "tables" / "MIMIC-CXR-2.0.0-split.csv.gz").rename(tmp_path / "my-split.csv.gz")
+    data = MimicCxr().read(tmp_path)
+    assert "by a hash of patients" in data.choices["split"]
+    assert "is not there" in data.choices["split"]
+    assert any("my-split.csv.gz" in note and "-split.csv" in note for note in data.notes)

@@ -306,3 +306,73 @@ def test_the_sample() -> None:
     assert (data.targets.sum(axis=1) == 0).sum() == 100
     assert (data.targets.sum(axis=1) > 1).sum() == 233
     assert all((SAMPLE / data.images.describe(row)).is_file() for row in range(621))
+
+
+@pytest.mark.parametrize(
+    ("train_val", "test"),
+    [
+        ("train_val_list_NIH.txt", "test_list_NIH.txt"),
+        ("Train_Val_List.txt", "TEST_LIST.TXT"),
+        ("lists/train_val_list.txt", "lists/test_list.txt"),
+        ("train_val_list.txt", "test_list.txt"),
+    ],
+)
+def test_official_lists_under_other_names(tmp_path: Path, train_val: str, test: str) -> None:
+    want = NIH().read(lists(tree(tmp_path), NAMES[:3], NAMES[3:]))
+    for name, other in (("train_val_list.txt", train_val), ("test_list.txt", test)):
+        (tmp_path / other).parent.mkdir(exist_ok=True)
+        (tmp_path / name).rename(tmp_path / other)
+    data = NIH().read(tmp_path)
+    assert data.split.tolist() == want.split.tolist()
+    assert data.split.tolist()[3] == "test"
+    assert "test" not in data.split.tolist()[:3]
+    assert data.choices["split"] == f"official, by {train_val} and {test}"
+    assert data.remarks[0] == f"Chosen split: official, by {train_val} and {test}"
+    assert data.fingerprint == want.fingerprint
+
+
+def test_lists_of_other_names_are_named_as_unread(tmp_path: Path) -> None:
+    tree(tmp_path)
+    (tmp_path / "my_test.txt").write_text(NAMES[0])
+    (tmp_path / "test_notes.txt").write_text("nothing of images")
+    (tmp_path / "BBox_List_2017.csv").write_text(f"Image Index\n{NAMES[0]}\n")
+    data = NIH().read(tmp_path)
+    assert "by a hash of patients" in data.choices["split"]
+    assert "not there" in data.choices["split"]
+    (note,) = data.notes
+    assert "my_test.txt" in note
+    assert "test_list.txt" in note
+    assert "notes" not in note
+    assert "BBox" not in note
+
+
+def test_one_list_alone_is_refused_and_others_are_named(tmp_path: Path) -> None:
+    lists(tree(tmp_path), NAMES[:3], NAMES[3:])
+    (tmp_path / "test_list.txt").rename(tmp_path / "heldout_list.txt")
+    message = failure(tmp_path, MissingFiles)
+    assert "test_list.txt of the official split not found" in message
+    assert "heldout_list.txt" in message
+
+
+def test_two_lists_that_may_be_meant_are_refused(tmp_path: Path) -> None:
+    lists(tree(tmp_path), NAMES[:3], NAMES[3:])
+    (tmp_path / "test_list.txt").rename(tmp_path / "Test_List.txt")
+    (tmp_path / "TEST_LIST.txt").write_text(NAMES[0])
+    assert "TEST_LIST.txt and Test_List.txt may both be test_list.txt" in failure(tmp_path)
+
+
+@pytest.mark.parametrize("folder", ["images-224/images-224", "images-224", "images"])
+def test_pictures_of_the_small_copy_are_found(tmp_path: Path, folder: str) -> None:
+    tree(tmp_path)
+    (tmp_path / folder).mkdir(parents=True)
+    for name in NAMES:
+        Image.new("L", (4, 4)).save(tmp_path / folder / name)
+    data = NIH().read(tmp_path)
+    assert data.images.exists(np.arange(4)).all()
+
+
+def test_views_spelt_otherwise(tmp_path: Path) -> None:
+    rows = (ROWS[0].replace(",PA,", ",PA erect,"), ROWS[1], ROWS[2].replace(",PA,", ",strange,"), ROWS[3])
+    data = NIH().read(tree(tmp_path, rows))
+    assert data.columns["view"].tolist() == ["PA", "AP", "PA"]
+    assert any("'strange' (1)" in note for note in data.notes)

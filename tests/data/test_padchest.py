@@ -15,8 +15,9 @@ import pytest
 from PIL import Image
 
 from retune.data import findings
+from retune.data.check import check
 from retune.data.dataset import Dataset
-from retune.data.readers.padchest import TABLE, PadChest
+from retune.data.readers.padchest import PHOTOMETRIC, TABLE, PadChest
 from retune.errors import BadImage, BadSetting, BadTable, MissingFiles, UserError
 
 COLUMNS = (
@@ -221,7 +222,6 @@ def test_pictures_are_found_in_every_layout(tmp_path: Path, monkeypatch: pytest.
         ("StudyDate_DICOM", "2014", "'2014' is not a date"),
         ("PatientBirth", "thirty", "'thirty' is not a date"),
         ("PatientSex_DICOM", "X", "'X' is none of M, F and O"),
-        ("Projection", "LATERAL", "'LATERAL' is no projection"),
         ("MethodLabel", "me", "'me' is neither Physician nor RNN_model"),
     ],
 )
@@ -346,3 +346,61 @@ def test_the_mapping_reaches_the_vocabulary() -> None:
     assert PadChest.mapping["consolidation"] == "Consolidation"
     assert PadChest.mapping["hydropneumothorax"] == "Pneumothorax"
     assert PadChest.mapping["exclude"] == PadChest.mapping["pseudonodule"] == ""
+
+
+def bright(root: Path, *interpretations: str, centre: tuple[int, ...], border: tuple[int, ...]) -> Path:
+    """Pictures of which only the border is asked for."""
+    tree(root, *({"PatientID": str(k), PHOTOMETRIC: word} for k, word in enumerate(interpretations)))
+    (root / "0").mkdir(exist_ok=True)
+    for k, (inner, outer) in enumerate(zip(centre, border, strict=True)):
+        pixels = np.full((40, 40), outer, np.uint8)
+        pixels[4:-4, 4:-4] = inner
+        Image.fromarray(pixels).save(root / "0" / f"{k}.png")
+    return root
+
+
+def test_monochrome1_is_a_setting(tmp_path: Path) -> None:
+    kinds = ("MONOCHROME2", "MONOCHROME1", "MONOCHROME1")
+    root = bright(tmp_path, *kinds, centre=(200, 50, 60), border=(10, 240, 250))
+    stored, turned = PadChest().read(root), PadChest(monochrome1="inverted").read(root)
+    rows = np.arange(3)
+    for data, want in ((stored, [200, 50, 60]), (turned, [200, 205, 195])):
+        assert [p.getpixel((20, 20)) for p in data.images.load(rows)] == want  # type: ignore[union-attr]
+    same = [a == b for a, b in zip(stored.images.keys(rows), turned.images.keys(rows), strict=True)]
+    assert same == [True, False, False]
+    assert stored.fingerprint == turned.fingerprint
+    assert any("MONOCHROME1: 2, taken as stored" in note for note in stored.notes)
+    assert any("MONOCHROME1: 2, inverted" in note for note in turned.notes)
+    assert not any(
+        "MONOCHROME" in note for note in PadChest().read(tree(root, {PHOTOMETRIC: "MONOCHROME2"})).notes
+    )
+
+
+@pytest.mark.parametrize(
+    ("border", "setting", "says"),
+    [
+        ((10, 240, 250), "as-stored", "choose the other value"),
+        ((10, 240, 250), "inverted", "is right"),
+        ((10, 20, 15), "as-stored", "is right"),
+        ((10, 20, 15), "inverted", "choose the other value"),
+        ((120, 130, 130), "as-stored", "too grey"),
+    ],
+)
+def test_check_compares_borders(tmp_path: Path, border: tuple[int, ...], setting: str, says: str) -> None:
+    kinds = ("MONOCHROME2", "MONOCHROME1", "MONOCHROME1")
+    root = bright(tmp_path, *kinds, centre=(200, 50, 60), border=border)
+    found = check("padchest", root, {"monochrome1": setting})
+    assert sum(note.startswith("Borders of 2 pictures") and says in note for note in found.notes) == 1
+
+
+def test_one_patient_in_two_spellings(tmp_path: Path) -> None:
+    rows = ({"PatientID": "17"}, {"PatientID": "\uff11\uff17"}, {"PatientID": "17.0"})
+    data = PadChest().read(tree(tmp_path, *rows))
+    assert data.patient_id.tolist() == ["17"] * 3
+    assert len(set(data.split.tolist())) == 1
+
+
+def test_a_strange_projection_is_named(tmp_path: Path) -> None:
+    data = PadChest().read(tree(tmp_path, {}, {"Projection": "TOP"}))
+    assert len(data) == 1
+    assert any("'TOP' (1)" in note for note in data.notes)

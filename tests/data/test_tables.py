@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from retune.data.tables import find_table, numbers, read_table, refuse, whole_numbers
+from retune.data.tables import find_table, numbers, read_table, refuse, table_notes, whole_numbers
 from retune.errors import BadTable, MissingFiles, UserError
 
 
@@ -165,3 +165,61 @@ def test_refuse_keeps_braces_in_values(tmp_path: Path) -> None:
     refuse(frame, np.array([False]), "a", path, "'{}' is odd")
     with pytest.raises(BadTable, match=r"row 2, column 'a': '\{x\}' is odd; mend it"):
         refuse(frame, np.array([True]), "a", path, "'{}' is odd", fix="mend it")
+
+
+@pytest.mark.parametrize(("mark", "name"), [(";", "semicolons"), ("\t", "tabs")])
+@pytest.mark.parametrize("quoted", [False, True])
+@pytest.mark.parametrize("said", [False, True])
+def test_other_separators(tmp_path: Path, mark: str, name: str, quoted: bool, said: bool) -> None:
+    value = '"x, y"' if quoted else "x, y"
+    path = write(tmp_path, (f"sep={mark}\r\n" if said else "") + f"a{mark}b\n7{mark}63,5\n{value}{mark}\n")
+    frame = read_table(path, ["a", "b"])
+    assert frame["a"].tolist() == ["7", "x, y"]
+    assert frame.index.tolist() == ([3, 4] if said else [2, 3])
+    np.testing.assert_array_equal(numbers(frame, "b", path), np.array([63.5, np.nan], np.float32))
+    assert table_notes((frame, path)) == (f"t.csv was read as separated by {name}",)
+
+
+def test_commas_said_in_the_first_line(tmp_path: Path) -> None:
+    path = write(tmp_path, "sep=,\na,b\n1,2\n")
+    frame = read_table(path, ["a", "b"])
+    assert frame["b"].tolist() == ["2"]
+    assert table_notes((frame, path)) == ()
+    assert "row 4: 3 fields where" in failure(write(tmp_path, "sep=,\na,b\n1,2\n1,2,3\n"))
+
+
+def test_a_comma_in_a_name_of_a_table_with_semicolons(tmp_path: Path) -> None:
+    frame = read_table(write(tmp_path, "a;b;c, d\n1;2;3\n"), [])
+    assert list(frame.columns) == ["a", "b", "c, d"]
+
+
+def test_a_comma_that_may_mean_thousands_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path, "a;b\n1;1,234\n")
+    with pytest.raises(BadTable, match="row 2, column 'b': '1,234' is not a number"):
+        numbers(read_table(path, ["a"]), "b", path)
+
+
+@pytest.mark.parametrize(
+    ("data", "what", "fix"),
+    [
+        ("a,b\n1,2\n".encode("utf-16"), "is UTF-16 text", "as UTF-8"),
+        ("a,b\n1,2\n".encode("utf-16-le"), "is UTF-16 text", "as UTF-8"),
+        ("a,b\n1,2\n".encode("utf-16-be"), "is UTF-16 text", "as UTF-8"),
+        ("a,b\n1,é\n".encode("latin-1"), "row 2: byte 0xe9", "Latin-1"),
+        (b"PK\3\4....", "is a spreadsheet", "CSV UTF-8"),
+        (gzip.compress(b"a,b\n1,2\n"), "is compressed by gzip", "t.csv.gz"),
+        (b"sep=|\na|b\n", "is separated by '|'", "commas"),
+        (b"a;b\tc\n1;2\t3\n", "semicolons and tabs", "commas"),
+    ],
+)
+def test_encodings_and_formats_are_named(tmp_path: Path, data: bytes, what: str, fix: str) -> None:
+    message = failure(write(tmp_path, data), ())
+    assert what in message
+    assert fix in message
+
+
+def test_names_in_capitals_are_the_same_tables(tmp_path: Path) -> None:
+    assert find_table(write(tmp_path, "a\n", "TRAIN.csv").parent, ["train.csv"]).name == "TRAIN.csv"
+    write(tmp_path, "a\n", "Train.csv")
+    with pytest.raises(BadTable, match=r"TRAIN.csv and Train.csv may both be train.csv"):
+        find_table(tmp_path, ["train.csv"])

@@ -286,3 +286,11 @@ def test_the_whole_kaggle_table_as_torchxrayvision_reads_it(tmp_path: Path) -> N
         for spelling in set(boxes) - {"Other lesion", "No finding"}:
             column = voted.labels.index(VinDrCxr.mapping[spelling])
             np.testing.assert_array_equal(voted.targets[order, column], boxes[spelling] >= least)
+
+
+def test_the_split_taken_is_said(tmp_path: Path) -> None:
+    (tmp_path / "test_ids.txt").write_text(f"{B}\n")
+    data = VinDrCxr().read(kaggle(tmp_path))
+    assert data.choices["split"].startswith("by a hash of images")
+    assert data.choices["tables"] == "train.csv"
+    assert any("test_ids.txt" in note for note in data.notes)

@@ -34,7 +34,9 @@ def test_cautions_are_printed_and_recorded(
     result = retune.Result.read(out)
     assert result.backbone.synthetic
     assert "on real radiographs its numbers mean nothing" in told
-    assert result.dataset.notes == ["Columns of labels.csv not used: Efusion"]
+    assert result.dataset.choices == {"split": "by column 'split'", "table": "labels.csv"}
+    said = [f"Chosen {what}: {choice}" for what, choice in result.dataset.choices.items()]
+    assert result.dataset.notes == [*said, "Columns of labels.csv not used: Efusion"]
     assert "not used: Efusion" in told
     assert result.dataset.repeated_images == (12 if same else 0)
     assert ("byte for byte" in told) is same

@@ -6,12 +6,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import ClassVar, Literal, get_args, get_origin, get_type_hints
+from typing import ClassVar, Final, Literal, get_args, get_origin, get_type_hints
 
 import numpy as np
 
 from retune.data.dataset import BoolArray, Dataset, IntArray
 from retune.errors import BadSetting, MissingFiles, UserError
+
+INTERPRETATION: Final = "photometric_interpretation"
+"""Name of a data set's column of what DICOM says of black and white, where pictures no longer say it themselves."""
 
 
 @dataclass(frozen=True)

@@ -120,6 +120,7 @@ class ChestMNIST(Reader):
             images=NpzImages(path, counts),
             columns={"view": np.full(len(ids), "frontal")},
             source=self.source,
+            choices={"split": f"as published in {path.name}"},
         )
 
     def _found(self, root: Path) -> Path:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import os
+import re
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final
@@ -13,9 +15,20 @@ from retune.data.chexpert_labels import UNCERTAIN, Blank, Uncertain, decide
 from retune.data.dataset import Array, Dataset, FloatArray, split_by_patient
 from retune.data.findings import FINDINGS, canonical
 from retune.data.images import FileImages
+from retune.data.lists import unread
+from retune.data.patients import normal_form
 from retune.data.readers.base import Reader, kept
-from retune.data.tables import numbers, read_table, recode, refuse, refuse_escapes, refuse_twice, text
-from retune.data.views import Views, in_views
+from retune.data.tables import (
+    numbers,
+    read_table,
+    recode,
+    refuse,
+    refuse_escapes,
+    refuse_twice,
+    table_notes,
+    text,
+)
+from retune.data.views import Views, in_views, read_views
 from retune.errors import BadSetting, BadTable, MissingFiles
 from retune.settings import Share
 
@@ -33,6 +46,9 @@ VALUES: Final = {
     "false": 0.0,
     "-1": UNCERTAIN,
     "-1.0": UNCERTAIN,
+    "1,0": 1.0,
+    "0,0": 0.0,
+    "-1,0": UNCERTAIN,
     "": float("nan"),
 }
 """What may stand in a column of a finding, in any case."""
@@ -47,16 +63,6 @@ SPLIT_NAMES: Final = {
     "test": "test",
     "testing": "test",
 }
-VIEW_NAMES: Final = {
-    "": "",
-    "pa": "PA",
-    "ap": "AP",
-    "frontal": "frontal",
-    "l": "lateral",
-    "ll": "lateral",
-    "lat": "lateral",
-    "lateral": "lateral",
-}
 SEX_NAMES: Final = {"": "", "m": "M", "male": "M", "f": "F", "female": "F", "o": "O", "other": "O"}
 
 
@@ -64,10 +70,10 @@ SEX_NAMES: Final = {"": "", "m": "M", "male": "M", "f": "F", "female": "F", "o":
 class Csv(Reader):
     """Radiographs of your own: a table with one row per image, and the pictures in files.
 
-    The table is a ``.csv`` or ``.csv.gz`` file in UTF-8, separated by commas. It has a column of picture
-    files (relative to ``--root``, or to the table's folder), a column of patients, and a column for each
-    finding with 1 or true (present), 0 or false (absent), -1 (uncertain) or nothing (not said). Which labels
-    the data set has depends on the table. Findings that retune knows come under their canonical
+    The table is a ``.csv`` or ``.csv.gz`` file in UTF-8, separated by commas, semicolons or tabs. It has a
+    column of picture files (in ``--root``; relative to it, or to the table's folder), a column of patients, and
+    a column for each finding with 1 or true (present), 0 or false (absent), -1 (uncertain) or nothing (not
+    said). Which labels the data set has depends on the table. Findings that retune knows come under their canonical
     names and in its order; other columns, where ``findings`` names them, under their own name, and then
     a prompt bank must say what they look like. Columns may be called anything, in any language.
 
@@ -77,10 +83,12 @@ class Csv(Reader):
     Args:
         table: File name of the table in ``--root``; blank for the only .csv or .csv.gz file there.
         image: Column of picture files.
-        patient: Column of patient identifiers; compared as text, so 7 and 007 are two patients.
+        patient: Column of patient identifiers. Those that differ in their writing only are one patient: 7, 007
+            and 7.0; P7 and p7; with and without blanks around or characters that cannot be seen.
         split: Column of splits (train, valid or val, test), used if it is there.
         site: Column of sites (hospitals, scanners), used if it is there.
-        view: Column of projections (PA, AP, frontal, LL, lateral; others count as other), used if it is there.
+        view: Column of projections (PA, AP supine, frontal, LL ...; one that is not understood counts as
+            other and is named), used if it is there.
         report: Column of reports, used if it is there.
         age: Column of ages in years, used if it is there.
         sex: Column of sexes (M, F, O or blank), used if it is there.
@@ -148,11 +156,15 @@ class Csv(Reader):
         table = self._table(folder)
         frame = read_table(table, ())
         roles = self._roles(frame, table)
-        names = _image_names(frame, self.image, table)
+        names = _image_names(frame, self.image, table, folder)
         patients = _text(frame, self.patient)
-        refuse(frame, patients == "", self.patient, table, "the patient is blank")
+        blank = np.array([normal_form(patient) == "" for patient in patients.tolist()], dtype=bool)
+        refuse(frame, blank, self.patient, table, "the patient is blank")
         labels, targets = self._targets(frame, roles, table)
         columns = self._columns(frame, roles, table)
+        strange: tuple[str, ...] = ()
+        if "view" in columns:
+            columns["view"], strange = read_views(columns["view"])
         if "split" in roles:
             words, what = _folded(frame, self.split), "'{}' is none of train, valid and test"
             split = recode(frame, self.split, SPLIT_NAMES, table, what, words=words)
@@ -162,6 +174,7 @@ class Csv(Reader):
         keep, dropped = kept({f"view is not {self.views}": ~seen})
         if not len(keep):
             what = f"no image is left with views={self.views}"
+            what += f" ({strange[0]})" if strange else ""
             raise BadTable(what, where=f"{table}, column '{self.view}'", fix="choose --set data.views=all")
         return Dataset(
             name=self.name,
@@ -174,8 +187,26 @@ class Csv(Reader):
             columns={name: values[keep] for name, values in columns.items()},
             dropped=dropped,
             source=self.source,
-            notes=self._notes(frame, roles, table),
+            notes=(
+                *table_notes((frame, table)),
+                *strange,
+                *self._notes(frame, roles, table),
+                *unread(folder, [table], f"a split is read from a column of {table.name}: data.split=COLUMN"),
+            ),
+            choices=self._choices(frame, roles, table),
         )
+
+    def _choices(self, frame: pd.DataFrame, roles: dict[str, str], table: Path) -> dict[str, str]:
+        """Where the split is from, and which table was taken where none is named."""
+        split = f"by column '{self.split}'"
+        if "split" not in roles:
+            split = f"by a hash of patients, {self.test:.0%} for testing"
+            split += f"; there is no column '{self.split}'" if self.split else ""
+            for name in _names(frame):
+                words = set(_folded(frame, name)) - {""}
+                if name not in roles.values() and len(words) > 1 and words <= SPLIT_NAMES.keys():
+                    split += f" (column '{name}' looks like one: --set data.split='{name}')"
+        return {"split": split} if self.table else {"split": split, "table": table.name}
 
     def _notes(self, frame: pd.DataFrame, roles: dict[str, str], table: Path) -> tuple[str, ...]:
         """Which columns nobody uses: one of them may be a finding that is spelt otherwise."""
@@ -266,7 +297,7 @@ class Csv(Reader):
         if "report" in roles:
             columns["report"] = frame[self.report].to_numpy(object)
         if "view" in roles:
-            columns["view"] = text(_folded(frame, self.view).map(VIEW_NAMES).fillna("other"))
+            columns["view"] = text(frame[self.view])
         if "age" in roles:
             columns["age"] = numbers(frame, self.age, table)
             refuse(frame, columns["age"] < 0, self.age, table, "'{}' is below 0")
@@ -291,11 +322,15 @@ def _values(frame: pd.DataFrame, column: str, table: Path) -> FloatArray:
     return words.map(VALUES).to_numpy(np.float32)
 
 
-def _image_names(frame: pd.DataFrame, column: str, table: Path) -> Array:
-    refuse_escapes(frame, column, table)
-    # A table written on Windows, or by `find .`, means the same files.
+def _image_names(frame: pd.DataFrame, column: str, table: Path, root: Path) -> Array:
+    # A table written on Windows, or by `find .`, means the same files; so does one with whole paths into the root.
     names = frame[column].str.strip().str.replace("\\", "/").str.replace(r"^(?:\./+)+", "", regex=True)
-    refuse_twice(frame, names, column, table)
+    if names.str.startswith("/").any():
+        for top in {os.path.abspath(root), os.path.realpath(root)}:
+            names = names.str.replace(f"^{re.escape(top.rstrip('/'))}/+", "", regex=True)
+    refuse_escapes(frame.assign(**{column: names}), column, table)
+    # Letters may be composed in one row and not in the other.
+    refuse_twice(frame, names.str.normalize("NFC"), column, table)
     return text(names)
 
 
@@ -303,10 +338,9 @@ def _image_folder(root: Path, table: Path, names: Array) -> Path:
     """What the file names are relative to: the root, unless the first pictures lie only beside the table."""
     if table.parent == root:
         return root
-    return next(
-        (folder for folder in (root, table.parent) if any((folder / name).is_file() for name in names[:100])),
-        root,
-    )
+    first = np.arange(min(len(names), 100))
+    folders = (root, table.parent)
+    return next((folder for folder in folders if FileImages(names, folder).exists(first).any()), root)
 
 
 def _names(frame: pd.DataFrame) -> list[str]:

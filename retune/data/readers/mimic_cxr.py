@@ -13,9 +13,19 @@ from retune.data import findings
 from retune.data.chexpert_labels import Blank, Uncertain, read_labels, targets_of
 from retune.data.dataset import Array, Dataset, IntArray, split_by_patient
 from retune.data.images import FileImages
+from retune.data.lists import look_for, unread
 from retune.data.readers.base import HashedReader, Published, kept
-from retune.data.tables import find_table, read_table, recode, refuse, refuse_twice, text, whole_numbers
-from retune.data.views import Views, in_views
+from retune.data.tables import (
+    find_table,
+    read_table,
+    recode,
+    refuse,
+    refuse_twice,
+    table_notes,
+    text,
+    whole_numbers,
+)
+from retune.data.views import Views, in_views, read_views
 from retune.errors import BadTable, MissingFiles
 
 if TYPE_CHECKING:
@@ -24,16 +34,6 @@ if TYPE_CHECKING:
 VERSIONS: Final = ("2.1.0", "2.0.0")
 IMAGE, PATIENT, STUDY, VIEW, SPLIT = ("dicom_id", "subject_id", "study_id", "ViewPosition", "split")
 SPLITS: Final = {"train": "train", "validate": "valid", "test": "test"}
-VIEWS: Final = {
-    "PA": "PA",
-    "AP": "AP",
-    "LATERAL": "lateral",
-    "LL": "lateral",
-    "XTABLE LATERAL": "lateral",
-    "": "",
-}
-"""MIMIC-CXR's view positions; the others (``AP AXIAL``, ``PA LLD``, ``LAO``, ``SWIMMERS`` ..., some twenty images)
-are no standard projection and count as ``other``."""
 
 
 @dataclass(frozen=True)
@@ -93,10 +93,15 @@ class MimicCxr(HashedReader):
         # A picture's folder is called by the first two digits of its patient.
         patients = whole_numbers(frame, PATIENT, table, minimum=10).astype(str)
         studies = whole_numbers(frame, STUDY, table).astype(str)
-        view = text(frame[VIEW].str.strip().map(VIEWS).fillna("other"))
+        view, strange = read_views(text(frame[VIEW]))
         published = read_table(label_table, [PATIENT, STUDY, *findings.CHEXPERT])
         labelled = _join(frame, table, STUDY, published, label_table)
-        split = self._split(frame, table, patients)
+        split, listed = self._split(frame, table, patients)
+        chosen = "by a hash of patients, 20 % for testing"
+        if listed:
+            chosen = f"official, by {listed.relative_to(folder).as_posix()}"
+        elif self.split == "auto":
+            chosen += f"; {_names('split')[0]} is not there"
         keep, dropped = kept(
             {
                 "the study has no labels": labelled < 0,
@@ -122,24 +127,29 @@ class MimicCxr(HashedReader):
             columns=columns,
             dropped=dropped,
             source=self.source,
+            notes=(
+                *table_notes((frame, table), (published, label_table)),
+                *strange,
+                *unread(
+                    folder,
+                    [table, label_table, *([listed] if listed else [])],
+                    f"call the split table {_names('split')[0]} to split by it",
+                ),
+            ),
+            choices={"split": chosen, "tables": f"{table.name}, {label_table.name}"},
         )
 
-    def _split(self, frame: pd.DataFrame, table: Path, patients: Array) -> Array:
-        """Split of each image, shape (N,), ``""`` for those that the official split leaves out."""
-        try:
-            path = None if self.split == "hash" else find_table(table.parent, _names("split"))
-        except MissingFiles as error:
-            if self.split == "official":
-                raise MissingFiles(
-                    error.what, where=error.where, fix="put it there or choose split=hash"
-                ) from error
-            path = None
+    def _split(self, frame: pd.DataFrame, table: Path, patients: Array) -> tuple[Array, Path | None]:
+        """Split of each image, (N,), ``""`` for those that the official one leaves out; and its table, if read."""
+        path = None if self.split == "hash" else look_for(table.parent, _names("split"), deep=True)
         if path is None:
-            return split_by_patient(patients, valid=self.valid)
+            if self.split == "official":
+                find_table(table.parent, _names("split"), fix="put it there or choose split=hash")
+            return split_by_patient(patients, valid=self.valid), None
         other = read_table(path, [IMAGE, PATIENT, SPLIT])
         split = recode(other, SPLIT, SPLITS, path)
         at = _join(frame, table, IMAGE, other, path)
-        return np.where(at < 0, "", split[at])
+        return np.where(at < 0, "", split[at]), path
 
 
 def _names(kind: str) -> list[str]:

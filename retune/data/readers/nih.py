@@ -13,6 +13,7 @@ import numpy as np
 from retune.data import findings
 from retune.data.dataset import Array, Dataset, FloatArray, split_by_patient
 from retune.data.images import FileImages, listed
+from retune.data.lists import look_for, unread
 from retune.data.readers.base import HashedReader, Published, kept
 from retune.data.tables import (
     OLDEST,
@@ -24,17 +25,22 @@ from retune.data.tables import (
     refuse_blank,
     refuse_folders,
     refuse_twice,
+    table_notes,
     text,
     whole_numbers,
 )
-from retune.data.views import in_views
+from retune.data.views import in_views, read_views
 from retune.errors import BadTable, MissingFiles
 
 if TYPE_CHECKING:
     import pandas as pd
 
 TABLES: Final = ("Data_Entry_2017_v2020.csv", "Data_Entry_2017.csv")
-LISTS: Final = ("train_val_list.txt", "test_list.txt")
+LISTS: Final = {
+    "train_val_list.txt": ("train_val_list.txt", "train_val_list_NIH.txt"),
+    "test_list.txt": ("test_list.txt", "test_list_NIH.txt"),
+}
+"""The lists of the official split, and what copies call them."""
 NAMES: Final = {"Effusion": "Pleural Effusion", "Pleural_Thickening": "Pleural Thickening"}
 """NIH's spellings where they differ from the canonical ones."""
 SPELLINGS: Final = {**NAMES, **{name: name for name in findings.NIH if name not in NAMES.values()}}
@@ -55,12 +61,13 @@ class NIH(HashedReader):
     """NIH ChestX-ray14: 112,120 frontal radiographs of 30,805 patients, 14 findings mined from reports.
 
     The folder holds the label table, and the pictures in ``images/``, in ``images_001/images/`` to
-    ``images_012/images/`` or beside the table.
+    ``images_012/images/``, in ``images-224/images-224/`` or beside the table.
 
     Args:
         views: Which projections to keep; all of NIH's are frontal, PA or AP.
         split: ``official``: by ``train_val_list.txt`` and ``test_list.txt``; ``hash``: 20 % of patients are
-            test patients; ``auto``: official where the lists are there.
+            test patients; ``auto``: official where the lists are there. In capitals, with ``_NIH`` at the end or
+            in a folder within they are the same lists.
         valid: Share of validation patients: of the official train_val patients, or of all under ``hash``.
     """
 
@@ -116,12 +123,16 @@ class NIH(HashedReader):
         patients = whole_numbers(frame, PATIENT, table).astype(str)
         targets = _targets(frame, table)
         columns = _columns(frame, table)
-        official = self._official(folder)
-        if official:
-            split, in_lists = _official_split(names, patients, folder, self.valid)
+        columns["view"], strange = read_views(columns["view"])
+        lists = self._official(folder)
+        if lists:
+            split, in_lists = _official_split(names, patients, lists, self.valid)
+            chosen = f"official, by {' and '.join(path.relative_to(folder).as_posix() for path in lists)}"
         else:
             split = split_by_patient(patients.tolist(), valid=self.valid)
             in_lists = np.ones(len(names), dtype=bool)
+            why = "" if self.split == "hash" else f"; {' and '.join(LISTS)} are not there"
+            chosen = f"by a hash of patients, 20 % for testing{why}"
         keep, dropped = kept(
             {
                 "in no list of the official split": ~in_lists,
@@ -141,20 +152,32 @@ class NIH(HashedReader):
             columns={name: values[keep] for name, values in columns.items()},
             dropped=dropped,
             source=self.source,
+            notes=(
+                *table_notes((frame, table)),
+                *strange,
+                *unread(folder, [table, *lists], f"call them {' and '.join(LISTS)} to split by them"),
+            ),
+            choices={"split": chosen, "table": table.name},
         )
 
-    def _official(self, folder: Path) -> bool:
-        missing = [name for name in LISTS if not (folder / name).is_file()]
-        if self.split == "hash" or (self.split == "auto" and len(missing) == len(LISTS)):
-            return False
+    def _official(self, folder: Path) -> list[Path]:
+        """The two lists of the official split, where it is the one to take."""
+        if self.split == "hash":
+            return []
+        found = {name: look_for(folder, names, deep=True) for name, names in LISTS.items()}
+        missing = [name for name, path in found.items() if path is None]
+        if self.split == "auto" and len(missing) == len(LISTS):
+            return []
         if missing:
             # One list alone is a broken download: falling back would silently be another benchmark.
+            there = [path for path in found.values() if path]
+            others = " ".join(unread(folder, there, "rename it if it is the one"))
             raise MissingFiles(
-                f"{' and '.join(missing)} of the official split not found",
+                f"{' and '.join(missing)} of the official split not found{f' ({others})' if others else ''}",
                 where=str(folder),
                 fix="add it or choose split=hash",
             )
-        return True
+        return [path for path in found.values() if path]
 
 
 def _image_names(frame: pd.DataFrame, table: Path) -> Array:
@@ -220,21 +243,21 @@ def _ages(frame: pd.DataFrame, table: Path) -> FloatArray:
     return np.where(ages > OLDEST, np.nan, ages).astype(np.float32)
 
 
-def _official_split(names: Array, patients: Array, folder: Path, valid: float) -> tuple[Array, Array]:
+def _official_split(names: Array, patients: Array, lists: list[Path], valid: float) -> tuple[Array, Array]:
     """Split of shape (N,), and which images the lists hold, bool (N,)."""
-    train_val, test = (_read_list(folder / name) for name in LISTS)
+    train_val, test = (_read_list(path) for path in lists)
     both = train_val.keys() & test.keys()
     if both:
         line, name = min((test[name], name) for name in both)
-        raise BadTable(f"'{name}' stands in {LISTS[0]} too", where=f"{folder / LISTS[1]}, line {line}")
+        raise BadTable(f"'{name}' stands in {lists[0].name} too", where=f"{lists[1]}, line {line}")
     known = set(names.tolist())
-    for list_name, lines in zip(LISTS, (train_val, test), strict=True):
+    for path, lines in zip(lists, (train_val, test), strict=True):
         unknown = lines.keys() - known
         if unknown:
             line, name = min((lines[name], name) for name in unknown)
             raise BadTable(
                 f"'{name}' is not in the label table ({len(unknown):,} such)",
-                where=f"{folder / list_name}, line {line}",
+                where=f"{path}, line {line}",
                 fix="for a part of the data choose split=hash",
             )
     in_test = np.array([name in test for name in names.tolist()], dtype=bool)
@@ -254,7 +277,9 @@ def _read_list(path: Path) -> dict[str, int]:
 
 def _paths(root: Path, names: Array) -> Array:
     """File of each image relative to the root, shape (N,); where there is none, where it ought to be."""
-    folders = ["images", *sorted(f"{path.name}/images" for path in root.glob("images_*")), "."]
+    outer = sorted(name for _, name in listed(root, [""]) if name.lower().startswith("images"))
+    inner = sorted(f"{top}/{name}" for top, name in listed(root, outer) if name.lower().startswith("images"))
+    folders = [*dict.fromkeys(["images", *inner, *outer]), "."]
     place = {name: folder for folder, name in listed(root, reversed(folders))}
     paths = [f"{place.get(name, 'images')}/{name}".removeprefix("./") for name in names.tolist()]
     return np.array(paths, dtype=str)

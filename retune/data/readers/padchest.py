@@ -13,8 +13,10 @@ import numpy as np
 from retune.data import findings
 from retune.data.dataset import Array, BoolArray, Dataset, FloatArray, split_by_patient
 from retune.data.images import FileImages, listed
+from retune.data.lists import unread
+from retune.data.patients import normal_form
 from retune.data.readers._padchest import DEVICES, EXCLUDE, NORMAL, NOTHING, SPELLINGS, UNUSED
-from retune.data.readers.base import HashedReader, Published, kept
+from retune.data.readers.base import INTERPRETATION, HashedReader, Published, kept
 from retune.data.tables import (
     OLDEST,
     SEXES,
@@ -24,9 +26,10 @@ from retune.data.tables import (
     refuse,
     refuse_folders,
     refuse_twice,
+    table_notes,
     text,
 )
-from retune.data.views import Views, in_views
+from retune.data.views import Views, in_views, read_views
 from retune.errors import BadTable
 
 if TYPE_CHECKING:
@@ -47,16 +50,9 @@ IMAGE, FOLDER, DATE, PATIENT, BIRTH, SEX, PROJECTION, REPORT, METHOD, LABELS = C
 )
 BLANK: Final = ("", "nan", "None")
 """How the table writes that a value is missing."""
-VIEWS: Final = {
-    "PA": "PA",
-    "AP": "AP",
-    "AP_horizontal": "AP",
-    "L": "lateral",
-    "COSTAL": "other",
-    "EXCLUDE": "other",
-    "UNK": "",
-    "": "",
-}
+PHOTOMETRIC: Final = "PhotometricInterpretation_DICOM"
+STORED_WHITE: Final = "MONOCHROME1"
+"""What the column says of pictures whose DICOM file held high values for black."""
 METHODS: Final = ("Physician", "RNN_model")
 
 _FINDINGS: Final = tuple(name for name in findings.FINDINGS if name in SPELLINGS)
@@ -93,6 +89,10 @@ class PadChest(HashedReader):
     Args:
         views: Which projections to keep.
         reviewed: ``physician``: only images whose report a physician labelled.
+        monochrome1: What to do with the pictures of rows that say ``MONOCHROME1`` in the column
+            ``PhotometricInterpretation_DICOM``: ``as-stored`` takes it that the publisher turned them when he made
+            PNG of DICOM; ``inverted`` turns them, as some projects do. ``retune data check`` compares how bright their
+            borders are with those of the others, and says which is right for a copy.
         valid: Share of validation patients; 20 % are test patients, chosen by a hash.
     """
 
@@ -112,6 +112,7 @@ class PadChest(HashedReader):
 
     views: Views = "frontal"
     reviewed: Literal["all", "physician"] = "all"
+    monochrome1: Literal["as-stored", "inverted"] = "as-stored"
     valid: float = 0.1
 
     def read(self, root: Path | None) -> Dataset:
@@ -130,6 +131,8 @@ class PadChest(HashedReader):
         names, patients = _names(frame, table)
         targets, known, excluded = _targets(frame, table)
         columns = _columns(frame, table)
+        turned = columns.get(INTERPRETATION, np.full(len(names), "")) == STORED_WHITE
+        columns["view"], strange = read_views(columns["view"])
         method = text(frame[METHOD])
         refuse(frame, ~np.isin(method, METHODS), METHOD, table, "'{}' is neither Physician nor RNN_model")
         rows, dropped = kept(
@@ -151,10 +154,27 @@ class PadChest(HashedReader):
             patient_id=patients[rows],
             split=split_by_patient(patients[rows], valid=self.valid),
             targets=targets[rows],
-            images=FileImages(paths, folder),
+            images=FileImages(paths, folder, turned[rows] if self.monochrome1 == "inverted" else None),
             columns={name: values[rows] for name, values in columns.items()},
             dropped=dropped,
             source=self.source,
+            notes=(
+                *table_notes((frame, table)),
+                *strange,
+                *self._turned(int(turned[rows].sum())),
+                *unread(folder, [table], "PadChest is split by a hash; your own lists need --data csv"),
+            ),
+            choices={"split": "by a hash of patients, 20 % for testing", "table": table.name},
+        )
+
+    def _turned(self, count: int) -> tuple[str, ...]:
+        if not count:
+            return ()
+        done = "inverted" if self.monochrome1 == "inverted" else "taken as stored"
+        other = "as-stored" if self.monochrome1 == "inverted" else "inverted"
+        return (
+            f"Pictures that {PHOTOMETRIC} says are {STORED_WHITE}: {count:,}, {done} (data.monochrome1={other} for "
+            "the contrary; retune data check compares their borders)",
         )
 
 
@@ -165,7 +185,13 @@ def _names(frame: pd.DataFrame, table: Path) -> tuple[Array, Array]:
     refuse_folders(frame, IMAGE, table)
     refuse_twice(frame, names, IMAGE, table)
     refuse(frame, ~folders.str.fullmatch(r"[0-9]+"), FOLDER, table, "'{}' is not a folder's number")
-    refuse(frame, patients.isin(BLANK), PATIENT, table, "the patient is blank")
+    refuse(
+        frame,
+        patients.isin(BLANK) | (patients.map(normal_form) == ""),
+        PATIENT,
+        table,
+        "the patient is blank",
+    )
     return text(names), text(patients)
 
 
@@ -192,13 +218,13 @@ def _targets(frame: pd.DataFrame, table: Path) -> tuple[FloatArray, BoolArray, B
 
 
 def _columns(frame: pd.DataFrame, table: Path) -> dict[str, Array]:
-    views, sexes = frame[PROJECTION].replace(list(BLANK), ""), frame[SEX].replace([*BLANK, "O"], "")
-    view = recode(frame, PROJECTION, VIEWS, table, "'{}' is no projection of PadChest's", words=views)
+    sexes = frame[SEX].replace([*BLANK, "O"], "")
     sex = recode(frame, SEX, SEXES, table, "'{}' is none of M, F and O", words=sexes)
     age = _year(frame, DATE, r"([0-9]{4})[0-9]{4}", table) - _year(frame, BIRTH, r"([0-9]{4})(?:\.0)?", table)
     impossible = (age < 0) | (age > OLDEST)
     return {
-        "view": view,
+        "view": text(frame[PROJECTION]),
+        **({INTERPRETATION: text(frame[PHOTOMETRIC].str.strip())} if PHOTOMETRIC in frame else {}),
         "age": np.where(impossible, np.nan, age).astype(np.float32),
         "sex": sex,
         "report": frame[REPORT].str.strip().to_numpy(object),

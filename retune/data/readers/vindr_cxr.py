@@ -13,12 +13,24 @@ import numpy as np
 from retune.data import findings
 from retune.data.dataset import Array, BoolArray, Dataset, FloatArray, IntArray, split_by_patient
 from retune.data.images import FileImages, listed
+from retune.data.lists import unread
 from retune.data.readers.base import HashedReader, Published
-from retune.data.tables import find_table, numbers, read_table, refuse, refuse_blank, refuse_folders, text
+from retune.data.tables import (
+    find_table,
+    numbers,
+    read_table,
+    refuse,
+    refuse_blank,
+    refuse_folders,
+    table_notes,
+    text,
+)
 from retune.errors import BadTable, MissingFiles
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    Read = tuple[pd.DataFrame, Path]
 
 TRAIN, TEST, KAGGLE = "image_labels_train.csv", "image_labels_test.csv", "train.csv"
 IMAGE, READER, CLASS = "image_id", "rad_id", "class_name"
@@ -116,14 +128,14 @@ class VinDrCxr(HashedReader):
         tables = {name: _find(folder, name) for name in (TRAIN, TEST)}
         train, test = tables.values()
         if train and test:
-            names, targets, split = self._physionet(train, test)
+            read, names, targets, split = self._physionet(train, test)
             labels, places = self.labels, np.where(split == "test", "test", "train")
         elif train or test:
             missing = next(name for name, path in tables.items() if path is None)
             # One table alone would silently be another benchmark.
             raise MissingFiles(f"{missing} not found", where=str(folder), fix="add it or check --root")
         else:
-            names, targets = self._kaggle(folder)
+            read, names, targets = self._kaggle(folder)
             split = split_by_patient(names, valid=self.valid)
             labels, places = self._kaggle_labels(), np.full(len(names), "train")
         return Dataset(
@@ -136,9 +148,23 @@ class VinDrCxr(HashedReader):
             images=FileImages(_paths(folder, names, places), folder),
             columns={"view": np.full(len(names), "PA")},
             source=self.source,
+            notes=(
+                *table_notes(*read),
+                *unread(
+                    folder,
+                    [table for _, table in read],
+                    f"only {TRAIN} with {TEST}, or {KAGGLE}, say what is trained and tested on",
+                ),
+            ),
+            choices={
+                "split": f"official, by {TRAIN} and {TEST}"
+                if train and test
+                else f"by a hash of images, 20 % for testing; {TRAIN} and {TEST} are not there",
+                "tables": ", ".join(table.name for _, table in read),
+            },
         )
 
-    def _physionet(self, train: Path, test: Path) -> tuple[Array, FloatArray, Array]:
+    def _physionet(self, train: Path, test: Path) -> tuple[list[Read], Array, FloatArray, Array]:
         import pandas as pd
 
         frame = read_table(train, (IMAGE, *USED))
@@ -158,12 +184,13 @@ class VinDrCxr(HashedReader):
         consensus = _marks(other, test, self.labels).astype(np.float32)
         split = split_by_patient(unique, valid=self.valid, test=0.0)
         return (
+            [(frame, train), (other, test)],
             np.concatenate([unique, test_names]),
             np.concatenate([voted, consensus]),
             np.concatenate([split, np.full(len(test_names), "test")]),
         )
 
-    def _kaggle(self, folder: Path) -> tuple[Array, FloatArray]:
+    def _kaggle(self, folder: Path) -> tuple[list[Read], Array, FloatArray]:
         import pandas as pd
 
         # The other two are not there, but a message that nothing is must name them.
@@ -186,7 +213,7 @@ class VinDrCxr(HashedReader):
         column = kinds.map({name: labels.index(to) for name, to in LOCAL.items() if to}).to_numpy(np.float64)
         used = ~np.isnan(column)
         marks[reading[used], column[used].astype(np.int64)] = True
-        return unique, self._vote(readings // len(people), marks, labels)
+        return [(frame, table)], unique, self._vote(readings // len(people), marks, labels)
 
     def _kaggle_labels(self) -> tuple[str, ...]:
         return tuple(name for name in self.labels if name in LOCAL.values())

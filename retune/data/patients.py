@@ -1,0 +1,78 @@
+"""One patient written in two ways: the form in which identifiers are compared, and one spelling for each."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+_NUMBERED = re.compile(r"(\D*?)0*([0-9]+)(?:[.,]0+)?")
+_INVISIBLE = re.compile("[\ufe00-\ufe0f\u034f\u115f\u1160\u3164\u180e]")
+
+
+@lru_cache(maxsize=2**18)
+def normal_form(identifier: str) -> str:
+    """What stays of an identifier when everything that only its writing changes is taken away.
+
+    Taken away are case, composition of letters, width and script of digits, invisible characters, kinds of
+    blank and of dash, blanks around it; and of a number (after letters, where there are any) leading zeros and
+    an empty fraction: ``" P007"`` and ``"p7"`` are one, ``7.0`` and ``7`` too.
+    """
+    form = identifier
+    if not form.isascii():
+        form = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", form).casefold())
+        form = "".join(map(_plain, _INVISIBLE.sub("", form)))
+    form = " ".join(form.casefold().split())
+    form = form if form.isprintable() else "".join(c for c in form if c.isprintable())
+    numbered = _NUMBERED.fullmatch(form)
+    return f"{numbered[1]}{numbered[2]}" if numbered else form
+
+
+def _plain(character: str) -> str:
+    kind = unicodedata.category(character)
+    if kind == "Cf":
+        return ""
+    if kind == "Nd":
+        return str(unicodedata.digit(character))
+    return "-" if kind == "Pd" or character == "\u2212" else character
+
+
+def shown(*spellings: str) -> list[str]:
+    """Spellings so that a reader sees how they differ: what cannot be seen or looks alike is spelt out."""
+    alike = len({unicodedata.normalize("NFC", spelling) for spelling in spellings}) < len(set(spellings))
+    return [ascii(spelling) if alike else repr(spelling) for spelling in spellings]
+
+
+def one_spelling(patients: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], list[tuple[str, ...]]]:
+    """Write each patient in one way.
+
+    Args:
+        patients: Identifiers, shape (N,).
+
+    Returns:
+        The identifiers, of those that differ in form only the shortest for all (the first in the alphabet of
+        several); and the spellings of each patient that had several, the one taken first. Where there
+        are none, the identifiers are the array given.
+    """
+    if patients.dtype.kind in "biuf":
+        return patients, []
+    words = patients if patients.dtype.kind == "U" else patients.astype(str)
+    unique, inverse = np.unique(words, return_inverse=True)
+    by_form: dict[str, list[str]] = {}
+    for spelling in unique.tolist():
+        by_form.setdefault(normal_form(spelling), []).append(spelling)
+    if len(by_form) == len(unique):
+        return patients, []
+    taken: dict[str, str] = {}
+    several: list[tuple[str, ...]] = []
+    for spellings in by_form.values():
+        if len(spellings) > 1:
+            spellings.sort(key=lambda spelling: (len(spelling), spelling))
+            several.append(tuple(spellings))
+            taken.update(dict.fromkeys(spellings, spellings[0]))
+    chosen = np.array([taken.get(spelling, spelling) for spelling in unique.tolist()])
+    return chosen[inverse], several
