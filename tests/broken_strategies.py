@@ -150,6 +150,11 @@ class ScoresInDoubles(Good):
         return super().score(images).double()
 
 
+class ScoresInWholeNumbers(Good):
+    def score(self, images: Images) -> torch.Tensor:
+        return super().score(images).long()
+
+
 class ScoresNothingUntrained(Good):
     """NaN before the first experience."""
 
@@ -340,6 +345,26 @@ class KeepsTargetsInItsState(Good):
 
     def load_state_dict(self, state: State) -> None:
         self.sums, self.seen = state["sums"], state["seen"]
+
+
+class KeepsTargetsAsHandedOver(Good):
+    """NaN where unknown, and declared."""
+
+    keeps_samples: ClassVar[bool] = True
+
+    def setup(self, context: Context) -> None:
+        super().setup(context)
+        self.targets = torch.zeros(0, len(context.labels))
+
+    def fit(self, experience: Training) -> None:
+        super().fit(experience)
+        self.targets = torch.cat([self.targets, experience.targets])
+
+    def state_dict(self) -> State:
+        return {"sums": self.sums, "memory.targets": self.targets}
+
+    def load_state_dict(self, state: State) -> None:
+        self.sums, self.targets = state["sums"], state["memory.targets"]
 
 
 class DeclaresWhatItDoesNotKeep(Good):

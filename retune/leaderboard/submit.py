@@ -224,8 +224,9 @@ def assemble(track: str, group: Sequence[tuple[Result, Path]], said: Said) -> tu
     exact = np.stack([one["scores"] for one in arrays])
     numbers = measure(firsts, exact, arrays[0]["targets"], arrays[0]["patients"])
     order = np.lexsort(items.T[::-1])
-    scores = Scores(items[order], np.ascontiguousarray(exact[:, :, order], dtype=np.float32))
-    for bits in (16, 32):
+    with np.errstate(over="ignore"):
+        scores = Scores(items[order], np.ascontiguousarray(exact[:, :, order], dtype=np.float32))
+    for bits in (16, 32) if np.isfinite(scores.values).all() else ():
         packed = pack(scores, exact=bits == 32)
         entry = _entry(track, results, numbers, said, salt, packed)
         back = np.empty(exact.shape, dtype=np.float32)
@@ -235,9 +236,9 @@ def assemble(track: str, group: Sequence[tuple[Result, Path]], said: Said) -> tu
             return entry, packed, bits
     if exact.dtype == np.float64:
         raise UserError(
-            "scores differ by less than 32 bits can tell apart, so the numbers would not follow from an entry's scores",
+            "its numbers do not follow from its scores in the 32 bits that an entry has",
             where=str(group[0][1]),
-            fix="let the strategy give logits, whose differences are not so small, and run it again",
+            fix="let the strategy give scores that differ by more, as logits do, and run it again",
         )
     raise RetuneError("the numbers of these runs do not follow from their scores; run them again")
 

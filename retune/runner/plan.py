@@ -22,6 +22,7 @@ from retune.streams.stream import Scenario, Stream
 
 BLOCK: Final = 4096
 """Images whose digests are looked up at a time."""
+NAMES: Final = {"train": "training", "test": "test"}
 
 
 @dataclass(frozen=True)
@@ -162,7 +163,7 @@ def cut_again(scenario: Scenario, stream: Stream, lost: IntArray, seed: int) -> 
     for split, rows in needed.items():
         if np.isin(rows, lost).all():
             raise UserError(
-                f"none of the {len(rows):,} {split} images can be read",
+                f"none of the {len(rows):,} {NAMES[split]} images can be read",
                 where=f"data set {whole.name}",
                 fix=f"see why with: retune data check {whole.name}; or give features of them",
             )
@@ -176,7 +177,7 @@ def cut_again(scenario: Scenario, stream: Stream, lost: IntArray, seed: int) -> 
         what = f"{error.what} once {len(lost):,} images that cannot be read are left out"
         raise UserError(what, where=error.where, fix=error.fix) from error
     spoilt = [
-        f"No {kind} {split} image that can be read is left of: {', '.join(names)}"
+        f"No {kind} {NAMES[split]} image that can be read is left of: {', '.join(names)}"
         for split, rows in needed.items()
         for value, kind in ((1, "positive"), (0, "negative"))
         if (names := _spoilt(whole, rows, lost, value))

@@ -34,7 +34,20 @@ BROKEN: list[tuple[type[Strategy], dict[str, str]]] = [
     (broken.SaysItTrainedNothing, {"tells-what-it-learnt": "says 0, while fit changed 768 numbers"}),
     (broken.SaysItTrainedABillion, {"tells-what-it-learnt": "says 1,000,000,000, while fit changed 768"}),
     (broken.LeavesALabelOut, {ANSWERS: r"before any training: shape \(12, 5\), not \(12, 6\)"}),
-    (broken.ScoresInDoubles, {ANSWERS: "torch.float64, not torch.float32"}),
+    (
+        broken.ScoresInWholeNumbers,
+        {
+            ANSWERS: "torch.int64, not floating-point numbers",
+            "unknown-labels-have-no-influence": "raised NotImplementedError",
+        },
+    ),
+    (
+        broken.KeepsTargetsAsHandedOver,
+        {
+            "takes-labels-with-one-class": "'memory.targets' of state_dict holds targets .* SampleMemory",
+            "takes-labels-that-are-all-unknown": "'memory.targets' of state_dict holds targets .* SampleMemory",
+        },
+    ),
     (
         broken.ScoresNothingUntrained,
         {ANSWERS: "before any training: NaN or infinity for Cardiomegaly, Edema, "},
@@ -86,6 +99,10 @@ def test_a_good_strategy_passes() -> None:
     assert [f.name for f in report.findings] == [check.name for check in CHECKS]
     assert told[-1] == ("checking", len(CHECKS), len(CHECKS))
     assert "0.51 before" in report.remarks[0]
+
+
+def test_scores_in_doubles_pass() -> None:
+    assert retune.check_strategy(broken.ScoresInDoubles).failed == {}
 
 
 @pytest.mark.slow

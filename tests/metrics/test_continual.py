@@ -9,6 +9,7 @@ from retune.metrics import (
     average_auc,
     backward_transfer,
     final_auc,
+    first_learnt,
     forgetting,
     forgetting_per_label,
     forward_transfer,
@@ -114,3 +115,20 @@ def test_leading_axes_are_kept():
 def test_bad_input_is_told(matrix, first, says):
     with pytest.raises(ValueError, match=says):
         forgetting(matrix, first)
+
+
+def test_a_label_is_learnt_once_it_was_shown_present_and_absent():
+    # Columns: both in 1; absence in 1, presence in 2; presence in 1 and 3, absence in 3; absence only; presence
+    # only; not observed.
+    positive = [[1, 0, 1, 0, 1, 0], [0, 1, 0, 0, 1, 0], [1, 0, 1, 0, 1, 0]]
+    negative = [[1, 1, 0, 1, 0, 0], [1, 0, 0, 1, 0, 0], [1, 1, 1, 1, 0, 0]]
+    assert first_learnt(positive, negative).tolist() == [1, 2, 3, 0, 0, 0]
+
+
+def test_what_cannot_be_learnt_counts_at_the_end_only():
+    r, first = np.array([[0.5, 0.2], [0.9, 0.3], [0.8, 0.1]]), np.array([1, 0])
+    assert final_auc(r) == pytest.approx((0.8 + 0.1) / 2)
+    assert average_auc(r, first) == pytest.approx((0.9 + 0.8) / 2)
+    assert forgetting(r, first) == pytest.approx(0.9 - 0.8)
+    assert backward_transfer(r, first) == pytest.approx(0.8 - 0.9)
+    assert np.isnan(forward_transfer(r, first))

@@ -64,13 +64,13 @@ STATE = "def state_dict(self):\n    "
 FIT = "def fit(self, experience):\n    "
 
 MISTAKES = {
-    "shape": (SCORE + "return torch.zeros(len(images), 3)", "of shape (96, 3), not float32 of shape (96, 14)"),
+    "shape": (SCORE + "return torch.zeros(len(images), 3)", "of shape (96, 3), not floating-point numbers of shape"),
     "whole numbers": (SCORE + "return torch.zeros(len(images), 14, dtype=int)", "returned torch.int64 of shape"),
     "nan": (
         SCORE + "s = torch.zeros(len(images), 14)\n    s[3, 2] = float('nan')\n    return s",
         "returned NaN or infinity for Cardiomegaly",
     ),
-    "too large": (SCORE + "return torch.full((len(images), 14), 1e300, dtype=float)", "NaN or infinity for No Fin"),
+    "too large": (SCORE + "return torch.full((len(images), 14), 1e30).half()", "NaN or infinity for No Fin"),
     "no tensor": (SCORE + "return [1, 2, 3]", "score returned list, not a tensor"),
     "nowhere": (SCORE + "return torch.zeros(len(images), 14, device='meta')", "score before training"),
     "score": (
