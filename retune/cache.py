@@ -6,11 +6,12 @@ import hashlib
 import os
 import sqlite3
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from stat import S_ISREG
 
 from retune.errors import StorageError, UserError
+from retune.files import group_of
 
 
 def cache_dir() -> Path:
@@ -32,6 +33,22 @@ def cache_dir() -> Path:
     return base
 
 
+def digests_path() -> Path:
+    """The file that remembers digests."""
+    return cache_dir() / "digests.sqlite"
+
+
+def digests_are_sound(path: Path) -> bool:
+    """Whether a file that remembers digests can be read as such."""
+    try:
+        with closing(sqlite3.connect(path, timeout=60)) as db:
+            return bool(db.execute("PRAGMA quick_check").fetchone() == ("ok",))
+    except sqlite3.OperationalError:  # Locked, or not ours to read.
+        return True
+    except sqlite3.DatabaseError:
+        return False
+
+
 def file_digests(paths: Sequence[str | Path]) -> list[bytes | None]:
     """SHA-256 of each file's bytes; None where there is no such file, or a pipe or device without an end.
 
@@ -49,14 +66,22 @@ def file_digests(paths: Sequence[str | Path]) -> list[bytes | None]:
         else:
             there = (os.path.realpath(path), stat.st_size, stat.st_mtime_ns)
             stats.append(there if S_ISREG(stat.st_mode) else None)
+    path = digests_path()
+    new = not path.exists()
     try:
-        with closing(sqlite3.connect(cache_dir() / "digests.sqlite", timeout=60)) as db:
+        with closing(sqlite3.connect(path, timeout=60)) as db:
             db.execute(
                 "CREATE TABLE IF NOT EXISTS digest (path TEXT PRIMARY KEY, size INT, mtime INT, sha256 BLOB)"
             )
+            if new and (group := group_of(path.parent)):
+                with suppress(OSError):
+                    path.chmod(path.stat().st_mode | group)
             return _digests(db, stats)
+    except sqlite3.OperationalError as error:
+        mend = "let its owner share it (chmod g+rw), or set RETUNE_CACHE to a folder of your own"
+        raise StorageError(f"{path}: cannot be used ({error}); {mend}") from error
     except sqlite3.Error as error:
-        raise StorageError(f"cannot use the digest cache in {cache_dir()}: {error}") from error
+        raise StorageError(f"{path}: is damaged ({error}); 'retune cache verify' removes it") from error
 
 
 def _digests(db: sqlite3.Connection, stats: list[tuple[str, int, int] | None]) -> list[bytes | None]:

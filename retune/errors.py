@@ -11,10 +11,25 @@ if TYPE_CHECKING:
     from pydantic import ValidationError
 
 
+def printable(text: str) -> str:
+    """Text without control characters, which may move a cursor, ring, or turn a line around.
+
+    Blanks of every kind, line ends among them, become spaces; what cannot be seen becomes U+FFFD.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        c if c.isprintable() else " " if c.isspace() else "\N{REPLACEMENT CHARACTER}" for c in text
+    )
+
+
 class RetuneError(Exception):
-    """Base of everything retune raises on purpose."""
+    """Base of everything retune raises on purpose. Its text is one line that any terminal may show."""
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class UserError(RetuneError):
@@ -105,4 +120,7 @@ def gist(error: Exception) -> str:
     """The gist of another library's message: its kind and its first two lines, cut."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = " ".join(lines[:2])
+    if "weights_only" in text:
+        # torch goes on to explain how to run the code in a pickle all the same.
+        return f"{type(error).__name__}: its pickle holds more than tensors"
     return f"{type(error).__name__}: {text[:200]}{'...' if len(text) > 200 or len(lines) > 2 else ''}"

@@ -1,17 +1,23 @@
-"""Writing files whole or not at all."""
+"""Writing files whole or not at all, and reading no more of one than any honest one holds."""
 
 from __future__ import annotations
 
 import errno
+import io
+import json
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from stat import S_IRGRP, S_IWGRP
+from typing import IO, Any, Final
 
 from retune.errors import StorageError, UserError
 
+MOST: Final = 2**28
+"""Bytes that a file of text may hold: results, prompt banks, settings of models."""
+PIECE: Final = 2**20
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FORBIDDEN: Final = (
     errno.EACCES,
@@ -61,8 +67,18 @@ def make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
 
 
+def group_of(folder: Path) -> int:
+    """What the group may do with files of a folder that it may write to; nothing where it may not."""
+    mode = folder.stat().st_mode
+    return mode & (S_IRGRP | S_IWGRP) if mode & S_IWGRP else 0
+
+
 def write_whole(
-    path: Path, data: bytes | Iterable[bytes | memoryview], *, wanted: Callable[[], bool] = lambda: True
+    path: Path,
+    data: bytes | Iterable[bytes | memoryview],
+    *,
+    wanted: Callable[[], bool] = lambda: True,
+    shared: bool = False,
 ) -> None:
     """Write a file so that a reader, or a crash, sees all of it or none.
 
@@ -70,6 +86,7 @@ def write_whole(
         path: The file; an older one is replaced.
         data: Its content, whole or piece by piece.
         wanted: Asked once all is written; where it says no, an older file stays as it is.
+        shared: Whether the folder's group may do with the file what it may do with the folder, whatever the umask.
 
     Raises:
         StorageError: If the disk is full or fails.
@@ -87,7 +104,54 @@ def write_whole(
             # mkstemp makes files private; give the new file the user's ordinary permissions.
             umask = os.umask(0)
             os.umask(umask)
-            os.chmod(temporary, 0o666 & ~umask)
+            os.chmod(temporary, 0o666 & ~umask | (group_of(path.parent) if shared else 0))
             os.replace(temporary, path)
         finally:
             Path(temporary).unlink(missing_ok=True)
+
+
+def read_most(file: IO[bytes], most: int) -> bytes | None:
+    """What is left of an open file; None where that is more than ``most`` bytes, of which no more is then read.
+
+    Args:
+        file: A file, a pipe, or something that unpacks as it is read.
+        most: How many bytes it may hold.
+    """
+    held = io.BytesIO()
+    # In pieces: as much is set aside at once as is asked for.
+    while piece := file.read(min(PIECE, most + 1 - held.tell())):
+        held.write(piece)
+        if held.tell() > most:
+            return None
+    return held.getvalue()
+
+
+def read_small(path: Path, most: int = MOST) -> bytes:
+    """A file of text that is read at once.
+
+    Args:
+        path: The file.
+        most: How many bytes it may hold.
+
+    Raises:
+        OSError: If it cannot be read.
+        UserError: If it is larger.
+    """
+    with path.open("rb") as file:
+        content = read_most(file, most)
+    if content is None:
+        what = f"is larger than {most // 2**20:,} MiB, which no such file needs"
+        raise UserError(what, where=str(path), fix="see whether it is the file that was meant")
+    return content
+
+
+def parse_json(text: str | bytes) -> Any:
+    """JSON that anyone may have written.
+
+    Raises:
+        ValueError: If it is none, or is nested too deeply to be read.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None

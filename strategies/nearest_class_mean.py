@@ -40,6 +40,8 @@ class NearestClassMean(LinearStrategy):
 
     name: ClassVar[str] = "nearest-class-mean"
     paper: ClassVar[str] = "Mensink et al., TPAMI 2013"
+    # The means are what is learnt; the classifier follows from them.
+    statistics: ClassVar[frozenset[str]] = frozenset({"linear", "weight", "bias"})
 
     def setup(self, context: Context) -> None:
         """Begin with empty means; see :meth:`Strategy.setup`."""

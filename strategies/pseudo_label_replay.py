@@ -53,6 +53,7 @@ class PseudoLabelReplay(RehearsedLinear):
 
     name: ClassVar[str] = "pseudo-label-replay"
     paper: ClassVar[str] = "Ceccon et al., WACV 2025, arXiv 2404.06859"
+    statistics: ClassVar[frozenset[str]] = frozenset({"threshold"})
 
     margin: NonNegative = 0.0
 

@@ -81,6 +81,7 @@ class RoutedAdaptors(Strategy):
     name: ClassVar[str] = "routed-adaptors"
     paper: ClassVar[str] = "in the style of Kavitha et al., CARL-XRay, arXiv 2602.15811"
     needs: ClassVar[frozenset[Need]] = frozenset({"features"})
+    statistics: ClassVar[frozenset[str]] = frozenset({"counts", "means", "scatter"})
 
     routing: Literal["soft", "hard", "even"] = "soft"
     reduction: Count = 4

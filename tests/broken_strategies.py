@@ -6,7 +6,7 @@ import os
 import random
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
@@ -14,6 +14,8 @@ from torch.nn.functional import normalize
 
 from retune import Context, Images, Strategy, Training
 from retune.methods.strategy import State
+
+ZEROS = torch.zeros(2)
 
 
 @dataclass
@@ -73,6 +75,56 @@ class HangsOnUnknownLabels(Good):
 
 class HasNoName(Good):
     name: ClassVar[str] = ""
+
+
+class HasNoVersion(Good):
+    version: ClassVar[str] = ""
+
+
+class LivesElsewhere(Good):
+    name: ClassVar[str] = "../good"
+
+
+class MistypesItsNeeds(Good):
+    needs = frozenset({"featurs", "joint"})  # type: ignore[arg-type]
+
+
+class NeedsAText(Good):
+    needs = "features"  # type: ignore[assignment]
+
+
+class ForgetsTheDataclass(Good):
+    rate: float = 1e-3
+
+
+class TakesArguments(Good):
+    def __init__(self, rate: float = 1e-3, depth: int = 2) -> None:
+        super().__init__()
+
+
+@dataclass
+class HasAListOfItsOwn(Good):
+    layers: list[int] = field(default_factory=lambda: [1, 2])
+
+
+@dataclass
+class HasATensorForASetting(Good):
+    start: Any = ZEROS
+
+
+@dataclass
+class LetsItsNameBeSet(Good):
+    name: str = "good"  # type: ignore[misc]
+
+
+class SaysItTrainedNothing(Good):
+    def trainable_parameters(self) -> int:
+        return 0
+
+
+class SaysItTrainedABillion(Good):
+    def trainable_parameters(self) -> int:
+        return 10**9
 
 
 class NeedsWhatNobodyHas(Good):

@@ -17,7 +17,8 @@ import typer
 
 import retune
 from retune.catalog import KINDS, listing
-from retune.cli.main import app, main
+from retune.cli.app import app
+from retune.cli.main import main
 from retune.data.source import DataSource
 from retune.metrics.table import METRICS
 from retune.prompts import load

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,10 +15,13 @@ import torch
 from PIL import Image
 
 from retune.backbones.base import Backbone, BackboneCard, Capability
+from retune.cache import file_digests
 from retune.data.dataset import BoolArray, Dataset, IntArray
 from retune.data.dicom import NOTE
-from retune.errors import BadImage, UserError
+from retune.data.images import FileImages
+from retune.errors import BadImage, StorageError, UserError
 from retune.features.encode import BATCH, SHARD, encode_images, encode_texts
+from retune.features.housekeeping import prune, spaces, verify
 from retune.features.store import as_keys, spaces_dir
 
 SIDE = 8
@@ -248,3 +252,127 @@ def test_files_that_contradict_themselves_are_told_by_name() -> None:
     assert found.contradictions == told
     # What was decoded long ago is not decoded again for that.
     assert encode_images(Counting(), data, np.arange(100)).contradictions == ()
+
+
+def spoil(store: Path, file: str) -> Path:
+    """Put a folder where a file should be: nobody, not even root, can read it as one."""
+    (space,) = store.iterdir()
+    path = shards(store)[0] if file == "shard" else space / file
+    path.unlink(missing_ok=True)
+    path.mkdir()
+    return path
+
+
+@pytest.mark.parametrize("file", ["shard", ".lock", "about.json"])
+def test_a_file_of_the_store_that_cannot_be_used_is_named_with_the_mend(file: str, store: Path) -> None:
+    encode_images(Counting(), squares(3), np.arange(3))
+    path = spoil(store, file)
+    with pytest.raises(UserError, match=r"chmod g\+rw.*RETUNE_CACHE") as told:
+        encode_images(Counting(), squares(5), np.arange(5))
+    assert str(path) in str(told.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"backbone": "a"}', b"\xff"])
+def test_a_broken_or_older_about_json_is_mended(content: bytes, store: Path) -> None:
+    encode_images(Counting(), squares(3), np.arange(3))
+    (about,) = store.glob("*/about.json")
+    before = about.read_bytes()
+    about.write_bytes(content)
+    assert [(space.backbone, space.kind) for space in spaces()] == [("unknown", "unknown")]
+    assert verify(spaces()) == [about]
+    assert encode_images(Counting(), squares(3), np.arange(3)).images_encoded == 0
+    assert about.read_bytes() == before
+    about.write_bytes(content)
+    prune(spaces())
+    assert list(store.iterdir()) == []
+
+
+@pytest.mark.parametrize("file", ["shard", "about.json"])
+def test_verify_goes_on_past_a_file_that_it_cannot_read(file: str, store: Path) -> None:
+    encode_images(Counting(), squares(1100), np.arange(1100))
+    victim = shards(store)[2]
+    victim.write_bytes(victim.read_bytes()[:-1])
+    path = spoil(store, file)
+    with pytest.raises(UserError, match="cannot be used") as told:
+        verify(spaces())
+    assert str(path) in str(told.value)
+    assert not victim.exists()
+    prune(spaces())
+    assert list(store.iterdir()) == []
+
+
+def test_damaged_digests_are_removed_by_verify(store: Path, tmp_path: Path) -> None:
+    picture = tmp_path / "picture"
+    picture.write_bytes(b"x")
+    digest = file_digests([picture])
+    (tmp_path / "digests.sqlite").write_bytes(b"no database" * 100)
+    with pytest.raises(StorageError, match=r"digests.sqlite: is damaged.*retune cache verify"):
+        file_digests([picture])
+    assert verify(spaces()) == [tmp_path / "digests.sqlite"]
+    assert file_digests([picture]) == digest
+
+
+def test_two_users_of_one_group_share_a_store(store: Path, tmp_path: Path) -> None:
+    tmp_path.chmod(0o2770)
+    before = os.umask(0o077)
+    try:
+        picture = tmp_path / "picture"
+        picture.write_bytes(b"x")
+        file_digests([picture])
+        encode_images(Counting(), squares(3), np.arange(3))
+    finally:
+        os.umask(before)
+    made = [store, *store.rglob("*"), tmp_path / "digests.sqlite"]
+    assert len(made) == 6
+    for path in made:
+        needed = 0o070 if path.is_dir() else 0o060
+        assert path.stat().st_mode & needed == needed, path
+
+
+def test_a_store_of_ones_own_stays_so(store: Path, tmp_path: Path) -> None:
+    tmp_path.chmod(0o700)
+    before = os.umask(0o077)
+    try:
+        encode_images(Counting(), squares(3), np.arange(3))
+    finally:
+        os.umask(before)
+    assert all(path.stat().st_mode & 0o077 == 0 for path in [store, *store.rglob("*[!k]")])
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("concurrent", [False, True])
+def test_everything_is_encoded_in_one_thread_whatever_the_process_has(
+    threads: int, concurrent: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen, right = set(), Counting.encode_images
+    monkeypatch.setattr(Counting, "concurrent", concurrent)
+    monkeypatch.setattr("retune.features.encode.cores", lambda: 3)
+
+    def counted(self: Counting, pixels: torch.Tensor) -> torch.Tensor:
+        seen.add(torch.get_num_threads())
+        return right(self, pixels)
+
+    monkeypatch.setattr(Counting, "encode_images", counted)
+    monkeypatch.setattr(
+        Counting, "encode_texts", lambda self, texts: torch.full((len(texts), 2), torch.get_num_threads())
+    )
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        found = encode_images(Counting(), squares(900), np.arange(900))
+        assert encode_texts(Counting(), ["a"]).tolist() == [[1, 1]]
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert seen == {1}
+    np.testing.assert_array_equal(found.features, shades(np.arange(900)))
+
+
+def test_a_file_decoded_otherwise_is_another_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.png").write_bytes(b"x")
+    images = FileImages(np.array(["a.png", "b.png"]), tmp_path)
+    before = images.keys(np.arange(2))
+    monkeypatch.setattr("retune.data.images.DECODER", b"3")
+    after = images.keys(np.arange(2))
+    assert before[1] is after[1] is None
+    assert len({before[0], after[0], hashlib.sha256(b"x").digest()}) == 3

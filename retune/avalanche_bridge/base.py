@@ -51,6 +51,11 @@ class Bridged(Strategy):
     epochs: Count = 10
     batch_size: Count = 64
 
+    # What Avalanche's own objects keep beside the head: averages, importances, the head of earlier steps.
+    statistics: ClassVar[frozenset[str]] = frozenset(
+        {"agent", "saved_params", "importances", "ewc_data", "syn_data", "params", "importance"}
+    )
+
     method: ClassVar[str]
     """The name of Avalanche's class."""
 

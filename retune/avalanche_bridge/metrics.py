@@ -46,7 +46,8 @@ class MultilabelAUROC(PluginMetric):  # type: ignore[misc]  # Avalanche has no t
     Attributes:
         matrix: float64 (t+1, C): row 0 before training, row i after experience i; NaN where not evaluated
             then, or a class is lacking. Made for :mod:`retune.metrics`, as is ``first``.
-        first: int64 (C,): the experience, from 1, that first showed each label in training; 0 for none.
+        first: int64 (C,): the experience, from 1, by which training had shown each label both present and absent; 0
+            for none.
     """
 
     def __init__(self, labels: Sequence[str] = ()) -> None:
@@ -59,7 +60,8 @@ class MultilabelAUROC(PluginMetric):  # type: ignore[misc]  # Avalanche has no t
         self.trained = 0
         self._training = False
         self._rows: dict[int, Floats] = {}
-        self._shown: dict[int, int] = {}
+        # When a label was first shown absent, and present.
+        self._shown: tuple[dict[int, int], dict[int, int]] = ({}, {})
         self._clear()
 
     def result(self) -> float | None:
@@ -72,8 +74,7 @@ class MultilabelAUROC(PluginMetric):  # type: ignore[misc]  # Avalanche has no t
     @property
     def first(self) -> npt.NDArray[np.int64]:
         """See the class."""
-        width = len(next(iter(self._rows.values()), ()))
-        return np.array([self._shown.get(c, 0) for c in range(width)], dtype=np.int64)
+        return self._first(len(next(iter(self._rows.values()), ())))
 
     @property
     def matrix(self) -> Floats:
@@ -86,8 +87,9 @@ class MultilabelAUROC(PluginMetric):  # type: ignore[misc]  # Avalanche has no t
 
     def after_training_iteration(self, strategy: Any) -> None:
         """Note which labels training has seen; those of remembered images have been seen before."""
-        for c in (~strategy.mb_y.isnan()).any(dim=0).nonzero().flatten().tolist():
-            self._shown.setdefault(c, self.trained + 1)
+        for value, shown in enumerate(self._shown):
+            for c in (strategy.mb_y == value).any(dim=0).nonzero().flatten().tolist():
+                shown.setdefault(c, self.trained + 1)
 
     def after_training_exp(self, strategy: Any) -> None:
         """One experience more."""
@@ -130,6 +132,13 @@ class MultilabelAUROC(PluginMetric):  # type: ignore[misc]  # Avalanche has no t
         found = auroc(np.concatenate(self._targets[start:]), np.concatenate(self._scores[start:]))
         return np.asarray(found, dtype=np.float64)
 
+    def _first(self, width: int) -> npt.NDArray[np.int64]:
+        absent, present = self._shown
+        both = absent.keys() & present.keys()
+        return np.array(
+            [max(absent[c], present[c]) if c in both else 0 for c in range(width)], dtype=np.int64
+        )
+
     def _matrix(self, rows: dict[int, Floats]) -> Floats:
         width = len(next(iter(rows.values()), ()))
         return np.stack(
@@ -141,8 +150,7 @@ class MultilabelAUROC(PluginMetric):  # type: ignore[misc]  # Avalanche has no t
         named = {f"MultilabelAUROC_{'Stream' if whole else 'Exp'}": nan_mean(row)}
         if self.trained and not self._training:
             so_far = {i: r for i, r in self._rows.items() if i < self.trained} | {self.trained: row}
-            first = np.array([self._shown.get(c, 0) for c in range(len(row))], dtype=np.int64)
-            lost = forgetting_per_label(self._matrix(so_far), first)
+            lost = forgetting_per_label(self._matrix(so_far), self._first(len(row)))
             named[f"{of}Forgetting_AUROC"] = nan_mean(lost)
         values = {
             get_metric_name(name, strategy, add_experience=not whole, add_task=False): value

@@ -97,6 +97,12 @@ class Backbone(ABC):
     capabilities: frozenset[Capability] = frozenset({"features", "texts", "joint", "pixels"})
     device: str = "auto"
     precision: Precision = "fp32"
+    concurrent: bool = False
+    """Whether ``encode_images`` and ``encode_tokens`` may be called from several threads at once.
+
+    Each encodes in one thread, whatever the machine, so that features do not depend on it; on a processor with
+    many cores, a backbone that allows this keeps all of them busy.
+    """
     precomputed: bool = False
     """Whether features are looked up by image id rather than made of pictures."""
 

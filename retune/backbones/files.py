@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from retune.cache import file_digests
 from retune.errors import MissingFiles, UserError
+from retune.files import parse_json, read_small
 
 _BUFFERS: Final = (
     "running_mean",
@@ -42,7 +43,7 @@ def read_json(path: Path) -> Any:
         UserError: If it is none, or cannot be read.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return parse_json(read_small(path))
     except (OSError, ValueError) as error:
         raise UserError(f"is not JSON ({error})", where=str(path)) from error
 

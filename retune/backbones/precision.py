@@ -48,6 +48,19 @@ def autocast(device: torch.device, precision: Precision) -> Iterator[None]:
 
 
 @contextmanager
+def one_thread() -> Iterator[None]:
+    """Do products in one thread: how many they are cut into decides their last bits on some processors."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
 def repeatable(device: torch.device) -> Iterator[None]:
     """Ask a GPU for the same bits every time; processors give them anyway.
 

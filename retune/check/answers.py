@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any
+from contextlib import suppress
+from typing import Any, Final
 
 import torch
 
-from retune.backbones.base import MEANINGS
-from retune.check.checks import require
+from retune.check.checks import Failed, require
 from retune.check.subject import Subject, same, tensors
+from retune.errors import UserError
+from retune.methods.declared import described, require_declared, require_needs
+from retune.runner.trained import Trained, says
 from retune.settings import make
+
+MUCH: Final = 2
+"""How many times more a strategy may say it trained than what is seen to change."""
 
 
 def is_json(value: Any) -> bool:
@@ -29,27 +35,46 @@ def runs(subject: Subject) -> None:
 
 
 def says_what_it_is(subject: Subject) -> None:
-    """Its name, version, needs, presets and diagnostics are in order."""
-    strategy = subject.taught()
-    cls = type(strategy)
-    require(isinstance(getattr(cls, "name", None), str) and bool(cls.name), "the class has no name")
+    """Its name, version, docstring, needs, settings and presets are in order."""
+    cls = subject.cls
+    owner = subject.name or cls.__name__
+    try:
+        require_declared(cls, owner)
+        # Whether one can be made at all is for the next check to find.
+        with suppress(TypeError):
+            require_needs(subject.unprepared().requires(), owner)
+        for preset, values in cls.presets.items():
+            make(cls, values, owner=f"preset {preset}")
+    except UserError as error:
+        raise Failed(str(error)) from None
     known = subject.name or cls.name
     require(cls.name == known, f"it is registered as '{known}' and calls itself '{cls.name}'")
-    require(isinstance(cls.version, str) and bool(cls.version), "version is no text")
-    unknown = sorted(strategy.requires() - set(MEANINGS))
-    require(not unknown, f"it needs {', '.join(unknown)}, which no backbone can give")
-    for preset, values in cls.presets.items():
-        make(cls, values, owner=f"preset {preset}")
-    count = strategy.trainable_parameters()
-    require(
-        isinstance(count, int) and count >= 0, f"trainable_parameters gives {count!r}, not a whole number"
-    )
-    told = dict(strategy.diagnostics())
-    require(is_json(told), "diagnostics are not plain JSON values")
+    require(described(cls), f"neither class {cls.__name__} nor its file has a docstring that says what it is")
+
+
+def tells_what_it_learnt(subject: Subject) -> None:
+    """Its diagnostics are plain JSON, and where it counts its parameters itself, they are what fit changes."""
+    lab, strategy = subject.lab, subject.new()
+    trained = Trained(strategy)
+    for part in lab.stream(strategy):
+        with trained.watched():
+            lab.fit(strategy, [part])
+    require(is_json(dict(strategy.diagnostics())), "diagnostics are not plain JSON values")
+    if not says(strategy):
+        return
+    said, state = strategy.trainable_parameters(), strategy.state_dict()
+    counts = isinstance(said, int) and not isinstance(said, bool) and said >= 0
+    require(counts, f"trainable_parameters gives {said!r}, not a whole number")
+    counted = trained.count(state)
+    told = f"trainable_parameters says {said:,}, while fit changed {counted:,} numbers"
+    require(said >= counted, f"{told}; leave it out, or name in statistics what is no parameter")
+    # Samples that are kept may be trained too. What another library holds may be out of reach of the count.
+    countable = not strategy.keeps_samples and (counted > 0 or not state)
+    require(not countable or said <= MUCH * counted, f"{told}; leave it out")
 
 
 def scores_every_label_at_every_moment(subject: Subject) -> None:
-    """Before any training and after each experience: finite float32 (N, C), the same when asked again."""
+    """Before any training and after each experience: finite floating-point (N, C), the same when asked again."""
     lab, strategy = subject.lab, subject.new()
     wanted = (lab.tested, len(lab.labels))
     for step, part in enumerate([None, *lab.stream(strategy)]):
@@ -57,7 +82,7 @@ def scores_every_label_at_every_moment(subject: Subject) -> None:
         lab.fit(strategy, [part] if part else [])
         scores = lab.score(strategy)
         require(tuple(scores.shape) == wanted, f"{when}: shape {tuple(scores.shape)}, not {wanted}")
-        require(scores.dtype == torch.float32, f"{when}: {scores.dtype}, not torch.float32")
+        require(scores.is_floating_point(), f"{when}: {scores.dtype}, not floating-point numbers")
         odd = [lab.labels[c] for c in (~scores.isfinite()).any(dim=0).nonzero().flatten().tolist()]
         require(not odd, f"{when}: NaN or infinity for {', '.join(odd)}")
         require(same(lab.score(strategy), scores), f"{when}: scored twice, the scores differ")
@@ -142,5 +167,15 @@ def _require_finite(subject: Subject, value: float) -> None:
         require(
             bool(scores.isfinite().all()), f"NaN or infinity in the scores after labels that are all {value}"
         )
-        odd = [t for t in tensors(strategy.state_dict()) if not t.isfinite().all()]
-        require(not odd, f"NaN or infinity in the state after labels that are all {value}")
+        for key, kept in strategy.state_dict().items():
+            for tensor in tensors(kept):
+                handed = bool(tensor.isnan().any()) and bool(
+                    ((tensor == 0) | (tensor == 1) | tensor.isnan()).all()
+                )
+                require(
+                    not handed,
+                    f"'{key}' of state_dict holds targets as they were handed over, with NaN for what is unknown: "
+                    "give that a number, as SampleMemory of retune/methods/memory.py does",
+                )
+                why = f"NaN or infinity in '{key}' of state_dict after labels that are all {value}"
+                require(bool(tensor.isfinite().all()), why)

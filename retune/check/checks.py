@@ -135,13 +135,19 @@ class ContractReport:
 
 
 def run_checks(
-    checks: Sequence[Check[T]], subject: T, *, limit: float, progress: Progress | None = None
+    checks: Sequence[Check[T]],
+    subject: T,
+    *,
+    first: int = 1,
+    limit: float,
+    progress: Progress | None = None,
 ) -> tuple[Finding, ...]:
     """Make every check, whatever the others find.
 
     Args:
-        checks: In this order. What does not even pass the first is not tried further.
+        checks: In this order.
         subject: What is checked.
+        first: Of how many checks none may fail: what does not even pass these is not tried further.
         limit: Seconds a check may take. Once three times as much is spent, the rest is not tried.
         progress: Called with what is done, how much of it and how much there is to do.
     """
@@ -149,8 +155,9 @@ def run_checks(
     end = time.monotonic() + 3 * limit
     for check in checks:
         left = min(limit, end - time.monotonic())
-        if findings and findings[0].outcome == "failed":
-            outcome: tuple[Outcome, str, float] = ("not tried", f"{findings[0].name} failed", 0.0)
+        stopped = next((finding.name for finding in findings[:first] if finding.outcome == "failed"), "")
+        if stopped:
+            outcome: tuple[Outcome, str, float] = ("not tried", f"{stopped} failed", 0.0)
         elif left <= 0:
             outcome = ("not tried", "earlier checks used up the time", 0.0)
         else:

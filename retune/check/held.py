@@ -1,4 +1,4 @@
-"""What an object holds on to: everything that can be reached from it, and how much that is."""
+"""How much an object holds on to, and whether what it was lent is among it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from types import FunctionType, ModuleType
 from typing import Any, Final
 
 import numpy as np
@@ -15,30 +14,12 @@ import torch
 
 from retune.errors import StrategyError
 from retune.methods.given import Images, Training
+from retune.methods.held import held
 from retune.methods.memory import PREFIX
 from retune.methods.strategy import State
 
 NUMBER: Final = 8
 """Bytes that a number in a list counts for."""
-
-
-def held(roots: list[Any]) -> Iterator[Any]:
-    """Everything that can be reached from some objects, each once; classes, modules and images lent end it."""
-    seen: dict[int, Any] = {}
-    todo = list(roots)
-    while todo:
-        item = todo.pop()
-        if id(item) in seen or isinstance(item, (type, ModuleType, Images, Training)):
-            continue
-        seen[id(item)] = item
-        yield item
-        if isinstance(item, FunctionType):
-            # Not its globals, which lead everywhere.
-            todo += [*(item.__closure__ or ()), *(item.__defaults__ or ())]
-        elif isinstance(item, (list, tuple, set, frozenset, dict)):
-            todo += [*item.keys(), *item.values()] if isinstance(item, dict) else item
-        else:
-            todo += gc.get_referents(item)
 
 
 def weight(roots: list[Any]) -> int:

@@ -74,7 +74,8 @@ def same_seed_same_stream(cut: Cut) -> None:
 def every_label_is_seen(cut: Cut) -> None:
     """Every label is observed in some experience; only a published stream may leave labels out."""
     stream, table = cut.stream(), cut.table()
-    lost = [label for label, step in zip(stream.labels, stream.first, strict=True) if step == 0]
+    observed = {c for e in stream.experiences for c in e.observed}
+    lost = [label for c, label in enumerate(stream.labels) if c not in observed]
     if not cut.cls.data:
         lost += [label for label in table.labels if label not in stream.labels]
     require(not lost, f"never observed: {', '.join(lost)}")

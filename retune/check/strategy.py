@@ -8,6 +8,8 @@ from typing import Any, Final
 from retune.check import answers, conduct, state
 from retune.check.checks import Check, ContractReport, made, require_settings, run_checks
 from retune.check.subject import Subject
+from retune.errors import UserError
+from retune.methods.declared import require_declared
 from retune.methods.strategy import Strategy
 from retune.progress import Progress
 from retune.runner.guard import stdout_to_stderr
@@ -15,8 +17,8 @@ from retune.runner.guard import stdout_to_stderr
 CHECKS: Final = tuple(
     Check[Subject](demand)
     for demand in (
-        answers.runs,
         answers.says_what_it_is,
+        answers.runs,
         answers.scores_every_label_at_every_moment,
         answers.same_seed_same_result,
         state.resumed_equals_uninterrupted,
@@ -27,6 +29,7 @@ CHECKS: Final = tuple(
         answers.takes_labels_that_are_all_unknown,
         answers.takes_experiences_of_one_and_two_images,
         answers.batch_mates_do_not_matter,
+        answers.tells_what_it_learnt,
         state.past_images_are_out_of_reach,
         state.memory_declared_equals_memory_used,
         conduct.leaves_its_targets_alone,
@@ -65,11 +68,21 @@ def check_strategy(
     """
     with stdout_to_stderr():
         subject = Subject.of(strategy, dict(settings or {}))
-        require_settings(subject.unprepared)
-        findings = run_checks(CHECKS, subject, limit=limit, progress=progress)
+        # Of a class that is not in order, a check says what is to be mended: it may lack the very settings.
+        if _in_order(subject):
+            require_settings(subject.unprepared)
+        findings = run_checks(CHECKS, subject, first=2, limit=limit, progress=progress)
         remarks = (_learns(subject, limit),) if all(f.outcome == "passed" for f in findings) else ()
     name = strategy if isinstance(strategy, str) else strategy.__name__
     return ContractReport("strategy", name, findings, remarks)
+
+
+def _in_order(subject: Subject) -> bool:
+    try:
+        require_declared(subject.cls, subject.cls.__name__)
+    except UserError:
+        return False
+    return True
 
 
 def _learns(subject: Subject, limit: float) -> str:

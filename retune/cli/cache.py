@@ -47,6 +47,7 @@ def verify(json: AsJson = False) -> None:
     from retune.cli.console import bars, console, print_json
     from retune.features.housekeeping import spaces
     from retune.features.housekeeping import verify as check
+    from retune.features.store import SUFFIX
 
     found = spaces()
     with bars() as progress:
@@ -57,9 +58,8 @@ def verify(json: AsJson = False) -> None:
         out = console()
         for path in damaged:
             out.print(f"damaged, removed: {path}", soft_wrap=True)
-        out.print(
-            f"{sum(s.shards for s in found) - len(damaged):,} files are sound, {len(damaged):,} were damaged"
-        )
+        sound = sum(s.shards for s in found) - sum(path.suffix == SUFFIX for path in damaged)
+        out.print(f"{sound:,} files are sound, {len(damaged):,} were damaged")
     if damaged:
         raise typer.Exit(1)
 

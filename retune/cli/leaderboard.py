@@ -179,7 +179,7 @@ def serve(
     """Show the leaderboard on this machine; Ctrl-C ends it."""
     from tempfile import TemporaryDirectory
 
-    from retune.cli.console import bars
+    from retune.cli.console import bars, say
     from retune.leaderboard.serve import serving
     from retune.leaderboard.site import build as write
 
@@ -189,16 +189,18 @@ def serve(
             with bars() as progress:
                 _complain_of(write(board, folder, progress=progress))
         with serving(folder, port) as (address, until_interrupted):
-            typer.echo(f"{address}  Ctrl-C ends it.")
+            say(f"{address}  Ctrl-C ends it.")
             try:
                 until_interrupted()
             except KeyboardInterrupt:
-                typer.echo("")
+                say("")
 
 
 def _complain_of(built: Built) -> None:
     """Name on standard error what the page leaves out."""
+    from retune.cli.console import say
+
     for line in built.refused:
-        typer.echo(f"left out: {line}", err=True)
+        say(f"left out: {line}", err=True)
     for line in built.notes:
-        typer.echo(f"not read: {line}", err=True)
+        say(f"not read: {line}", err=True)

@@ -1,99 +1,24 @@
-"""The command line: parse, call the library, print."""
+"""The way in: nothing is imported here that takes long, so that an interruption is told whenever it comes."""
 
 from __future__ import annotations
 
+import io
 import sys
-from typing import Annotated, Final
-
-import typer
-
-from retune import __version__
-from retune.cli import (
-    cache,
-    check,
-    data,
-    embed,
-    leaderboard,
-    listing,
-    new,
-    prompts,
-    report,
-    run,
-    show,
-    submit,
-    suite,
-)
-from retune.errors import RetuneError
-
-INTERRUPTED: Final = 130
-AGAIN: Final = "interrupted; the same command continues"
-
-app = typer.Typer(
-    name="retune",
-    help="Continual learning of chest X-ray vision-language models.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-
-
-def _version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"retune {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def _root(
-    version: Annotated[
-        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
-    ] = False,
-) -> None:
-    """Continual learning of chest X-ray vision-language models."""
-
-
-app.command("run")(run.run)
-app.command("suite")(suite.suite)
-app.command("list")(listing.list_)
-app.command("show")(show.show)
-app.command("embed")(embed.embed)
-app.command("check")(check.check)
-app.command("report")(report.report)
-app.command("submit")(submit.submit)
-app.add_typer(cache.app, name="cache")
-app.add_typer(data.app, name="data")
-app.add_typer(prompts.app, name="prompts")
-app.add_typer(new.app, name="new")
-app.add_typer(leaderboard.app, name="leaderboard")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; returns the exit code: 0 done, 1 failed, 2 the input is at fault."""
-    command = typer.main.get_command(app)
+    """Run the command line; returns the exit code: 0 done, 1 failed, 2 the input is at fault, 130 interrupted."""
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that lacks a letter shows its code: what was worked out is told all the same.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
-        code = command.main(args=arguments, prog_name="retune", standalone_mode=False)
-    except RetuneError as error:
-        return _complain(str(error), error.exit_code)
-    except (KeyboardInterrupt, typer.Abort):
-        return _complain(AGAIN, INTERRUPTED)
-    except Exception as error:
-        # Usage errors come as exceptions of the library beneath typer: they carry their own exit code.
-        if hasattr(error, "format_message") and hasattr(error, "exit_code"):
-            context = getattr(error, "ctx", None)
-            path = context.command_path if context else "retune"
-            if not error.format_message():  # A bare command has printed its help.
-                return int(error.exit_code)
-            return _complain(f"{error.format_message().rstrip('.')}; see '{path} --help'", 2)
-        raise
-    if code == INTERRUPTED:
-        return _complain(AGAIN, INTERRUPTED)
-    return code if isinstance(code, int) else 0
+        from retune.cli.app import invoke
 
-
-def _complain(message: str, code: int) -> int:
-    print("error: " + " ".join(message.split()), file=sys.stderr)
-    return code
+        return invoke(arguments)
+    except KeyboardInterrupt:
+        print("error: interrupted; the same command continues", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

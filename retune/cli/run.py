@@ -80,13 +80,15 @@ def run(
     from retune.data.source import parse_roots
     from retune.errors import BadSetting
     from retune.runner.run import prepare
-    from retune.runner.spec import Spec
+    from retune.runner.spec import MOST_SEEDS, Spec
     from retune.settings import parse_assignments, parse_search
 
     if seed is not None and seeds is not None:
         raise BadSetting("--seed and --seeds exclude each other", fix="give one of them")
     if seeds is not None and seeds < 1:
         raise BadSetting(f"{seeds} is below 1", where="--seeds", fix="give a whole number from 1")
+    if seeds is not None and seeds > MOST_SEEDS:
+        raise BadSetting(f"{seeds:,} is more than {MOST_SEEDS:,}", where="--seeds", fix="give fewer")
     spec = Spec(
         scenario=scenario,
         strategy=strategy,

@@ -97,8 +97,6 @@ def suite(
     uncertain, blank, set, strategy.NAME (settings of one), search.NAME (values
     to choose from), replicates, device, precision, time_limit, skip_bad_images.
     """
-    from rich.console import Console
-
     from retune.cli.console import bars, console, print_json
     from retune.data.source import parse_roots
     from retune.settings import parse_assignments
@@ -129,7 +127,7 @@ def suite(
         outcome = execute(
             plans,
             folder,
-            Console(stderr=True, highlight=False),
+            console(stderr=True),
             workers=jobs,
             dask=dask,
             progress=progress,

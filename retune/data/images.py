@@ -23,6 +23,8 @@ from retune.data.exposure import expose
 from retune.data.jpeg import listen
 from retune.errors import BadImage
 
+DECODER: Final = b"2"
+"""Goes up whenever the same file would be decoded into other pixels: it is part of every picture's key."""
 DEEP_COLOUR: Final = (2, 4, 6)
 """Colour types of a PNG that Pillow cuts from 16 to 8 bits: RGB, grey and alpha, RGBA."""
 
@@ -176,11 +178,15 @@ class FileImages:
         ]
 
     def keys(self, rows: IntArray) -> list[bytes | None]:
-        """SHA-256 of each row's file, and of its being inverted; None where there is none."""
+        """A digest of each row's file and of how it is decoded, or None where there is none.
+
+        Another picture of the same file has another: features of the two must not be taken for each other.
+        """
         digests = file_digests([self.path(int(row)) for row in rows])
         return [
-            # Another picture of the same file: features of the two must not be taken for each other.
-            hashlib.sha256(digest + b"inverted").digest() if turn and digest is not None else digest
+            None
+            if digest is None
+            else hashlib.sha256(DECODER + (b"inverted" if turn else b"") + digest).digest()
             for digest, turn in zip(digests, self._turned(rows), strict=True)
         ]
 

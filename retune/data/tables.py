@@ -6,17 +6,19 @@ import csv
 import difflib
 import gzip
 import zlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from io import BytesIO, StringIO
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import IO, TYPE_CHECKING, Any, Final, NoReturn, cast
 
 import numpy as np
 
 from retune.data.dataset import Array, FloatArray, IntArray
 from retune.data.lists import look_for
 from retune.errors import BadTable, MissingFiles
+from retune.files import read_most
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,6 +26,14 @@ if TYPE_CHECKING:
 
 OLDEST: Final = 120
 """Ages above are slips of the pen (NIH's 2017 table has one of 414) and become unknown."""
+MOST: Final = 4 * 10**9
+"""Bytes that a packed table may unpack to; five million rows are one to two thousand million."""
+LARGER: Final = 50
+"""Times that it may be larger unpacked: of text as tables hold it, gzip makes a twentieth."""
+FREE: Final = 10**8
+"""Bytes that it may always unpack to."""
+COLUMNS: Final = 10_000
+"""More than any table of labels has."""
 SEXES: Final = {"M": "M", "F": "F", "": ""}
 _SEPARATORS: Final = {",": "commas", ";": "semicolons", "\t": "tabs"}
 _ENOUGH: Final = 1 << 17
@@ -164,8 +174,7 @@ def _record(data: bytes, mark: str, number: int) -> list[str]:
 
 def _read(path: Path) -> bytes:
     try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            data = file.read()
+        data = _unpacked(path) if path.suffix == ".gz" else path.read_bytes()
     except FileNotFoundError as error:
         raise MissingFiles(f"there is no {path.name}", where=str(path.parent)) from error
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
@@ -206,6 +215,19 @@ def _refuse_encoding(data: bytes, path: Path) -> None:
         raise BadTable("is UTF-16 text", where=str(path), fix="save the table as UTF-8")
 
 
+def _unpacked(path: Path) -> bytes:
+    """A packed table, unless it unpacks to what no table does: a few bytes may become gigabytes."""
+    most = min(MOST, max(FREE, LARGER * path.stat().st_size))
+    with gzip.open(path) as file:
+        data = read_most(cast(IO[bytes], file), most)
+    if data is None:
+        times = "" if most == MOST else f", {LARGER} times its size"
+        what = f"unpacks to more than {most / 1e6:,.0f} MB{times}"
+        fix = f"if that is right, unpack it yourself (gunzip {path.name})"
+        raise BadTable(what, where=str(path), fix=fix)
+    return data
+
+
 def _shape(data: bytes, path: Path, mark: str, above: int) -> tuple[IntArray, list[str]]:
     """Fields per row, 0 for a blank line, and the header."""
     counts: list[int] = []
@@ -234,7 +256,9 @@ def _count_fields(data: bytes, mark: str) -> IntArray:
 def _check_header(header: list[str], required: Sequence[str], path: Path) -> None:
     if not any(header):
         raise BadTable("the header is blank", where=f"{path}, row 1")
-    twice = sorted({name for name in header if name and header.count(name) > 1})
+    if len(header) > COLUMNS:
+        raise BadTable(f"{len(header):,} columns, more than {COLUMNS:,}", where=f"{path}, row 1")
+    twice = sorted(name for name, count in Counter(header).items() if name and count > 1)
     if twice:
         raise BadTable(f"column '{twice[0]}' stands in the header more than once", where=str(path))
     missing = [name for name in required if name not in header]

@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 
 from retune.backbones.base import Backbone
+from retune.backbones.precision import one_thread
 from retune.data.dataset import Array, BoolArray, Dataset, FloatArray, IntArray
 from retune.data.dicom import NOTE
 from retune.errors import BadImage, MissingFiles, UserError
 from retune.features.store import Keys, Kind, Space, as_keys
 from retune.progress import Progress, silent
+from retune.system import cores
 
 if TYPE_CHECKING:
     import torch
@@ -29,7 +31,7 @@ SHARD: Final = 512
 BATCH: Final = 64
 WORKERS: Final = min(16, max(2, os.cpu_count() or 2))
 DECODER: Final = "1"
-"""Goes up whenever the same file would be decoded into other pixels."""
+"""Part of every key, as ``at_least`` is; that of files is :data:`retune.data.images.DECODER`."""
 REDUCE: Final = 2
 """A large JPEG may be decoded at a reduced scale of at least so many times the input side."""
 
@@ -99,7 +101,7 @@ def encode_images(
     encoded, contradictions = 0, list[str]()
     if (space.find(wanted) < 0).any():
         # One process encodes at a time; the next finds the work done.
-        with space.lock:
+        with space.lock():
             space.refresh()
             todo = space.first_missing(wanted)
             if len(todo):
@@ -126,11 +128,12 @@ def encode_texts(backbone: Backbone, texts: Sequence[str]) -> FloatArray:
     keys = as_keys([hashlib.sha256(text.encode()).digest() for text in texts])
     space = _space(backbone, "texts")
     if (space.find(keys) < 0).any():
-        with space.lock:
+        with space.lock():
             space.refresh()
             todo = space.first_missing(keys)
             if len(todo):
-                vectors = backbone.encode_texts([texts[i] for i in todo]).numpy()
+                with one_thread():
+                    vectors = backbone.encode_texts([texts[i] for i in todo]).numpy()
                 space.add(keys[todo], _checked(vectors, "texts", backbone))
                 space.refresh()
     return space.gather(space.find(keys))
@@ -183,31 +186,51 @@ class _Job:
     space: Space
     skip_bad_images: bool
     contradictions: list[str] = field(default_factory=list)
+    _cold: bool = True
 
     def run(self, progress: Progress) -> int:
         """Encode everything; returns how many images could be read."""
         stage = "encoding images" if self.space.kind == "images" else f"preparing {self.space.kind}"
         done = read = 0
         pending: list[tuple[Keys, Array]] = []
-        for index, pictures in self._decoded():
+        for index, pictures, values in self._encoded():
             bad = next((p for p in pictures if isinstance(p, BadImage)), None)
             if bad is not None and not self.skip_bad_images:
                 self._flush(pending)
                 hint = "mend it, or go on without it with --skip-bad-images"
                 raise BadImage(bad.what, where=bad.where, fix=hint)
             good = np.array([not isinstance(p, BadImage) for p in pictures], dtype=bool)
-            pixels = [p for p in pictures if not isinstance(p, BadImage)]
-            if pixels:
-                pending.append((self.keys[index][good], self._encode(pixels)))
-            done, read = done + len(pictures), read + len(pixels)
+            if len(values):
+                pending.append((self.keys[index][good], values))
+            done, read = done + len(pictures), read + len(values)
             if sum(len(k) for k, _ in pending) >= SHARD or done == len(self.rows):
                 self._flush(pending)
             progress(stage, done, len(self.rows))
         return read
 
-    def _encode(self, pixels: list[torch.Tensor]) -> Array:
+    def _encoded(self) -> Iterator[tuple[slice, list[torch.Tensor | BadImage], Array]]:
+        """Batches in order with the values of their readable pictures, as many at a time as there are cores."""
+        on_cpu = self.backbone.torch_device.type == "cpu"
+        at_once = cores() if self.backbone.concurrent and on_cpu else 1
+        waiting: deque[tuple[slice, list[torch.Tensor | BadImage], Future[Array]]] = deque()
+        # torch's number of threads is one thread's own, and the one that later threads start with.
+        with one_thread(), ThreadPoolExecutor(at_once, initializer=_one_thread_here) as pool:
+            for index, pictures in self._decoded():
+                waiting.append((index, pictures, pool.submit(self._encode, pictures)))
+                # The first batch has the weights read; alone, so that they are read once.
+                if self._cold or len(waiting) > at_once:
+                    self._cold = False
+                    index, pictures, values = waiting.popleft()
+                    yield index, pictures, values.result()
+            for index, pictures, values in waiting:
+                yield index, pictures, values.result()
+
+    def _encode(self, pictures: list[torch.Tensor | BadImage]) -> Array:
         import torch
 
+        pixels = [p for p in pictures if not isinstance(p, BadImage)]
+        if not pixels:
+            return np.empty(0)
         if self.space.kind == "pixels":
             return torch.stack(pixels).numpy()
         # Always a full batch: a sample's bits must not depend on how many came with it.
@@ -244,6 +267,12 @@ class _Job:
                     yield head, future.result()
             for head, future in waiting:
                 yield head, future.result()
+
+
+def _one_thread_here() -> None:
+    import torch
+
+    torch.set_num_threads(1)
 
 
 def _checked(values: Array, kind: Kind, backbone: Backbone) -> Array:

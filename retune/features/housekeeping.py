@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
-import numpy as np
 from filelock import FileLock, Timeout
 
-from retune.errors import RunConflict
-from retune.features.store import ABOUT, DTYPES, SUFFIX, Kind, open_shard, spaces_dir
+from retune.cache import digests_are_sound, digests_path
+from retune.errors import RunConflict, UserError
+from retune.features.store import ABOUT, LOCK, SUFFIX, Kind, is_sound, read_about, spaces_dir, usable
 from retune.progress import Progress, silent
 from retune.system import safetensors_header
 
@@ -28,7 +28,8 @@ class SpaceInfo:
     Args:
         folder: Where it lies.
         backbone: What a person calls the backbone.
-        kind: ``images``, ``tokens``, ``pixels`` or ``texts``.
+        kind: ``images``, ``tokens``, ``pixels`` or ``texts``; this and the name are ``unknown`` where the space
+            does not say, which it does again once it is used.
         precision: Of the products behind the values; ``-`` for pixels.
         device: Kind of processor that made them; ``-`` for pixels.
         shards: Number of files.
@@ -39,7 +40,7 @@ class SpaceInfo:
 
     folder: Path
     backbone: str
-    kind: Kind
+    kind: Kind | Literal["unknown"]
     precision: str
     device: str
     shards: int
@@ -50,12 +51,12 @@ class SpaceInfo:
 
 def spaces() -> list[SpaceInfo]:
     """Every space of the store, by backbone and kind; nothing is verified."""
-    found = [_info(folder) for folder in sorted(spaces_dir().glob("*")) if (folder / ABOUT).is_file()]
+    found = [_info(folder) for folder in sorted(spaces_dir().glob("*")) if folder.is_dir()]
     return sorted(found, key=lambda s: (s.backbone, s.kind, s.precision, s.device, s.folder.name))
 
 
 def verify(chosen: Sequence[SpaceInfo], progress: Progress = silent) -> list[Path]:
-    """Read every shard; those whose bytes are not what was written are removed, and encoded again when needed.
+    """Read every file; those whose bytes are not what was written are removed, and made again when needed.
 
     Args:
         chosen: Which spaces.
@@ -63,14 +64,30 @@ def verify(chosen: Sequence[SpaceInfo], progress: Progress = silent) -> list[Pat
 
     Returns:
         The damaged files.
+
+    Raises:
+        UserError: If a file cannot be read, or is damaged and cannot be removed; the others are mended first.
     """
-    damaged = []
-    shards = [(space, path) for space in chosen for path in _shards(space.folder)]
-    for done, (space, path) in enumerate(shards, start=1):
-        if open_shard(path, np.dtype(DTYPES[space.kind])) is None and path.exists():
-            path.unlink(missing_ok=True)
+    damaged, refused = [], list[UserError]()
+
+    def remove_unless(sound: bool, path: Path) -> None:
+        if not sound:
+            with usable(path):
+                path.unlink(missing_ok=True)
             damaged.append(path)
+
+    for path in filter(Path.exists, [digests_path()]):
+        remove_unless(digests_are_sound(path), path)
+    for folder in (space.folder for space in chosen):
+        with _noted(refused):
+            remove_unless(read_about(folder) is not None or not (folder / ABOUT).exists(), folder / ABOUT)
+    shards = [path for space in chosen for path in _shards(space.folder)]
+    for done, path in enumerate(shards, start=1):
+        with _noted(refused):
+            remove_unless(is_sound(path), path)
         progress("verifying", done, len(shards))
+    if refused:
+        raise refused[0]
     return damaged
 
 
@@ -85,18 +102,21 @@ def prune(chosen: Sequence[SpaceInfo]) -> int:
 
     Raises:
         RunConflict: If a process is encoding into one of them; nothing is removed then.
+        UserError: If another user's cannot be removed.
     """
-    locks = [FileLock(space.folder / ".lock") for space in chosen]
+    locks = [FileLock(space.folder / LOCK, mode=0o666) for space in chosen]
     try:
         for lock, space in zip(locks, chosen, strict=True):
             try:
-                lock.acquire(timeout=0)
+                with usable(space.folder / LOCK):
+                    lock.acquire(timeout=0)
             except Timeout:
                 raise RunConflict(
                     f"another process is encoding with {space.backbone}", where=str(space.folder)
                 ) from None
         for space in chosen:
-            shutil.rmtree(space.folder, ignore_errors=True)
+            with usable(space.folder), suppress(FileNotFoundError):
+                shutil.rmtree(space.folder)
     finally:
         for lock in locks:
             lock.release()
@@ -128,19 +148,39 @@ def _shards(folder: Path) -> Iterator[Path]:
 
 
 def _info(folder: Path) -> SpaceInfo:
-    about: dict[str, Any] = json.loads((folder / ABOUT).read_text())
+    try:
+        about = read_about(folder) or {}
+        used = (folder / ABOUT if about else folder).stat().st_mtime
+    except (OSError, UserError):
+        about, used = {}, 0.0
     paths = list(_shards(folder))
     return SpaceInfo(
         folder,
-        about["name"],
-        about["kind"],
+        about.get("name", "unknown"),
+        about.get("kind", "unknown"),
         about.get("precision", "-"),
         about.get("device", "-"),
         len(paths),
         sum(map(_values, paths)),
-        sum(path.stat().st_size for path in paths),
-        (folder / ABOUT).stat().st_mtime,
+        sum(map(_size, paths)),
+        used,
     )
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+@contextmanager
+def _noted(refused: list[UserError]) -> Iterator[None]:
+    """Go on where one file cannot be looked at."""
+    try:
+        yield
+    except UserError as error:
+        refused.append(error)
 
 
 def _values(path: Path) -> int:

@@ -11,10 +11,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from stat import S_IXGRP
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -24,7 +25,8 @@ from safetensors.numpy import save
 
 from retune.cache import cache_dir
 from retune.data.dataset import Array, IntArray
-from retune.files import make_folder, write_whole
+from retune.errors import UserError
+from retune.files import group_of, make_folder, write_whole
 from retune.system import map_array, safetensors_header, take_rows
 
 Kind = Literal["images", "tokens", "pixels", "texts"]
@@ -38,7 +40,9 @@ DTYPES: Final[dict[Kind, type[np.generic]]] = {
 }
 """Vectors keep their bits; what is large is kept small."""
 ABOUT: Final = "about.json"
+LOCK: Final = ".lock"
 SUFFIX: Final = ".safetensors"
+MEND: Final = "let its owner share it (chmod g+rw), remove it, or set RETUNE_CACHE to a folder of your own"
 
 
 def spaces_dir() -> Path:
@@ -60,11 +64,15 @@ class Space:
         self.dtype = np.dtype(DTYPES[kind])
         text = json.dumps({**about, "kind": kind}, sort_keys=True)
         self.folder = spaces_dir() / hashlib.sha256(text.encode()).hexdigest()[:32]
-        self.lock = FileLock(self.folder / ".lock")
-        if not (self.folder / ABOUT).exists():
-            make_folder(self.folder)
+        # Not only its maker may take it: a store may be several users'.
+        self._lock = FileLock(self.folder / LOCK, mode=0o666)
+        if read_about(self.folder) is None:
             facts = {**about, "kind": kind, "name": name}
-            write_whole(self.folder / ABOUT, (json.dumps(facts, sort_keys=True) + "\n").encode())
+            with usable(self.folder):
+                _make_shared(self.folder)
+                write_whole(
+                    self.folder / ABOUT, (json.dumps(facts, sort_keys=True) + "\n").encode(), shared=True
+                )
         # When it was last used, for those who clear up.
         with suppress(OSError):
             os.utime(self.folder / ABOUT)
@@ -73,15 +81,34 @@ class Space:
         self._row = np.empty(0, dtype=np.int64)
         self.refresh()
 
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Be the one process that adds to the space.
+
+        Raises:
+            UserError: If the lock belongs to a user who does not share it.
+        """
+        with usable(self.folder / LOCK):
+            self._lock.acquire()
+        try:
+            yield
+        finally:
+            self._lock.release()
+
     def refresh(self) -> None:
-        """Take in shards that have appeared; remove damaged ones, so that they are made again."""
+        """Take in shards that have appeared; remove damaged ones, so that they are made again.
+
+        Raises:
+            UserError: If one cannot be read, or is damaged and cannot be removed.
+        """
         new = False
         for path in sorted(self.folder.glob(f"*{SUFFIX}")):
             if path.name in self._opened:
                 continue
             shard = open_shard(path, self.dtype)
             if shard is None:
-                path.unlink(missing_ok=True)
+                with usable(path):
+                    path.unlink(missing_ok=True)
             else:
                 self._opened[path.name] = shard
                 new = True
@@ -126,7 +153,8 @@ class Space:
     def add(self, keys: Keys, values: Array) -> None:
         """Write one shard."""
         data = save({"values": np.ascontiguousarray(values, dtype=self.dtype), "keys": keys})
-        write_whole(self.folder / f"{hashlib.sha256(data).hexdigest()}{SUFFIX}", data)
+        with usable(self.folder):
+            write_whole(self.folder / f"{hashlib.sha256(data).hexdigest()}{SUFFIX}", data, shared=True)
 
 
 @dataclass(frozen=True)
@@ -137,12 +165,66 @@ class Shard:
     values: Array
 
 
-def open_shard(path: Path, dtype: np.dtype[Any]) -> Shard | None:
-    """A shard, or None where its bytes are not those it was written with."""
+@contextmanager
+def usable(path: Path) -> Iterator[None]:
+    """Turn what the system says of a file of the store into one line for the user.
+
+    Raises:
+        UserError: If the user may not read it, write it or take it.
+    """
     try:
-        with open(path, "rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != path.stem:
-                return None
+        yield
+    except OSError as error:
+        where, what = str(error.filename or path), f"cannot be used ({error.strerror or error})"
+        raise UserError(what, where=where, fix=MEND) from error
+    except UserError as error:
+        # Files of the store are not chosen with --out.
+        raise UserError(error.what, where=error.where, fix=MEND) from error
+
+
+def read_about(folder: Path) -> dict[str, Any] | None:
+    """What a space says of itself; None where it says nothing, or what it says is damaged.
+
+    Raises:
+        UserError: If it cannot be read.
+    """
+    with usable(folder / ABOUT):
+        try:
+            found = json.loads((folder / ABOUT).read_bytes())
+        except (FileNotFoundError, NotADirectoryError, ValueError):
+            return None
+    return found if isinstance(found, dict) and found.get("kind") in DTYPES and "name" in found else None
+
+
+def _make_shared(folder: Path) -> None:
+    """Make a folder; where the group may write to the one around it, it may write to this one."""
+    for each in (folder.parent, folder):
+        if not each.is_dir():
+            make_folder(each)
+            if group := group_of(each.parent):
+                each.chmod(each.stat().st_mode | group | S_IXGRP)
+
+
+def is_sound(path: Path) -> bool:
+    """Whether a shard's bytes are those it was written with; so is one that has gone.
+
+    Raises:
+        UserError: If it cannot be read.
+    """
+    with usable(path), suppress(FileNotFoundError), open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() == path.stem
+    return True
+
+
+def open_shard(path: Path, dtype: np.dtype[Any]) -> Shard | None:
+    """A shard, or None where its bytes are not those it was written with.
+
+    Raises:
+        UserError: If it cannot be read.
+    """
+    try:
+        if not is_sound(path):
+            return None
         header, start = safetensors_header(path)
     except FileNotFoundError:  # Another process found it damaged, or it was pruned.
         return None

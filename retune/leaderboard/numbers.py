@@ -39,14 +39,14 @@ class Numbers:
 
 def measure(
     firsts: Sequence[ArrayLike],
-    scores: npt.NDArray[np.float32],
+    scores: npt.NDArray[Any],
     targets: npt.NDArray[np.float32],
     patients: npt.NDArray[Any],
 ) -> Numbers:
     """Work out every number.
 
     Args:
-        firsts: ``(C,)`` of each run, the first experience that observes each label.
+        firsts: ``(C,)`` of each run, the first experience that can have taught each label.
         scores: ``(R, T+1, N, C)``.
         targets: ``(N, C)`` of the test images: 1, 0, or NaN where unknown.
         patients: ``(N,)`` whose each image is.

@@ -119,7 +119,10 @@ def suspicions(entry: Entry, scores: npt.NDArray[np.float32] | None = None) -> l
     run = entry.runs[0]
     for what, marks in (
         ("labels without an AUC", [final is None for final in run.auc_matrix[-1]]),
-        ("labels that no experience shows", [first == 0 for first in run.first]),
+        (
+            "labels without a positive or without a negative training image",
+            [first == 0 for first in run.first],
+        ),
     ):
         names = list(compress(entry.labels, marks))
         if names:

@@ -45,6 +45,8 @@ class _Files(SimpleHTTPRequestHandler):
     """Files of one folder, without listings, and no way out of it."""
 
     server_version, sys_version = "retune", ""
+    # Seconds that a connection may say nothing for: each has a thread of its own.
+    timeout = 30
     # The only files that a site has; nothing else is served.
     extensions_map = {  # noqa: RUF012
         ".html": "text/html; charset=utf-8",
@@ -57,10 +59,13 @@ class _Files(SimpleHTTPRequestHandler):
         root, file = Path(self.directory), Path(self.translate_path(self.path))
         file = file / "index.html" if file == root else file
         # Another name than this machine's own is a stranger's page that pretends to be here.
-        known = self.headers.get("Host", "").rpartition(":")[0] in (HOST, "localhost")
+        known = self.headers.get("Host", "").partition(":")[0].strip().lower() in (HOST, "localhost")
         hidden = any(part.startswith(".") for part in file.relative_to(root).parts)
         # A link anywhere on the way resolves to another place than it stands at.
-        served = file.suffix in self.extensions_map and file.is_file() and file.resolve() == file
+        try:
+            served = file.suffix in self.extensions_map and file.is_file() and file.resolve() == file
+        except OSError:  # No file has a name as long as that.
+            served = False
         if known and served and not hidden:
             return super().send_head()
         return self.send_error(HTTPStatus.NOT_FOUND)

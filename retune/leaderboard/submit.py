@@ -131,8 +131,10 @@ def submit(
         tell("preparing entries", k, len(groups))
         entry, packed, bits = assemble(track, sorted(group, key=lambda one: one[0].run.seed), said)
         if (entry.track, entry.name) in made:
+            origins = {made[entry.track, entry.name][0].strategy.origin, entry.strategy.origin}
+            different = "settings" if len(origins) == 1 else f"origins ({', '.join(sorted(origins))})"
             raise UserError(
-                f"two methods with different settings would both be called {entry.name} on {entry.track}",
+                f"two methods with different {different} would both be called {entry.name} on {entry.track}",
                 fix="submit the runs of one, and name it with --method",
             )
         made[entry.track, entry.name] = entry, packed, bits
@@ -219,18 +221,24 @@ def assemble(track: str, group: Sequence[tuple[Result, Path]], said: Said) -> tu
                 )
     # The test set's own order decides how patients are resampled, that of the items how scores are written.
     firsts = [np.array(r.first, dtype=np.int64) for r in results]
-    exact = np.stack([one["scores"] for one in arrays]).astype(np.float32)
+    exact = np.stack([one["scores"] for one in arrays])
     numbers = measure(firsts, exact, arrays[0]["targets"], arrays[0]["patients"])
     order = np.lexsort(items.T[::-1])
-    scores = Scores(items[order], np.ascontiguousarray(exact[:, :, order]))
+    scores = Scores(items[order], np.ascontiguousarray(exact[:, :, order], dtype=np.float32))
     for bits in (16, 32):
         packed = pack(scores, exact=bits == 32)
         entry = _entry(track, results, numbers, said, salt, packed)
-        back = np.empty_like(exact)
+        back = np.empty(exact.shape, dtype=np.float32)
         back[:, :, order] = unpack(packed, entry, SCORES_FILE).values
         again = measure(firsts, back, arrays[0]["targets"], arrays[0]["patients"])
         if max(by for _, by in differences(entry, again)) <= TOLERANCE:
             return entry, packed, bits
+    if exact.dtype == np.float64:
+        raise UserError(
+            "scores differ by less than 32 bits can tell apart, so the numbers would not follow from an entry's scores",
+            where=str(group[0][1]),
+            fix="let the strategy give logits, whose differences are not so small, and run it again",
+        )
     raise RetuneError("the numbers of these runs do not follow from their scores; run them again")
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import torch
 
@@ -185,6 +185,9 @@ class RidgeStrategy(LinearStrategy):
         start: What a label scores until both a positive and a negative image have been seen.
         penalty: Of the squared norm of each label's weights; none chooses it.
     """
+
+    # Weights are solved for from the moments.
+    statistics: ClassVar[frozenset[str]] = frozenset({"moments", "penalties"})
 
     penalty: Positive | None = None
 

@@ -55,6 +55,9 @@ class Strategy(ABC):
     keeps_samples: ClassVar[bool] = False
     """Whether anything of single past images is kept. It then stands in :meth:`state_dict` under keys that
     start with ``memory.``, where the runner meters it; see :mod:`retune.methods.memory`."""
+    statistics: ClassVar[frozenset[str]] = frozenset()
+    """Attributes, or keys of :meth:`state_dict`, that ``fit`` changes and that are no parameters: sums that
+    parameters are worked out from, importances, the copy of an earlier model. They are not counted."""
 
     def requires(self) -> frozenset[Need]:
         """What these settings ask of a backbone; ``needs`` where they make no difference."""
@@ -84,7 +87,7 @@ class Strategy(ABC):
             images: N images. A row of the answer must not depend on the other rows.
 
         Returns:
-            float32 (N, C) logits; higher means more likely present.
+            (N, C) logits, float32 or as precise as they are to be ranked; higher means more likely present.
         """
 
     def state_dict(self) -> State:
@@ -99,7 +102,10 @@ class Strategy(ABC):
         """
 
     def trainable_parameters(self) -> int:
-        """How many parameters have been trained so far."""
+        """How many parameters have been trained so far.
+
+        There is no need to say it: the runner counts what :meth:`fit` changes, and the larger number is recorded.
+        """
         return 0
 
     def diagnostics(self) -> Mapping[str, Any]:

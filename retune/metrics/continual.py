@@ -3,8 +3,12 @@
 ``matrix`` is ``(..., T+1, C)``: row 0 before any training, row ``i`` after experience ``i``; higher is
 better. It may hold AUROC, average precision or F1. Leading axes (bootstrap replicates) are kept: each
 function returns ``(...)``, a NumPy float where there are none. ``first`` is ``(C,)``: the first experience, 1
-to T, that observes each label; 0 for a label never observed, which is left out of forgetting, both transfers
-and the average over time.
+to T, by the end of which a label can have been learnt, for a positive and a negative training image of it have been
+shown (`first_learnt`); 0 for a label of which the stream never shows both.
+
+A label that cannot be learnt is left out of forgetting, both transfers and the average over time, which say how
+learning went. It stays in the means at the end: a method is asked for it all the same, every method of it alike, and
+what a stream fails to teach must not make its final AUC better.
 
 NaN is "undefined". A label is left out of a mean where an entry that its own term needs is NaN; a mean over
 nothing is NaN, without a warning.
@@ -21,6 +25,24 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from retune.metrics.binary import Floats
+
+
+def first_learnt(positive: ArrayLike, negative: ArrayLike) -> NDArray[np.int64]:
+    """The first experience, 1 to T, by the end of which each label can have been learnt; 0 if it never can.
+
+    What earlier experiences have shown counts: a label of which the first shows absence only and the second
+    presence only is first learnt in the second.
+
+    Args:
+        positive: ``(T, C)``: whether an experience shows a positive training image of a label that it observes.
+        negative: ``(T, C)``: the same of negative ones.
+
+    Returns:
+        ``(C,)``.
+    """
+    shown = [np.logical_or.accumulate(np.asarray(one, dtype=bool), axis=0) for one in (positive, negative)]
+    both = shown[0] & shown[1]
+    return np.where(both.any(axis=0), both.argmax(axis=0) + 1, 0).astype(np.int64)
 
 
 def final_auc(matrix: ArrayLike) -> Floats:
@@ -48,7 +70,7 @@ def forgetting_per_label(matrix: ArrayLike, first: ArrayLike) -> Floats:
     incremental learning", 2018).
 
     Returns:
-        ``(..., C)``; NaN for a label never observed or first observed in the last experience.
+        ``(..., C)``; NaN for a label never learnt or first learnt in the last experience.
     """
     r, start = check_first(matrix, first)
     last = r.shape[-2] - 1
@@ -101,7 +123,7 @@ def check_first(matrix: ArrayLike, first: ArrayLike) -> tuple[Floats, NDArray[np
         raise ValueError(f"first must hold {r.shape[-1]} integers, not {start.dtype} {start.shape}")
     last = r.shape[-2] - 1
     if ((start < 0) | (start > last)).any():
-        raise ValueError(f"first must lie within 0 (never observed) to {last}, the number of experiences")
+        raise ValueError(f"first must lie within 0 (never learnt) to {last}, the number of experiences")
     return r, start.astype(np.intp)
 
 

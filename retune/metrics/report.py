@@ -79,7 +79,7 @@ def continual_report(
         targets: ``(N, C)`` of the test set: 1, 0, or NaN where unknown.
         scores: ``(T+1, N, C)`` logits before training and after each experience; higher means more likely
             present. Only the calibration error reads them as logits.
-        first: ``(C,)`` the first experience, 1 to T, that observes each label; 0 if none does.
+        first: ``(C,)`` the first experience, 1 to T, that can have taught each label; 0 if none can.
         patients: ``(N,)`` identifier of each image's patient.
         thresholds: ``(C,)`` a label's threshold on its score, frozen when it was first learnt; NaN if it has
             none.

@@ -33,7 +33,7 @@ class Metric:
         heading: Its name in a table.
         meaning: What it says, in a few words.
         basis: What it is made of.
-        of: Its formula, a function of the basis and of ``first`` (C,), the experience that first observes each label.
+        of: Its formula, a function of the basis and of ``first`` (C,), of :func:`continual.first_learnt`.
         definition: The formula as it is printed, of R[i, c] after experience i of T.
         better: Which way is better.
         low: The least it can be.

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, cast, get_args
 
 from retune.errors import MissingFiles, UnknownName, UserError
-from retune.files import write_whole
+from retune.files import read_small, write_whole
 
 Polarity = Literal["positive", "negative"]
 Kind = Literal["language-model", "hand-written"]
@@ -34,6 +34,8 @@ KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 _SUFFIX: Final = ".jsonl"
 _ROW_FIELDS: Final = ("finding", "polarity", "text", "source")
 _SOURCE_FIELDS: Final = ("kind", "model", "instruction", "date")
+_LONGEST: Final = {"finding": 500, "text": 10_000}
+"""Characters of a field: the time that looking at wording takes grows with them."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,11 @@ class Prompt:
         _check("finding", self.finding)
         _check("polarity", self.polarity, POLARITIES)
         _check("text", self.text)
+        for field, most in _LONGEST.items():
+            length = len(getattr(self, field))
+            if length > most:
+                what = f"field '{field}' has {length:,} characters, more than {most:,}"
+                raise UserError(what, fix="shorten it: no text tower reads so many")
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -284,7 +291,7 @@ def _found(given: str) -> tuple[bytes, str]:
 
 def _bytes(file: Path) -> bytes:
     try:
-        return file.read_bytes()
+        return read_small(file)
     except FileNotFoundError:
         raise MissingFiles("no such prompt bank", where=str(file), fix="check the path") from None
     except OSError as error:
@@ -332,10 +339,11 @@ def _decode(line: bytes) -> object:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    fields = dict(pairs)
-    if len(fields) < len(pairs):
-        twice = next(name for i, (name, _) in enumerate(pairs) if name in dict(pairs[:i]))
-        raise UserError(f"field {_shown(twice)} stands twice in the row", fix="keep one of the two")
+    fields: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in fields:
+            raise UserError(f"field {_shown(name)} stands twice in the row", fix="keep one of the two")
+        fields[name] = value
     return fields
 
 

@@ -15,7 +15,7 @@ from retune.metrics.table import in_table
 from retune.report.figures import KEPT, kept
 from retune.report.heatmap import label_order
 from retune.results import text
-from retune.results.cautions import contaminated, left_out, pictures, undefined
+from retune.results.cautions import contaminated, left_out, pictures, undefined, unlearnable
 from retune.settings import typed
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ def _cautions_of(result: Result) -> list[tuple[int, str]]:
     graded = (
         contaminated(result),
         pictures(result),
-        [*left_out(result), *lost, *undefined(result)],
+        [*left_out(result), *lost, *undefined(result), *unlearnable(result)],
         result.dataset.notes,
     )
     return [(grade, line) for grade, lines in enumerate(graded) for line in lines]

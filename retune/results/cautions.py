@@ -38,6 +38,13 @@ def left_out(result: Result) -> list[str]:
     ]
 
 
+def unlearnable(result: Result) -> list[str]:
+    """Which labels cannot have been learnt; without a full stop."""
+    names = ", ".join(result.dataset.unlearnable_labels)
+    why = "Not learnt, for no positive or no negative training image is shown"
+    return [f"{why} (left out of average, forgetting and transfer): {names}"] if names else []
+
+
 def undefined(result: Result) -> list[str]:
     """Which labels have no AUC; without a full stop."""
     names = ", ".join(result.dataset.undefined_labels)

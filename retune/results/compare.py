@@ -71,7 +71,7 @@ class Sample:
 
         Args:
             matrix: ``(T+1, C)`` AUROC on the test set as it is.
-            first: ``(C,)`` the first experience that observes each label.
+            first: ``(C,)`` the first experience that can have taught each label.
             targets: ``(N, C)``: 1, 0, or NaN where unknown.
             scores: ``(T+1, N, C)``.
             weights: ``(B, N)`` counts, from :func:`retune.metrics.patient_weights`.

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from retune.errors import UserError, mistake
-from retune.files import write_whole
+from retune.files import read_small, write_whole
 
 SCHEMA: Final = "retune.result/1"
 RESULT_FILE: Final = "result.json"
@@ -72,6 +72,9 @@ class DatasetRecord(Record):
     repeated_images: int
     notes: list[str]
     undefined_labels: list[str]
+    """Labels without both classes in the test set: they have no AUC."""
+    unlearnable_labels: list[str] = []
+    """Labels without both classes in the training images of the stream: they cannot have been learnt."""
     choices: dict[str, str] = Field(default_factory=dict)
     """What ``split=auto`` and the like became."""
 
@@ -239,7 +242,7 @@ class Result(Record):
         file = Path(path)
         file = file / RESULT_FILE if file.is_dir() else file
         try:
-            return cls.model_validate_json(file.read_bytes())
+            return cls.model_validate_json(read_small(file))
         except OSError as error:
             raise UserError(
                 f"no result here ({error.strerror})", where=str(file), fix="give a run's folder"

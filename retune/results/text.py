@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from retune.errors import printable
+
 
 def shown(text: str, length: int | None = None) -> str:
     """Text without control characters, which no XML may hold and which could turn a line around.
@@ -12,8 +14,7 @@ def shown(text: str, length: int | None = None) -> str:
         text: Any text.
         length: Cut after this many characters.
     """
-    printable = (c if c.isprintable() else " " if c.isspace() else "\N{REPLACEMENT CHARACTER}" for c in text)
-    clean = "".join(printable)
+    clean = printable(text)
     return clean if length is None or len(clean) <= length else clean[: length - 1].rstrip() + "…"
 
 

@@ -23,7 +23,7 @@ class Checkpoint:
 
     Args:
         run_id: Of which run.
-        scores: Test scores before training and after each experience so far, float32 (t+1, N, C).
+        scores: Test scores before training and after each experience so far, float32 or float64 (t+1, N, C).
         state: The strategy's state.
         progress: Further JSON values: frozen thresholds, seconds.
     """

@@ -48,7 +48,10 @@ class Guard:
             self.strategy.fit(seen)
 
     def score(self, images: Images, labels: Sequence[str], step: int) -> torch.Tensor:
-        """Its scores of N images after experience number ``step``, checked: float32 (N, C) on the CPU.
+        """Its scores of N images after experience number ``step``, checked: (N, C) on the CPU.
+
+        They are ranked in the precision in which they are given: float64 stays so, whatever is narrower becomes
+        float32, exactly.
 
         Args:
             images: What it may see of them.
@@ -63,9 +66,10 @@ class Guard:
             if not isinstance(given, torch.Tensor):
                 self._fail(f"score returned {type(given).__name__}, not a tensor")
             if given.shape != (len(images), len(labels)) or not given.is_floating_point():
-                wanted = f"float32 of shape {(len(images), len(labels))}"
+                wanted = f"floating-point numbers of shape {(len(images), len(labels))}"
                 self._fail(f"score returned {given.dtype} of shape {tuple(given.shape)}, not {wanted}")
-            scores = given.detach().float().cpu()
+            scores = given.detach().cpu()
+            scores = scores if scores.dtype == torch.float64 else scores.float()
             odd = (~torch.isfinite(scores)).any(dim=0).nonzero().flatten().tolist()
             if odd:
                 which = ", ".join(labels[c] for c in odd[:3]) + (", ..." if len(odd) > 3 else "")

@@ -12,13 +12,13 @@ import torch
 
 from retune.backbones.base import Backbone
 from retune.data.dataset import IntArray
-from retune.errors import StrategyError
+from retune.errors import StrategyError, UserError
 from retune.features.encode import Encoded, ImageKind, encode_images, encode_texts
 from retune.methods.given import Images, Need
 from retune.progress import Progress
 from retune.prompts import PromptBank
 from retune.prompts.embeddings import PromptEmbeddings
-from retune.runner.plan import Plan
+from retune.runner.plan import Plan, cut_again
 from retune.streams.stream import Stream
 
 KINDS: Final[dict[Need, ImageKind]] = {"features": "images", "tokens": "tokens", "pixels": "pixels"}
@@ -144,9 +144,17 @@ def encode(plan: Plan, progress: Progress) -> Inputs:
     lost = rows[~good]
     unreadable = sorted(stream.dataset.image_id[lost].tolist())
     if len(lost):
-        kept = np.setdiff1d(np.arange(len(stream.dataset)), lost)
-        dataset = stream.dataset.take(kept, dropped={"unreadable images": len(lost)})
-        stream, place = plan.parts.scenario.stream(dataset, plan.spec.seed), place[kept]
+        # By name: a scenario may have taken its own table from the one it was given.
+        where = dict(zip(stream.dataset.image_id.tolist(), place.tolist(), strict=True))
+        stream = cut_again(plan.parts.scenario, stream, lost, plan.spec.seed)
+        place = np.array([where[name] for name in stream.dataset.image_id.tolist()], dtype=np.int64)
+        other = stream.dataset.image_id[stream.rows[place[stream.rows] < 0]]
+        if len(other):
+            raise UserError(
+                f"takes other images, such as '{other[0]}', once those that cannot be read are left out",
+                where=f"scenario {plan.parts.scenario.name}",
+                fix="mend the images, or run it without --skip-bad-images to see which they are",
+            )
     contradictions = {text for e in encoded.values() for text in e.contradictions}
     if contradictions:
         note = f"{len(contradictions):,} files contradict themselves, such as {min(contradictions)}"

@@ -14,10 +14,10 @@ import numpy as np
 import torch
 
 from retune.backbones.precision import repeatable
-from retune.data.dataset import FloatArray
 from retune.methods.memory import Stored, metered
-from retune.methods.strategy import Strategy
+from retune.methods.strategy import State, Strategy
 from retune.metrics import best_f1_threshold
+from retune.metrics.binary import Floats
 from retune.progress import Progress
 from retune.runner.checkpoint import Checkpoint
 from retune.runner.guard import Guard, attributed
@@ -25,6 +25,7 @@ from retune.runner.images import Inputs, encode
 from retune.runner.plan import Plan
 from retune.runner.search import Found, search, split
 from retune.runner.session import Session
+from retune.runner.trained import Trained
 from retune.streams.stream import Experience, Stream
 from retune.system import keep_freed_memory
 
@@ -35,11 +36,11 @@ class Outcome:
 
     Args:
         stream: The stream, without images that could not be read.
-        scores: Test scores before training and after each experience, float32 (T+1, N, C).
+        scores: Test scores before training and after each experience, float32 or float64 (T+1, N, C).
         thresholds: Per label, frozen when it was first learnt; NaN where it never was.
         strategy: After the last experience; with the settings that a search chose.
         search: What a search of settings found; None where there was none.
-        trainable_parameters: How many it trained.
+        trainable_parameters: How many it trained: what its fit changed, or what it says where that is more.
         diagnostics: What it says of itself.
         search_seconds: Wall time of the search.
         fit_seconds: Wall time of fitting, over interruptions.
@@ -52,7 +53,7 @@ class Outcome:
 
     stream: Stream
     scores: torch.Tensor
-    thresholds: FloatArray
+    thresholds: Floats
     strategy: Strategy
     search: Found | None = None
     trainable_parameters: int = 0
@@ -102,7 +103,7 @@ class _Loop:
         self.outcome = Outcome(
             self.stream,
             torch.empty(0, len(self.stream.test), len(self.stream.labels)),
-            np.full(len(self.stream.labels), np.nan, dtype=np.float32),
+            np.full(len(self.stream.labels), np.nan),
             plan.parts.strategy,
             encode_seconds=inputs.seconds,
             images_encoded=inputs.images_encoded,
@@ -127,7 +128,8 @@ class _Loop:
         """Test scores after one more experience, whose labels get their thresholds if they are new."""
         outcome, step = self.outcome, experience.step
         shown = self.stream.joint() if outcome.strategy.sees_everything else experience
-        outcome.fit_seconds += self.session.fit(self.learner, shown, step)
+        with self.trained.watched():
+            outcome.fit_seconds += self.session.fit(self.learner, shown, step)
         with outcome.timed("score"):
             latest = self.session.score(self.learner, self.stream.test, step)
             training_scores = self.session.score(self.learner, shown.rows, step).numpy()
@@ -143,7 +145,7 @@ class _Loop:
             with outcome.timed("search"):
                 outcome.search = search(candidates, self.session, self.progress)
             outcome.strategy = candidates.strategies[outcome.search.best]
-        learner = self.session.begin(outcome.strategy)
+        learner, self.trained = self.session.begin(outcome.strategy), Trained(outcome.strategy)
         with outcome.timed("score"):
             outcome.scores = self.session.score(learner, self.stream.test, 0)[None]
         if candidates is not None:
@@ -159,17 +161,18 @@ class _Loop:
             return None
         outcome.scores = found.scores
         thresholds = [np.nan if t is None else t for t in found.progress["thresholds"]]
-        outcome.thresholds = np.array(thresholds, dtype=np.float32)
+        outcome.thresholds = np.array(thresholds, dtype=np.float64)
         for name in ("search_seconds", "fit_seconds", "score_seconds"):
             setattr(outcome, name, found.progress.get(name, 0.0))
         outcome.stored = Stored(**found.progress["stored"])
         if self.plan.parts.search is not None:
             outcome.search = Found(**found.progress["search"])
             outcome.strategy = self.plan.parts.search.strategies[outcome.search.best]
-        learner = self.session.begin(outcome.strategy)
+        learner, self.trained = self.session.begin(outcome.strategy), Trained(outcome.strategy)
         if found.step:
-            learner.resume(found.state)
-            outcome.trainable_parameters, outcome.diagnostics = learner.trained(), learner.diagnostics()
+            with self.trained.watched():
+                learner.resume(found.state)
+            self._ask(learner, found.state)
         return learner
 
     def _checkpoint(self) -> None:
@@ -177,8 +180,15 @@ class _Loop:
         outcome, learner = self.outcome, self.learner
         state = learner.state()
         outcome.stored = outcome.stored.most(metered(state))
-        outcome.trainable_parameters, outcome.diagnostics = learner.trained(), learner.diagnostics()
+        self._ask(learner, state)
         self._write(state, learner)
+
+    def _ask(self, learner: Guard, state: State) -> None:
+        """How much it trained, and what it says of itself."""
+        # It may know of parameters that a count does not reach; that it trained fewer, its word does not make so.
+        counted = self.trained.count(state)
+        self.outcome.trainable_parameters = max(learner.trained(), counted)
+        self.outcome.diagnostics = learner.diagnostics()
 
     def _write(self, state: dict[str, Any], learner: Guard) -> None:
         outcome = self.outcome

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
+
+import numpy as np
 
 from retune.data.dataset import Dataset, IntArray
 from retune.errors import UserError
@@ -16,7 +18,7 @@ from retune.runner.resolve import Parts, resolve
 from retune.runner.shared import Shared, key_of
 from retune.runner.spec import Spec
 from retune.settings import values_of
-from retune.streams.stream import Stream
+from retune.streams.stream import Scenario, Stream
 
 BLOCK: Final = 4096
 """Images whose digests are looked up at a time."""
@@ -60,17 +62,17 @@ def plan(spec: Spec, progress: Progress | None = None, *, shared: Shared | None 
     # Read first: a model that is not there is told before gigabytes of images are looked at.
     chosen = parts.identity()
     key = (key_of(parts.source), parts.scenario.name, repr(values_of(parts.scenario)), spec.seed)
-    cut = shared.kept(
+    found = shared.kept(
         "cut",
         (*key, type(parts.scenario), parts.backbone.precomputed, spec.skip_bad_images),
         lambda: _cut(parts, spec, shared.dataset(parts.source), progress),
     )
-    parts.bank.require(cut.stream.labels)
+    parts.bank.require(found.stream.labels)
     identity = {
         **chosen,
-        "dataset": cut.dataset,
-        "stream": cut.fingerprint,
-        "images": cut.images,
+        "dataset": found.dataset,
+        "stream": found.fingerprint,
+        "images": found.images,
         "seed": spec.seed,
         "device": spec.device,
         "precision": spec.precision,
@@ -79,7 +81,7 @@ def plan(spec: Spec, progress: Progress | None = None, *, shared: Shared | None 
     }
     # Twelve hexadecimal digits of whatever determines a result.
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()
-    return Plan(spec, parts, cut.stream, cut.content, digest[:12], cut.repeated)
+    return Plan(spec, parts, found.stream, found.content, digest[:12], found.repeated)
 
 
 @dataclass(frozen=True)
@@ -104,9 +106,7 @@ class Cut:
 
 
 def _cut(parts: Parts, spec: Spec, dataset: Dataset, progress: Progress | None) -> Cut:
-    _require_usable(dataset)
-    with stdout_to_stderr():
-        stream = parts.scenario.stream(dataset, spec.seed)
+    stream = cut(parts.scenario, dataset, spec.seed)
     rows = stream.rows
     content = None if parts.backbone.precomputed else _content(stream.dataset, rows, progress)
     if content is not None and not spec.skip_bad_images:
@@ -114,6 +114,80 @@ def _cut(parts: Parts, spec: Spec, dataset: Dataset, progress: Progress | None) 
     images = hashlib.sha256(b"".join(key or b"\0" for key in content or ())).hexdigest()
     repeated = _repeated(content, len(stream.test))
     return Cut(stream, dataset.fingerprint, stream.fingerprint, content, images, repeated)
+
+
+def cut(scenario: Scenario, dataset: Dataset, seed: int) -> Stream:
+    """A stream that a run can learn from and be judged on, whether cut from all images or from those that can be read.
+
+    Raises:
+        UserError: If there are no training or no test images, an experience is empty, no label can be learnt, or the
+            scenario cannot cut the data set.
+    """
+    where = f"data set {dataset.name}"
+    for split in ("train", "test"):
+        if not len(dataset.rows(split)):
+            raise UserError(f"has no {split} images", where=where, fix="check its splits")
+    if not (dataset.targets[dataset.rows("train")] == 1).any():
+        raise UserError("has no positive training label", where=where)
+    with stdout_to_stderr():
+        stream = scenario.stream(dataset, seed)
+    if not len(stream.test):
+        raise UserError("the stream has no test images", where=f"scenario {scenario.name}")
+    for experience in stream.experiences:
+        if not len(experience):
+            raise UserError(f"experience {experience.step} holds no image", where=f"scenario {scenario.name}")
+    if not stream.first.any():
+        raise UserError(
+            "no label has both a positive and a negative training image, so none can be learnt",
+            where=where,
+            fix="check its labels: what is known to be absent must say so",
+        )
+    return stream
+
+
+def cut_again(scenario: Scenario, stream: Stream, lost: IntArray, seed: int) -> Stream:
+    """The stream of the images that can be read, under the same conditions as before; says which labels that spoils.
+
+    Args:
+        scenario: What cut the stream.
+        stream: Of all images.
+        lost: Rows of its data set that cannot be read.
+        seed: As before.
+
+    Raises:
+        UserError: If nothing can be learnt from, or be judged on, what is left.
+    """
+    whole = stream.dataset
+    needed = {"train": stream.joint().rows, "test": stream.test}
+    for split, rows in needed.items():
+        if np.isin(rows, lost).all():
+            raise UserError(
+                f"none of the {len(rows):,} {split} images can be read",
+                where=f"data set {whole.name}",
+                fix=f"see why with: retune data check {whole.name}; or give features of them",
+            )
+    left = whole.take(
+        np.setdiff1d(np.arange(len(whole)), lost),
+        dropped={"unreadable images": len(lost)},
+    )
+    try:
+        again = cut(scenario, left, seed)
+    except UserError as error:
+        what = f"{error.what} once {len(lost):,} images that cannot be read are left out"
+        raise UserError(what, where=error.where, fix=error.fix) from error
+    spoilt = [
+        f"No {kind} {split} image that can be read is left of: {', '.join(names)}"
+        for split, rows in needed.items()
+        for value, kind in ((1, "positive"), (0, "negative"))
+        if (names := _spoilt(whole, rows, lost, value))
+    ]
+    return replace(again, dataset=replace(again.dataset, notes=(*again.dataset.notes, *spoilt)))
+
+
+def _spoilt(dataset: Dataset, rows: IntArray, lost: IntArray, value: float) -> list[str]:
+    """Labels of which some of these rows have this value, and all of those are lost."""
+    had, has = ((dataset.targets[of] == value).any(axis=0) for of in (rows, np.setdiff1d(rows, lost)))
+    return [dataset.labels[c] for c in np.flatnonzero(had & ~has)]
 
 
 def _repeated(content: list[bytes | None] | None, n_test: int) -> int:
@@ -132,13 +206,3 @@ def _content(dataset: Dataset, rows: IntArray, progress: Progress | None) -> lis
         if progress:
             progress("reading images", len(found), len(rows))
     return found
-
-
-def _require_usable(dataset: Dataset) -> None:
-    for split in ("train", "test"):
-        if not len(dataset.rows(split)):
-            raise UserError(
-                f"has no {split} images", where=f"data set {dataset.name}", fix="check its splits"
-            )
-    if not (dataset.targets[dataset.rows("train")] == 1).any():
-        raise UserError("has no positive training label", where=f"data set {dataset.name}")

@@ -97,6 +97,7 @@ def _document(plan: Plan, outcome: Outcome, report: ContinualReport, command: st
             "choices": dict(dataset.choices),
             "notes": list(dataset.remarks),
             "undefined_labels": [labels[c] for c in report.undefined],
+            "unlearnable_labels": list(stream.unlearnable),
         },
         "scenario": {
             "name": parts.scenario.name,

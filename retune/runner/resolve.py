@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from retune.avalanche_bridge import names as avalanche
 from retune.backbones.base import MEANINGS, Backbone
 from retune.data.source import DataSource
 from retune.errors import BadSetting, UnknownName, UserError
+from retune.methods.declared import require_declared, require_needs
 from retune.methods.given import Need
 from retune.methods.strategy import Strategy
 from retune.plugins import is_file, registry
@@ -109,13 +110,7 @@ def _strategies(
     cls: type[Strategy], name: str, settings: Mapping[str, Any], spec: Spec
 ) -> tuple[Strategy, Candidates | None]:
     """A strategy with these settings, and those that a search is to choose from."""
-    for attribute in ("name", "version"):
-        if not isinstance(getattr(cls, attribute, None), str):
-            raise UserError(
-                f"{cls.__name__} lacks a {attribute}",
-                where=f"strategy {name}",
-                fix=f"add {attribute} = 'text'",
-            )
+    require_declared(cls, name)
 
     def build(more: Mapping[str, Any]) -> Strategy:
         with attributed(cls, "__init__"):
@@ -163,10 +158,7 @@ def require_capabilities(strategy: Strategy, name: str, backbone: Backbone) -> N
     """
     with attributed(strategy, "requires"):
         needs = strategy.requires()
-    if not isinstance(needs, Set) or not all(isinstance(need, str) for need in needs):
-        raise UserError(f"needs {needs!r}, which is no set of names", where=f"strategy {name}")
-    for need in sorted(needs - set(MEANINGS)):
-        raise UnknownName("need", need, MEANINGS, where=f"strategy {name}")
+    require_needs(needs, name)
     lacking = sorted(needs - backbone.capabilities)
     if not lacking:
         return

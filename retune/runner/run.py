@@ -12,7 +12,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from retune.errors import RunConflict, StrategyError, UserError
-from retune.files import make_folder, write_whole
+from retune.files import make_folder, parse_json, read_small, write_whole
 from retune.progress import Progress
 from retune.results.result import CHECKPOINT_FILE, RESULT_FILE, RUN_FILE, Result
 from retune.runner.plan import Plan, plan
@@ -144,7 +144,7 @@ def claim(folder: Path, planned: Plan) -> None:
     marker = folder / RUN_FILE
     if marker.exists():
         try:
-            found = json.loads(marker.read_text())["id"]
+            found = parse_json(read_small(marker))["id"]
         except (OSError, ValueError, KeyError, TypeError):
             raise RunConflict(
                 f"{RUN_FILE} cannot be read", where=str(folder), fix="choose another --out"

@@ -77,7 +77,7 @@ class Session:
             return time.perf_counter() - start
 
     def score(self, learner: Guard, rows: IntArray, step: int) -> torch.Tensor:
-        """Scores of some images after experience number ``step``, float32 (N, C) on the CPU."""
+        """Scores of some images after experience number ``step``, (N, C) on the CPU."""
         parts = []
         for first in range(0, max(1, len(rows)), SCORED):
             chosen = rows[first : first + SCORED]

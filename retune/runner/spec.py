@@ -22,6 +22,8 @@ DEFAULTS: Final = {
 }
 BY_DATASET: Final = "data-incremental"
 """The scenario of several data sets where none is named."""
+MOST_SEEDS: Final = 10_000
+"""More than anyone runs; a slip of the pen would keep a machine for years."""
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from retune.data.dataset import Dataset, FloatArray, IntArray
+from retune.metrics.continual import first_learnt
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,13 @@ class Experience:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def shows(self, value: float) -> npt.NDArray[np.bool_]:
+        """Whether an image with this target of each label observed is shown; of no other label; shape (C,)."""
+        found = np.zeros(self.targets.shape[1], dtype=bool)
+        columns = list(self.observed)
+        found[columns] = (self.targets[:, columns] == value).any(axis=0)
+        return found
 
 
 @dataclass(frozen=True)
@@ -57,11 +65,18 @@ class Stream:
 
     @property
     def first(self) -> IntArray:
-        """The first experience (1..T) that observes each label, 0 if none does; shape (C,)."""
-        first = np.zeros(len(self.labels), dtype=np.int64)
-        for experience in reversed(self.experiences):
-            first[list(experience.observed)] = experience.step
-        return first
+        """The first experience (1..T) by the end of which each label can have been learnt; shape (C,).
+
+        See :func:`retune.metrics.first_learnt`: both a positive and a negative training image have been shown; 0
+        if they never are.
+        """
+        positive, negative = (np.stack([e.shows(value) for e in self.experiences]) for value in (1, 0))
+        return first_learnt(positive, negative)
+
+    @property
+    def unlearnable(self) -> tuple[str, ...]:
+        """Labels without a positive or without a negative training image: what no method can learn here."""
+        return tuple(label for label, step in zip(self.labels, self.first.tolist(), strict=True) if step == 0)
 
     @property
     def targets(self) -> FloatArray:

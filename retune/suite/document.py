@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from pydantic import BaseModel, Field, ValidationError
 
 from retune.errors import UserError, mistake
-from retune.files import make_folder, write_whole
+from retune.files import make_folder, read_small, write_whole
 from retune.suite.runs import Finished, Named, Wanted
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def read_names(folder: Path) -> dict[str, Finished]:
     """
     file = folder / SUITE_FILE
     try:
-        found = _Document.model_validate_json(file.read_bytes())
+        found = _Document.model_validate_json(read_small(file))
     except OSError as error:
         raise UserError(f"cannot be read ({error.strerror})", where=str(file)) from error
     except ValidationError as error:

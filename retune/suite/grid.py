@@ -129,14 +129,16 @@ class _Expansion:
         except StrategyError:  # Likewise.
             return True
         except UserError as error:
-            self.skipped.append(Skipped(f"{choice.called} with {backbone}", str(error)))
+            self.skipped.append(Skipped(f"{self.names.called(choice)} with {backbone}", str(error)))
             return False
         return True
 
     def _require_carried(self, carried: Mapping[str, list[StrategyChoice]]) -> None:
         for choice in self.suite.strategies:
             if choice.strategy != ALL and not any(choice in choices for choices in carried.values()):
-                raise UserError(next(s.reason for s in self.skipped if s.what.startswith(choice.called)))
+                raise UserError(
+                    next(s.reason for s in self.skipped if s.what.startswith(self.names.called(choice)))
+                )
         if not any(carried.values()):
             raise UserError("no strategy can be run with these backbones")
 
@@ -147,12 +149,17 @@ class _Expansion:
             plain = key.removeprefix("strategy.")
             if "." not in plain and self.names.has("strategies", choice.strategy, plain):
                 found[plain] = value
-        own = self.suite.strategy
-        return found | own.get(choice.strategy, {}) | own.get(choice.called, {}) | choice.settings
+        return found | self._of(self.suite.strategy, choice) | choice.settings
 
     def _search_of(self, choice: StrategyChoice) -> dict[str, Any]:
-        every = self.suite.search
-        return every.get(choice.strategy, {}) | every.get(choice.called, {}) | choice.search
+        return self._of(self.suite.search, choice) | choice.search
+
+    def _of(self, table: Mapping[str, dict[str, Any]], choice: StrategyChoice) -> dict[str, Any]:
+        """What a table of strategies has for one, by how it is asked for or by what it is called."""
+        found: dict[str, Any] = {}
+        for name in (choice.strategy, choice.called, self.names.called(choice)):
+            found |= table.get(name, {})
+        return found
 
     def _data(self, scenario: str) -> Iterator[DataChoice]:
         """The data sets of a scenario, with settings of all that are for them."""
@@ -216,7 +223,9 @@ class _Expansion:
             search=self._search_of(choice),
             time_limit=suite.time_limit,
         )
-        return Wanted(choice.called, stem(scenario), data.name or data.data, backbone, order, spec)
+        return Wanted(
+            self.names.called(choice), stem(scenario), data.name or data.data, backbone, order, spec
+        )
 
 
 def _require_told_apart(runs: Iterable[Wanted]) -> None:

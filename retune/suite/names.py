@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,7 +14,7 @@ from retune.plugins import BUILT_IN, Kind, is_file, registry
 from retune.runner.resolve import find_strategy
 from retune.runner.spec import DEFAULTS
 from retune.settings import settings_of
-from retune.suite.spec import ALL, Suite, split
+from retune.suite.spec import ALL, StrategyChoice, Suite, split, stem
 
 GROUPS: Final[dict[str, Kind]] = {
     "strategy": "strategies",
@@ -69,6 +71,36 @@ class Names:
             load = registry(kind).load
             self._found[kind, name] = find_strategy(name)[0] if kind == "strategies" else load(name)
         return self._found[kind, name]
+
+    def called(self, choice: StrategyChoice) -> str:
+        """What tables call a strategy: the name it is given here, else its own; with its file where two share it."""
+        if choice.name or self.find("strategies", choice.strategy) is None:
+            return choice.called
+        if choice.strategy not in self._own:
+            return self._own_name(choice.strategy)
+        return self._own[choice.strategy]
+
+    @cached_property
+    def _own(self) -> dict[str, str]:
+        """By what a plugin is asked for, the name of its own that no other here has."""
+        asked = dict.fromkeys(c.strategy for c in self.suite.strategies if c.strategy != ALL and not c.name)
+        names = {one: self._own_name(one) for one in asked if self.find("strategies", one) is not None}
+        taken = Counter(names.values())
+        if any(choice.strategy == ALL for choice in self.suite.strategies):
+            taken.update(e.name for e in registry("strategies").entries if e.origin == BUILT_IN)
+        return {
+            one: f"{name} ({_home(one, asked)})" if taken[name] > 1 and name != one else name
+            for one, name in names.items()
+        }
+
+    def _own_name(self, asked: str) -> str:
+        """What a plugin calls itself, and the preset that is asked for."""
+        cls, plain, _ = find_strategy(asked)
+        return (
+            cls.name + asked.removeprefix(plain)
+            if isinstance(getattr(cls, "name", None), str)
+            else stem(asked)
+        )
 
     def has(self, kind: Kind, name: str, setting: str) -> bool:
         """Whether what a name stands for has a setting."""
@@ -134,11 +166,21 @@ class Names:
                 classes = [self.find(kind, owner) for owner in owners[kind]]
                 settings = {s.name for cls in classes if cls is not None for s in settings_of(cls)}
                 raise UnknownName("setting", setting, settings, where=f"set, for the {kind}")
-        tables = {*named, *(choice.called for choice in choices)}
+        tables = {*named, *(choice.called for choice in choices), *map(self.called, choices)}
         for table, given in (("strategy", suite.strategy), ("search", suite.search)):
             for name in given:
                 if name not in tables:
                     raise UnknownName("strategy", name, tables, where=f"key {table}")
+
+
+def _home(asked: str, others: Iterable[str]) -> str:
+    """What tells a plugin from others of its name: the end of its file's path, or its distribution."""
+    parts, taken = Path(asked).parts, [Path(other).parts for other in others if other != asked]
+    if ".py" not in asked:
+        return parts[0]
+    # The file's name, after as many of its folders as it takes.
+    length = next((n for n in range(1, len(parts)) if all(t[-n:] != parts[-n:] for t in taken)), len(parts))
+    return "/".join(parts[-length:])
 
 
 def _foreign(kind: Kind, name: str) -> bool:

@@ -13,10 +13,17 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from retune.backbones.precision import Precision
 from retune.data.chexpert_labels import Blank, Uncertain
 from retune.errors import BadSetting, UnknownName, UserError
+from retune.files import read_small
 from retune.plugins import is_file
+from retune.runner.spec import MOST_SEEDS
 from retune.streams.cuts import LabelOrder
 
 ALL: Final = "all"
+MOST: Final = 2**20
+"""Bytes of a suite's file."""
+DOTS: Final = 1000
+"""In a line of it."""
+DEPTH: Final = 32
 FILES: Final = ("features", "local-dir")
 """Schemes of backbones that name a path."""
 
@@ -41,6 +48,8 @@ def _counted(value: Any) -> Any:
     if isinstance(value, int) and not isinstance(value, bool):
         if value < 1:
             raise ValueError(f"{value} is below 1")
+        if value > MOST_SEEDS:
+            raise ValueError(f"{value:,} is more than {MOST_SEEDS:,}")
         return list(range(value))
     return value
 
@@ -143,9 +152,11 @@ class Suite(Part):
     root: Root = None
     backbones: Listed = ["phantom-clip"]
     prompts: str = "language-model"
-    seeds: Annotated[list[Annotated[int, Field(ge=0)]], BeforeValidator(_counted), Field(min_length=1)] = (
-        list(range(5))
-    )
+    seeds: Annotated[
+        list[Annotated[int, Field(ge=0)]],
+        BeforeValidator(_counted),
+        Field(min_length=1, max_length=MOST_SEEDS),
+    ] = list(range(5))
     orders: Annotated[list[LabelOrder], BeforeValidator(_listed)] = []
     steps: Annotated[int, Field(ge=1)] | None = None
     uncertain: Uncertain | None = None
@@ -196,12 +207,23 @@ def read_suite(file: str | Path | None = None, options: Mapping[str, Any] | None
 
 def _toml(path: Path) -> dict[str, Any]:
     try:
-        with path.open("rb") as opened:
-            return tomllib.load(opened)
+        content = read_small(path, MOST)
+        # A key of very many parts takes a time that grows with their square.
+        if max(line.count(b".") for line in content.split(b"\n")) > DOTS:
+            raise UserError(f"has a line of more than {DOTS:,} dots", where=str(path), fix="break the line")
+        document = tomllib.loads(content.decode().replace("\r\n", "\n"))
     except OSError as error:
         raise UserError(f"cannot be read ({error.strerror})", where=str(path)) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"is not TOML: {error}", where=str(path)) from None
+    except (ValueError, RecursionError) as error:
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else error
+        raise UserError(f"is not TOML: {reason}", where=str(path)) from None
+    inner: list[Any] = [document]
+    for _ in range(DEPTH):
+        inner = [v for one in inner for v in (one.values() if isinstance(one, dict) else one)]
+        inner = [one for one in inner if isinstance(one, dict | list)]
+    if inner:
+        raise UserError(f"is nested more than {DEPTH} deep", where=str(path), fix="no suite needs as much")
+    return document
 
 
 def _mistake(error: ValidationError, file: str, options: set[str]) -> UserError:

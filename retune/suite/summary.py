@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Final, Literal
 from pydantic import ConfigDict, Field, ValidationError
 
 from retune.errors import UserError, mistake
+from retune.files import read_small
 from retune.metrics.table import COMPARED, DECIDES
-from retune.results.cautions import contaminated, pictures, undefined
+from retune.results.cautions import contaminated, pictures, undefined, unlearnable
 from retune.results.compare import Comparison, Estimate
 from retune.results.result import Bootstrap, Record, Result
 from retune.suite.compare import compare
@@ -127,7 +128,7 @@ class Summary(Record):
             UserError: If it is not there or not such a table.
         """
         try:
-            return cls.model_validate_json(file.read_bytes())
+            return cls.model_validate_json(read_small(file))
         except OSError as error:
             raise UserError(f"no table here ({error.strerror})", where=str(file)) from error
         except ValidationError as error:
@@ -186,7 +187,7 @@ def cautions(results: Sequence[Result]) -> list[str]:
     lines: list[str] = []
     for result in results:
         lines += [*contaminated(result), *pictures(result), *result.dataset.notes]
-        lines += [f"{line}." for line in undefined(result)]
+        lines += [f"{line}." for line in (*undefined(result), *unlearnable(result))]
     return list(dict.fromkeys(lines))
 
 

@@ -13,6 +13,7 @@ from typing import Any, Final
 from retune.files import make_folder, write_whole
 from retune.metrics.table import COMPARED
 from retune.results.compare import Estimate
+from retune.results.text import shown
 from retune.suite.latex import latex
 from retune.suite.layout import (
     FINAL,
@@ -68,8 +69,8 @@ def comma_separated(summary: Summary) -> str:
             estimates = [row.metrics[key] for key in keys] + [row.to_best.get(key) for key in keys]
             writer.writerow(
                 [
-                    *(getattr(setting, name) for name in where),
-                    row.strategy,
+                    *(_inert(getattr(setting, name)) for name in where),
+                    _inert(row.strategy),
                     row.role,
                     " ".join(map(str, row.seeds)),
                     *(value for estimate in estimates for value in _five(estimate)),
@@ -102,6 +103,14 @@ def markdown(summary: Summary) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _inert(value: Any) -> Any:
+    """A cell that a spreadsheet shows and never computes: text that begins like a formula has an apostrophe before it."""
+    if not isinstance(value, str):
+        return value
+    formula = re.match(r"[=+@\t\r＝＋－＠]|-(?![\d.]+\Z)", value) or re.match(r"\s+[=+\-@]", value)
+    return f"'{shown(value)}" if formula else shown(value)
+
+
 def _five(estimate: Estimate | None) -> list[Any]:
     found = [getattr(estimate, part, None) for part in PARTS]
     return ["" if value is None else value for value in found]
@@ -113,4 +122,4 @@ def _piped(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 def _plain(text: str) -> str:
     """Text in which Markdown sees no mark-up."""
-    return re.sub(r"([\\`*_|<\[])", r"\\\1", text)
+    return re.sub(r"([\\`*_|<\[])", r"\\\1", shown(text))

@@ -47,7 +47,7 @@ class Watch:
         self._running: dict[str, TaskID] = {}
         columns = (
             SpinnerColumn(finished_text=" "),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             _Left(),
         )

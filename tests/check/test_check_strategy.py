@@ -18,10 +18,21 @@ MEMORY = "memory-declared-equals-memory-used"
 BROKEN: list[tuple[type[Strategy], dict[str, str]]] = [
     (broken.LacksScore, {"runs": "abstract method '?score'?"}),
     (broken.Fails, {"runs": r"raised ValueError: no such luck \(broken_strategies.py, line"}),
-    (broken.HasNoName, {"says-what-it-is": "no name"}),
-    (broken.NeedsWhatNobodyHas, {"says-what-it-is": "needs clairvoyance"}),
+    (broken.HasNoName, {"says-what-it-is": "lacks a name"}),
+    (broken.HasNoVersion, {"says-what-it-is": "lacks a version"}),
+    (broken.LivesElsewhere, {"says-what-it-is": "'../good' does not fit a path"}),
+    (broken.NeedsWhatNobodyHas, {"says-what-it-is": "unknown need 'clairvoyance'"}),
+    (broken.MistypesItsNeeds, {"says-what-it-is": "unknown need 'featurs'; did you mean features"}),
+    (broken.NeedsAText, {"says-what-it-is": "needs 'features', which is no set of names"}),
+    (broken.ForgetsTheDataclass, {"says-what-it-is": "rate, which is no setting; write @dataclass above"}),
+    (broken.TakesArguments, {"says-what-it-is": "rate, depth, which are no setting; write @dataclass above"}),
+    (broken.HasAListOfItsOwn, {"says-what-it-is": r"setting layers can be changed in place: \[1, 2\]"}),
+    (broken.HasATensorForASetting, {"says-what-it-is": "setting start is not JSON"}),
+    (broken.LetsItsNameBeSet, {"says-what-it-is": "name is a setting"}),
     (broken.HasABadPreset, {"says-what-it-is": "unknown setting 'no_such_setting'"}),
-    (broken.TellsASet, {"says-what-it-is": "not plain JSON"}),
+    (broken.TellsASet, {"tells-what-it-learnt": "not plain JSON"}),
+    (broken.SaysItTrainedNothing, {"tells-what-it-learnt": "says 0, while fit changed 768 numbers"}),
+    (broken.SaysItTrainedABillion, {"tells-what-it-learnt": "says 1,000,000,000, while fit changed 768"}),
     (broken.LeavesALabelOut, {ANSWERS: r"before any training: shape \(12, 5\), not \(12, 6\)"}),
     (broken.ScoresInDoubles, {ANSWERS: "torch.float64, not torch.float32"}),
     (
@@ -97,8 +108,8 @@ def test_every_check_is_failed_by_something() -> None:
 def test_what_never_returns_is_stopped_and_named() -> None:
     report = retune.check_strategy(broken.NeverReturns, limit=0.5)
     assert report.failed == {"runs": "did not return within 0.5 seconds"}
-    assert {f.outcome for f in report.findings[1:]} == {"not tried"}
-    assert {f.reason for f in report.findings[1:]} == {"runs failed"}
+    assert {f.outcome for f in report.findings[2:]} == {"not tried"}
+    assert {f.reason for f in report.findings[2:]} == {"runs failed"}
 
 
 def test_time_runs_out_for_what_hangs_again_and_again() -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from leaderboard.made_entries import (
     CLASS,
     DATA,
@@ -21,6 +24,7 @@ from leaderboard.site_pages import built, content, parsed, rows
 from retune.cli.main import main
 from retune.errors import StorageError, UserError
 from retune.leaderboard.site import build
+from retune.leaderboard.site.folder import replacing
 
 
 def test_an_empty_leaderboard_has_a_page(tmp_path: Path) -> None:
@@ -151,3 +155,30 @@ def test_building_needs_no_torch(tmp_path: Path) -> None:
 def test_made_entries_are_what_a_submission_is(tmp_path: Path) -> None:
     board = small(tmp_path / "board")
     assert published(board, DATA, "best-1")["track"] == DATA
+
+
+def killed(out: Path) -> None:
+    """A build that dies half-way through, with no chance to tidy up."""
+    child = os.fork()
+    if not child:
+        with replacing(out):
+            os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(child, 0)
+
+
+def test_what_a_killed_build_left_is_swept_by_the_next_of_the_same_site(tmp_path: Path) -> None:
+    board = empty(tmp_path / "board")
+    killed(tmp_path / "site")
+    killed(tmp_path / "site-b")
+    killed(tmp_path / "site")
+    (tmp_path / ".partial-site-notmine").mkdir()
+    busy = tmp_path / ".partial-site-abcd1234"
+    busy.mkdir()
+    left = sorted(p.name for p in tmp_path.glob(".partial-*"))
+    assert len(left) == 5
+    with FileLock(busy / ".lock"):
+        build(board, tmp_path / "site")
+    kept = sorted(p.name for p in tmp_path.glob(".partial-*"))
+    assert len(kept) == 3
+    assert {busy.name, ".partial-site-notmine"} <= set(kept)
+    assert any(name.startswith(".partial-site-b-") for name in kept)

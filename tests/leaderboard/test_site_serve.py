@@ -115,3 +115,25 @@ def test_serving_a_board_ends_cleanly_with_an_interrupt(tmp_path: Path) -> None:
     assert process.returncode == 0
     assert "Traceback" not in told
     assert list(scratch.iterdir()) == [], "its temporary folder is gone"
+
+
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST", "127.0.0.1", "LocalHost:80"])
+def test_this_machine_may_be_spelt_in_any_way(site: Path, host: str) -> None:
+    with server(site) as port:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        connection.request("GET", "/", headers={"Host": host})
+        assert connection.getresponse().status == 200
+
+
+def test_a_path_that_is_too_long_is_not_there(site: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with server(site) as port:
+        for path in ("/" + "a" * 5000 + ".html", "/" + "a/" * 4000 + "x.html"):
+            assert ask(port, path)[0] == 404
+    assert capfd.readouterr().err == ""
+
+
+def test_a_connection_that_says_nothing_is_closed(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("retune.leaderboard.serve._Files.timeout", 0.2)
+    with server(site) as port, socket.create_connection(("127.0.0.1", port), timeout=10) as silent:
+        silent.sendall(b"GET / HT")
+        assert silent.recv(1) == b""

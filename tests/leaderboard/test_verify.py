@@ -181,7 +181,7 @@ def test_random_orders_are_not_one_order(tmp_path: Path, verifier: Verifier) -> 
         ),
         (
             lambda e: [r["first"].__setitem__(2, 0) for r in e["runs"]],
-            "labels that no experience shows: Cardiomegaly",
+            "labels without a positive or without a negative training image: Cardiomegaly",
         ),
         (lambda e: e.update(runs=e["runs"][:1]), "1 seed only; 3 or more tell how results vary"),
     ],

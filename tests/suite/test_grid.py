@@ -193,3 +193,42 @@ def test_help_names_every_key_of_a_file(capsys: pytest.CaptureFixture[str]) -> N
     words = set(re.findall(r"\w+", told))
     for part in (Suite, StrategyChoice, DataChoice):
         assert {field.alias or name for name, field in part.model_fields.items()} <= words
+
+
+def plugin(file: Path, name: str, rate: float = 0.5) -> str:
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(
+        f'"""A plugin."""\nfrom dataclasses import dataclass\nfrom retune import Strategy\n\n@dataclass\n'
+        f"class Mine(Strategy):\n    name = '{name}'\n    presets = {{'fast': {{'rate': 1.0}}}}\n"
+        f"    rate: float = {rate}\n"
+        "    def fit(self, experience): pass\n    def score(self, images): pass\n"
+    )
+    return str(file)
+
+
+def called(*strategies: str, **keys: Any) -> list[str]:
+    found = expanded(strategies=list(strategies), scenarios=["class-incremental"], seeds=1, **keys)
+    return [run.strategy for run in found.runs]
+
+
+def test_a_plugin_is_called_by_its_name_and_not_by_its_file(tmp_path: Path) -> None:
+    file = plugin(tmp_path / "my_method.py", "mine")
+    assert called(file, f"{file}/fast", "re-tune/paper") == ["mine", "mine/fast", "re-tune/paper"]
+    for name in ("mine", "my_method", file):
+        found = expanded(
+            strategies=[file],
+            scenarios=["class-incremental"],
+            seeds=1,
+            search={name: {"rate": [0.1, 0.2]}},
+        )
+        assert [run.spec.search for run in found.runs] == [{"rate": [0.1, 0.2]}], name
+
+
+def test_plugins_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    one, two = plugin(tmp_path / "one.py", "mine"), plugin(tmp_path / "two.py", "mine", 0.25)
+    assert called(one, two) == ["mine (one.py)", "mine (two.py)"]
+    here, there = plugin(tmp_path / "a" / "m.py", "mine"), plugin(tmp_path / "b" / "m.py", "mine", 0.25)
+    assert called(here, there) == ["mine (a/m.py)", "mine (b/m.py)"]
+    posing = plugin(tmp_path / "three.py", "zero-shot")
+    assert called("zero-shot", posing) == ["zero-shot", "zero-shot (three.py)"]
+    assert called("all", posing)[-1] == "zero-shot (three.py)"

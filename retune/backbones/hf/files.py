@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -38,7 +39,8 @@ _VOCABULARIES: Final = (
     "tokenizer.json",
 )
 NEEDS: Final = "config.json, model.safetensors (or pytorch_model.bin), preprocessor_config.json and the tokenizer's files"
-# What a configuration says that no feature depends on; weights are always read as float32.
+# What a configuration says that no feature depends on: it is taken out before transformers sees it, and weights
+# are read as float32.
 _IDLE: Final = (
     "_name_or_path",
     "transformers_version",
@@ -54,6 +56,12 @@ _IDLE: Final = (
     "problem_type",
     "task_specific_params",
 )
+
+_ADAPTERS: Final = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
+# Keys by which a configuration sends transformers elsewhere than to the files listed here.
+_ELSEWHERE: Final = ("transformers_weights", "configuration_files")
+_ATTENTION: Final = ("attn_implementation", "_attn_implementation", "_attn_implementation_internal")
+_PLAIN_ATTENTION: Final = (None, "eager", "sdpa")
 
 
 @dataclass(frozen=True)
@@ -74,7 +82,7 @@ class HfFiles:
     parts: dict[str, Path] = field(default_factory=dict)
 
 
-def find_hf_files(name: str, *, image: bool = True, text: bool = True) -> HfFiles:
+def find_hf_files(name: str, *, image: bool = True, text: bool = True, quantised: bool = False) -> HfFiles:
     """Find the files of ``hf-hub:ORG/REPO`` or ``local-dir:PATH``.
 
     Files of the hub are downloaded, all from one revision, unless they are in its cache already.
@@ -83,10 +91,12 @@ def find_hf_files(name: str, *, image: bool = True, text: bool = True) -> HfFile
         name: The model.
         image: Whether an image processor's settings are needed.
         text: Whether a tokenizer is needed.
+        quantised: Whether weights may be quantised.
 
     Raises:
         MissingFiles: If files are missing and cannot be downloaded.
-        UserError: If the name or the configuration is malformed, or the model needs code of its own.
+        UserError: If the name or the configuration is malformed, the model needs code of its own, or something
+            in it would change the features that no fingerprint tells of.
     """
     scheme, _, rest = name.partition(":")
     if not rest:
@@ -100,6 +110,13 @@ def find_hf_files(name: str, *, image: bool = True, text: bool = True) -> HfFile
     else:
         raise UnknownName("model scheme", scheme, ("hf-hub", "local-dir"))
     config = read_config(folder / CONFIG)
+    refuse_adapter(folder)
+    if "quantization_config" in config and not quantised:
+        raise UserError(
+            "asks for quantised weights (quantization_config), retune reads float32",
+            where=str(folder / CONFIG),
+            fix="use the model before it was quantised",
+        )
     if scheme == "hf-hub":
         _download(rest, folder.name, image=image, text=text)
     parts = _weights(where, folder)
@@ -116,7 +133,8 @@ def read_config(path: Path) -> dict[str, Any]:
 
     Raises:
         MissingFiles: If there is none.
-        UserError: If it is not a JSON object, or the model brings its own code.
+        UserError: If it is not a JSON object, the model brings its own code or has it fetched, or the
+            configuration names other files.
     """
     if not path.is_file():
         raise MissingFiles(f"holds no {path.name}", where=str(path.parent))
@@ -127,7 +145,49 @@ def read_config(path: Path) -> dict[str, Any]:
             where=str(path),
             fix="use a model whose architecture is part of transformers",
         )
+    refuse_elsewhere(config, path)
     return config
+
+
+def refuse_elsewhere(config: dict[str, Any], path: Path) -> None:
+    """See that a configuration sends transformers nowhere else, for files or for code.
+
+    Raises:
+        UserError: If it does.
+    """
+    for key in _ELSEWHERE:
+        if key in config:
+            raise UserError(
+                f"names other files to read ({key})",
+                where=str(path),
+                fix=f"take {key} out, and give weights and configuration their usual names",
+            )
+    for key, value in _attentions(config):
+        raise UserError(
+            f"asks for the attention {value!r} ({key}), which transformers may fetch as code; retune never runs it",
+            where=str(path),
+            fix=f'take {key} out, or write "sdpa" or "eager"',
+        )
+
+
+def refuse_adapter(folder: Path) -> None:
+    """See that no PEFT adapter lies beside a model: transformers adds it, where it can, without a word.
+
+    Raises:
+        UserError: If there is one.
+    """
+    for name in _there(folder, _ADAPTERS):
+        raise UserError(
+            f"holds an adapter of PEFT ({name}), which is not read here",
+            where=str(folder),
+            fix="merge it into the weights (merge_and_unload, save_pretrained), or take it out",
+        )
+
+
+def written_config(files: HfFiles, folder: Path) -> Path:
+    """Write what the fingerprint knows of a configuration, and no more, to a folder; returns that."""
+    (folder / CONFIG).write_text(json.dumps(_without_idle(files.config)), encoding="utf-8")
+    return folder
 
 
 def fingerprint_of(adapter: str, files: HfFiles) -> str:
@@ -218,6 +278,23 @@ def _read_object(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError("is not a JSON object", where=str(path))
     return content
+
+
+def _attentions(config: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Whatever a configuration, at any depth, asks for that is no plain attention."""
+    for part in _objects(config):
+        for key in _ATTENTION:
+            value = part.get(key)
+            for wanted in value.values() if isinstance(value, dict) else [value]:
+                if wanted not in _PLAIN_ATTENTION:
+                    yield key, wanted
+
+
+def _objects(value: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(value, dict):
+        yield value
+        for item in value.values():
+            yield from _objects(item)
 
 
 def _without_idle(value: Any) -> Any:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final, TypeVar
 
-from retune.backbones.hf.files import HfFiles
+from retune.backbones.hf.files import HfFiles, written_config
 from retune.backbones.quiet import quiet
 from retune.errors import UserError, gist, install
 
@@ -25,9 +27,15 @@ def load_config(files: HfFiles) -> Any:
     def load() -> Any:
         from transformers import AutoConfig
 
-        return AutoConfig.from_pretrained(files.folder, **_SAFE)
+        return from_clean(AutoConfig, files, **_SAFE)
 
     return told(load, "transformers cannot use its config.json", files.where)
+
+
+def from_clean(config: Any, files: HfFiles, **options: Any) -> Any:
+    """What a class of configurations makes of the keys that are in the fingerprint; the others cannot act."""
+    with TemporaryDirectory() as folder:
+        return config.from_pretrained(written_config(files, Path(folder)), **options)
 
 
 def load_model(files: HfFiles) -> Any:
@@ -36,7 +44,7 @@ def load_model(files: HfFiles) -> Any:
     Raises:
         UserError: If the weights are damaged, do not fit the configuration or do not fill it.
     """
-    model, report = loaded(class_of("AutoModel", files), files)
+    model, report = loaded(class_of("AutoModel", files), files, config=load_config(files))
     missing = sorted(report.get("missing_keys", ()))
     if missing:
         raise UserError(
@@ -69,9 +77,16 @@ def loaded(model: Any, files: HfFiles, **options: Any) -> tuple[Any, dict[str, A
     """What ``from_pretrained`` makes of a class and these files, and its notes on the weights."""
 
     def load() -> tuple[Any, dict[str, Any]]:
+        import torch
+
         # weights_only: a pickle that would run code is refused.
         found: tuple[Any, dict[str, Any]] = model.from_pretrained(
-            files.folder, output_loading_info=True, weights_only=True, **_SAFE, **options
+            files.folder,
+            output_loading_info=True,
+            weights_only=True,
+            dtype=torch.float32,
+            **_SAFE,
+            **options,
         )
         return found
 
@@ -104,7 +119,7 @@ def config_of(model: Any, files: HfFiles) -> Any:
         UserError: If it has impossible values.
     """
     return told(
-        lambda: model.config_class.from_pretrained(files.folder, local_files_only=True),
+        lambda: from_clean(model.config_class, files, local_files_only=True),
         "transformers cannot use its configuration",
         files.where,
     )
@@ -174,6 +189,13 @@ def load_tokenizer(files: HfFiles) -> Any:
 
         tokenizer = AutoTokenizer.from_pretrained(files.folder, **_SAFE)
         tokenizer(["a"])
+        for name in tokenizer.vocab_files_names.values():
+            if (files.folder / name).is_file() and name not in files.parts:
+                raise UserError(
+                    f"its tokenizer reads {name}, which retune does not know",
+                    where=files.where,
+                    fix="save it with tokenizer.json",
+                )
         return tokenizer
 
     try:

@@ -52,6 +52,8 @@ class TransformersDual(Backbone):
         }
     )
 
+    concurrent = True
+
     def __init__(self, source: str, *, name: str | None = None) -> None:
         self.source = source
         self.name = name or source

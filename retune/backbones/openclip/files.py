@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from retune.backbones.files import local_folder, read_json
+from retune.backbones.hf.files import refuse_elsewhere
 from retune.backbones.hub import cached, fetched, from_hub
 from retune.backbones.quiet import quiet
 from retune.errors import MissingFiles, UnknownName, UserError
@@ -180,7 +181,9 @@ def _with_parts(
             if (tokenizer / name).is_file():
                 parts[f"tokenizer/{name}"] = tokenizer / name
     if text_tower is not None:
-        parts["text tower/config.json"] = text_tower / "config.json"
+        of_tower = parts["text tower/config.json"] = text_tower / "config.json"
+        if isinstance(config := read_json(of_tower), dict):
+            refuse_elsewhere(config, of_tower)
     return ModelFiles(where, architecture, model_cfg, preprocess_cfg, weights, tokenizer, text_tower, parts)
 
 

@@ -33,6 +33,8 @@ class OpenClip(Backbone):
         name: What results call it; by default the source.
     """
 
+    concurrent = True
+
     def __init__(self, source: str, *, name: str | None = None) -> None:
         self.source = source
         self.name = name or source
@@ -211,6 +213,8 @@ class OpenClip(Backbone):
                     f"open_clip cannot build this model ({gist(error)})", where=files.where
                 ) from error
             try:
+                # A text tower's own configuration may have made it of half precision.
+                model.float()
                 # weights_only: a pickle that would run code is refused.
                 open_clip.load_checkpoint(model, str(files.weights), strict=True, weights_only=True)
             except Exception as error:

@@ -97,6 +97,8 @@ class Pair(Backbone):
         {"features", "texts", "tokens", "text-gradients", "trainable-tower", "prompted-tower", "pixels"}
     )
 
+    concurrent = True
+
     def __init__(self, source: str, *, name: str | None = None) -> None:
         self.source = source
         self.name = name or source

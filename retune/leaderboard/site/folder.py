@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
+
+from filelock import FileLock, Timeout
 
 from retune.errors import UserError
 from retune.files import make_folder, storing
 
 MARKER: Final = ".retune-site"
 """Names every file of a site: what it names may be replaced, and a folder that holds anything else is left alone."""
+LOCK: Final = ".lock"
 ANOTHER: Final = "give another folder with --out"
 
 
@@ -30,7 +34,10 @@ def replacing(out: Path) -> Iterator[Path]:
     require_free(out)
     make_folder(out.parent)
     with storing(out):
-        half = Path(tempfile.mkdtemp(dir=out.parent, prefix=".partial-"))
+        half = Path(tempfile.mkdtemp(dir=out.parent, prefix=_prefix(out)))
+        # Let go of however the build ends, so that a later one knows what is left over.
+        lock = FileLock(half / LOCK)
+        lock.acquire()
     try:
         site = half / "site"
         site.mkdir()
@@ -40,8 +47,27 @@ def replacing(out: Path) -> Iterator[Path]:
         require_free(out)
         with storing(out):
             _swap(site, out, half / "before")
+        # Not earlier: a build that was killed half-way through may have left the older site there.
+        _sweep(out)
     finally:
+        lock.release()
         shutil.rmtree(half, ignore_errors=True)
+
+
+def _prefix(out: Path) -> str:
+    return f".partial-{out.name}-"
+
+
+def _sweep(out: Path) -> None:
+    """Remove what killed builds of this site left beside it, and nothing that another build is at."""
+    for folder in out.parent.iterdir():
+        # Python ends the names that it makes up like this: a site of a longer name has another.
+        if not re.fullmatch(re.escape(_prefix(out)) + "[a-z0-9_]{8}", folder.name):
+            continue
+        if folder.is_symlink() or not (folder / LOCK).is_file():
+            continue
+        with suppress(Timeout, OSError), FileLock(folder / LOCK, timeout=0):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _swap(site: Path, out: Path, before: Path) -> None:

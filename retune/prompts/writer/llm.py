@@ -44,7 +44,7 @@ class LocalModel:
     def _files(self) -> Any:
         from retune.backbones.hf.files import find_hf_files
 
-        return find_hf_files(self._spec, image=False)
+        return find_hf_files(self._spec, image=False, quantised=True)
 
     @cached_property
     def name(self) -> str:
