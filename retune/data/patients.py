@@ -13,6 +13,9 @@ import numpy.typing as npt
 _NUMBERED = re.compile(r"(\D*?)0*([0-9]+)(?:[.,]0+)?")
 _INVISIBLE = re.compile("[\ufe00-\ufe0f\u034f\u115f\u1160\u3164\u180e]")
 
+_NOT_PLAIN = re.compile(r"[^A-Za-z0-9_/\n-]")
+_ZEROS = re.compile(r"^[^0-9\n]*0[0-9]", re.MULTILINE)
+
 
 @lru_cache(maxsize=2**18)
 def normal_form(identifier: str) -> str:
@@ -41,6 +44,17 @@ def _plain(character: str) -> str:
     return "-" if kind == "Pd" or character == "\u2212" else character
 
 
+def _cannot_meet(spellings: list[str]) -> bool:
+    """Whether all are so plain that no two of them can have one form; comparing forms takes a second in 100,000."""
+    text = "\n".join(spellings)
+    if _NOT_PLAIN.search(text) or text not in (text.lower(), text.upper()):
+        return False
+    if text.count("\n") != len(spellings) - 1:
+        return False
+    # What is left is zeros before a number, and these make it longer.
+    return len(set(map(len, spellings))) == 1 or _ZEROS.search(text) is None
+
+
 def shown(*spellings: str) -> list[str]:
     """Spellings so that a reader sees how they differ: what cannot be seen or looks alike is spelt out."""
     alike = len({unicodedata.normalize("NFC", spelling) for spelling in spellings}) < len(set(spellings))
@@ -62,6 +76,8 @@ def one_spelling(patients: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], list[tup
         return patients, []
     words = patients if patients.dtype.kind == "U" else patients.astype(str)
     unique, inverse = np.unique(words, return_inverse=True)
+    if _cannot_meet(unique.tolist()):
+        return patients, []
     by_form: dict[str, list[str]] = {}
     for spelling in unique.tolist():
         by_form.setdefault(normal_form(spelling), []).append(spelling)

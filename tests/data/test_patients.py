@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from itertools import combinations, product
 from pathlib import Path
 
 import numpy as np
@@ -110,3 +111,11 @@ def test_a_patient_of_nothing_that_can_be_seen_is_blank(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("image,patient,Mass\n1.png,\u200b,1\n2.png,2,0\n")
     with pytest.raises(BadTable, match="row 2, column 'patient': the patient is blank"):
         Csv().read(tmp_path)
+
+
+def test_the_short_way_for_plain_identifiers_misses_none() -> None:
+    """Every pair out of short identifiers is found, whatever stands beside it."""
+    words = ["".join(letters) for n in (1, 2, 3) for letters in product("0a1A-", repeat=n)]
+    for one, other in combinations(words, 2):
+        meet = normal_form(one) == normal_form(other)
+        assert bool(one_spelling(np.array([one, other]))[1]) == meet, (one, other)

@@ -16,7 +16,6 @@ from retune.data.dataset import Array, Dataset, FloatArray, split_by_patient
 from retune.data.findings import FINDINGS, canonical
 from retune.data.images import FileImages
 from retune.data.lists import unread
-from retune.data.patients import normal_form
 from retune.data.readers.base import Reader, kept
 from retune.data.tables import (
     numbers,
@@ -158,7 +157,7 @@ class Csv(Reader):
         roles = self._roles(frame, table)
         names = _image_names(frame, self.image, table, folder)
         patients = _text(frame, self.patient)
-        blank = np.array([normal_form(patient) == "" for patient in patients.tolist()], dtype=bool)
+        blank = ~frame[self.patient].str.contains(r"[\w!-~]")
         refuse(frame, blank, self.patient, table, "the patient is blank")
         labels, targets = self._targets(frame, roles, table)
         columns = self._columns(frame, roles, table)

@@ -14,7 +14,6 @@ from retune.data import findings
 from retune.data.dataset import Array, BoolArray, Dataset, FloatArray, split_by_patient
 from retune.data.images import FileImages, listed
 from retune.data.lists import unread
-from retune.data.patients import normal_form
 from retune.data.readers._padchest import DEVICES, EXCLUDE, NORMAL, NOTHING, SPELLINGS, UNUSED
 from retune.data.readers.base import INTERPRETATION, HashedReader, Published, kept
 from retune.data.tables import (
@@ -187,7 +186,7 @@ def _names(frame: pd.DataFrame, table: Path) -> tuple[Array, Array]:
     refuse(frame, ~folders.str.fullmatch(r"[0-9]+"), FOLDER, table, "'{}' is not a folder's number")
     refuse(
         frame,
-        patients.isin(BLANK) | (patients.map(normal_form) == ""),
+        patients.isin(BLANK) | ~patients.str.contains(r"[\w!-~]"),
         PATIENT,
         table,
         "the patient is blank",
