@@ -12,6 +12,9 @@ from stat import S_ISREG
 
 from retune.errors import StorageError, UserError
 
+_Stat = tuple[str, int, int, int, str]
+"""Path, size, times of content and entry, and inode, as text for it may have 64 bits."""
+
 
 def cache_dir() -> Path:
     """The folder of features and digests: ``$RETUNE_CACHE``, else ``~/.cache/retune``.
@@ -35,34 +38,48 @@ def cache_dir() -> Path:
 def file_digests(paths: Sequence[str | Path]) -> list[bytes | None]:
     """SHA-256 of each file's bytes; None where there is no such file, or a pipe or device without an end.
 
-    Digests are remembered by path, size and modification time, so a file is read once.
+    Digests are remembered by path, size, inode and the times of the last change of content and of the file's
+    entry, so a file is read once. A copy that keeps the time of its content (``cp -p``) has another time of its
+    entry, which no program can set.
 
     Raises:
-        StorageError: If the cache cannot be written.
+        StorageError: If the cache cannot be used.
     """
-    stats: list[tuple[str, int, int] | None] = []
+    stats: list[_Stat | None] = []
     for path in paths:
         try:
             stat = os.stat(path)
         except OSError:
             stats.append(None)
         else:
-            there = (os.path.realpath(path), stat.st_size, stat.st_mtime_ns)
+            there = (
+                os.path.realpath(path),
+                stat.st_size,
+                stat.st_mtime_ns,
+                stat.st_ctime_ns,
+                str(stat.st_ino),
+            )
             stats.append(there if S_ISREG(stat.st_mode) else None)
+    file = cache_dir() / "digests.sqlite"
     try:
-        with closing(sqlite3.connect(cache_dir() / "digests.sqlite", timeout=60)) as db:
+        with closing(sqlite3.connect(file, timeout=60)) as db:
             db.execute(
-                "CREATE TABLE IF NOT EXISTS digest (path TEXT PRIMARY KEY, size INT, mtime INT, sha256 BLOB)"
+                "CREATE TABLE IF NOT EXISTS file "
+                "(path TEXT PRIMARY KEY, size INT, mtime INT, ctime INT, inode TEXT, sha256 BLOB)"
             )
             return _digests(db, stats)
+    except sqlite3.OperationalError as error:
+        raise StorageError(f"cannot use the digest cache {file}: {error}") from error
     except sqlite3.Error as error:
-        raise StorageError(f"cannot use the digest cache in {cache_dir()}: {error}") from error
+        raise StorageError(
+            f"the digest cache {file} is damaged ({error}); it may go: remove it and issue the command again"
+        ) from error
 
 
-def _digests(db: sqlite3.Connection, stats: list[tuple[str, int, int] | None]) -> list[bytes | None]:
-    query = "SELECT sha256 FROM digest WHERE path = ? AND size = ? AND mtime = ?"
+def _digests(db: sqlite3.Connection, stats: list[_Stat | None]) -> list[bytes | None]:
+    query = "SELECT sha256 FROM file WHERE path = ? AND size = ? AND mtime = ? AND ctime = ? AND inode = ?"
     found: list[bytes | None] = []
-    fresh: list[tuple[str, int, int, bytes]] = []
+    fresh: list[tuple[str, int, int, int, str, bytes]] = []
     for stat in stats:
         if stat is None:
             found.append(None)
@@ -78,5 +95,5 @@ def _digests(db: sqlite3.Connection, stats: list[tuple[str, int, int] | None]) -
             fresh.append((*stat, row[0]))
         found.append(row[0])
     with db:
-        db.executemany("INSERT OR REPLACE INTO digest VALUES (?, ?, ?, ?)", fresh)
+        db.executemany("INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?, ?, ?)", fresh)
     return found

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any, Final
 from retune.files import make_folder, write_whole
 from retune.metrics.table import COMPARED
 from retune.results.compare import Estimate
+from retune.sealed import seal_json
 from retune.suite.latex import latex
 from retune.suite.layout import (
     FINAL,
@@ -40,10 +40,9 @@ def write_tables(summary: Summary, out: Path) -> None:
         UserError: If the folder cannot be made or written.
         StorageError: If the disk is full.
     """
-    document = json.dumps(summary.model_dump(by_alias=True), indent=1, ensure_ascii=False, allow_nan=False)
     make_folder(out)
+    write_whole(out / TABLE_FILE, seal_json(summary.model_dump(by_alias=True)))
     for name, text in (
-        (TABLE_FILE, document + "\n"),
         ("table.csv", comma_separated(summary)),
         ("table.md", markdown(summary)),
         ("table.tex", latex(summary)),
