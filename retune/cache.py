@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import sqlite3
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from stat import S_ISREG
 
@@ -45,21 +45,39 @@ def file_digests(paths: Sequence[str | Path]) -> list[bytes | None]:
     Raises:
         StorageError: If the cache cannot be used.
     """
-    stats: list[_Stat | None] = []
-    for path in paths:
-        try:
-            stat = os.stat(path)
-        except OSError:
-            stats.append(None)
-        else:
-            there = (
-                os.path.realpath(path),
-                stat.st_size,
-                stat.st_mtime_ns,
-                stat.st_ctime_ns,
-                str(stat.st_ino),
-            )
-            stats.append(there if S_ISREG(stat.st_mode) else None)
+    stats = [_stat(path) for path in paths]
+    with _remembered() as db:
+        return _digests(db, stats)
+
+
+def forget_digests() -> None:
+    """Let every file be read anew when its digest is next asked for.
+
+    Raises:
+        StorageError: If the cache cannot be used.
+    """
+    with _remembered() as db, db:
+        db.execute("DELETE FROM file")
+
+
+def changed_files() -> list[str]:
+    """Files that are not what their remembered digest says, though nothing of them tells; these digests are forgotten.
+
+    Raises:
+        StorageError: If the cache cannot be used.
+    """
+    with _remembered() as db:
+        kept = {row[:-1]: row[-1] for row in db.execute("SELECT * FROM file").fetchall()}
+        wrong = [
+            stat[0] for stat, digest in kept.items() if _stat(stat[0]) == stat and _digest(stat[0]) != digest
+        ]
+        with db:
+            db.executemany("DELETE FROM file WHERE path = ?", [(path,) for path in wrong])
+    return sorted(wrong)
+
+
+@contextmanager
+def _remembered() -> Iterator[sqlite3.Connection]:
     file = cache_dir() / "digests.sqlite"
     try:
         with closing(sqlite3.connect(file, timeout=60)) as db:
@@ -67,7 +85,7 @@ def file_digests(paths: Sequence[str | Path]) -> list[bytes | None]:
                 "CREATE TABLE IF NOT EXISTS file "
                 "(path TEXT PRIMARY KEY, size INT, mtime INT, ctime INT, inode TEXT, sha256 BLOB)"
             )
-            return _digests(db, stats)
+            yield db
     except sqlite3.OperationalError as error:
         raise StorageError(f"cannot use the digest cache {file}: {error}") from error
     except sqlite3.Error as error:
@@ -86,10 +104,8 @@ def _digests(db: sqlite3.Connection, stats: list[_Stat | None]) -> list[bytes | 
             continue
         row = db.execute(query, stat).fetchone()
         if row is None:
-            try:
-                with open(stat[0], "rb") as file:
-                    row = (hashlib.file_digest(file, "sha256").digest(),)
-            except OSError:
+            row = (_digest(stat[0]),)
+            if row[0] is None:
                 found.append(None)
                 continue
             fresh.append((*stat, row[0]))
@@ -97,3 +113,20 @@ def _digests(db: sqlite3.Connection, stats: list[_Stat | None]) -> list[bytes | 
     with db:
         db.executemany("INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?, ?, ?)", fresh)
     return found
+
+
+def _stat(path: str | Path) -> _Stat | None:
+    try:
+        stat = os.stat(path)
+    except OSError:
+        return None
+    there = (os.path.realpath(path), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, str(stat.st_ino))
+    return there if S_ISREG(stat.st_mode) else None
+
+
+def _digest(path: str) -> bytes | None:
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").digest()
+    except OSError:
+        return None

@@ -209,7 +209,11 @@ def helpers(path: Path) -> list[Path]:
 
 def _imports(file: Path, root: Path) -> Iterator[str]:
     """Dotted names of whatever a file imports, at any place in it."""
-    for node in ast.walk(ast.parse(file.read_bytes())):
+    try:
+        tree = ast.parse(file.read_bytes())
+    except (SyntaxError, ValueError):  # What cannot be compiled is imported by nobody.
+        return
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
