@@ -100,7 +100,7 @@ def test_a_method_with_two_names_is_told_by_its_settings(suite: Path, tmp_path: 
 
 def test_a_suite_s_document_that_is_none_is_told(suite: Path, tmp_path: Path) -> None:
     for content, told in (
-        (b"[]", "is not as it was written"),
+        (b"[]", "made by an earlier version, or damaged"),
         (seal_json({"schema": "retune.suite-plan/1", "runs": [{"id": 3}]}), "is not a suite's"),
         (b"\x00", "is not as it was written"),
     ):
