@@ -5,13 +5,16 @@ from __future__ import annotations
 import hashlib
 import os
 import sqlite3
-from collections.abc import Sequence
-from contextlib import closing, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from stat import S_ISREG
 
 from retune.errors import StorageError, UserError
 from retune.files import group_of
+
+_Stat = tuple[str, int, int, int, str]
+"""Path, size, times of content and entry, and inode, as text for it may have 64 bits."""
 
 
 def cache_dir() -> Path:
@@ -52,31 +55,58 @@ def digests_are_sound(path: Path) -> bool:
 def file_digests(paths: Sequence[str | Path]) -> list[bytes | None]:
     """SHA-256 of each file's bytes; None where there is no such file, or a pipe or device without an end.
 
-    Digests are remembered by path, size and modification time, so a file is read once.
+    Digests are remembered by path, size, inode and the times of the last change of content and of the file's
+    entry, so a file is read once. A copy that keeps the time of its content (``cp -p``) has another time of its
+    entry, which no program can set.
 
     Raises:
-        StorageError: If the cache cannot be written.
+        StorageError: If the cache cannot be used.
     """
-    stats: list[tuple[str, int, int] | None] = []
-    for path in paths:
-        try:
-            stat = os.stat(path)
-        except OSError:
-            stats.append(None)
-        else:
-            there = (os.path.realpath(path), stat.st_size, stat.st_mtime_ns)
-            stats.append(there if S_ISREG(stat.st_mode) else None)
+    stats = [_stat(path) for path in paths]
+    with _remembered() as db:
+        return _digests(db, stats)
+
+
+def forget_digests() -> None:
+    """Let every file be read anew when its digest is next asked for.
+
+    Raises:
+        StorageError: If the cache cannot be used.
+    """
+    with _remembered() as db, db:
+        db.execute("DELETE FROM file")
+
+
+def changed_files() -> list[str]:
+    """Files that are not what their remembered digest says, though nothing of them tells; these digests are forgotten.
+
+    Raises:
+        StorageError: If the cache cannot be used.
+    """
+    with _remembered() as db:
+        kept = {row[:-1]: row[-1] for row in db.execute("SELECT * FROM file").fetchall()}
+        wrong = [
+            stat[0] for stat, digest in kept.items() if _stat(stat[0]) == stat and _digest(stat[0]) != digest
+        ]
+        with db:
+            db.executemany("DELETE FROM file WHERE path = ?", [(path,) for path in wrong])
+    return sorted(wrong)
+
+
+@contextmanager
+def _remembered() -> Iterator[sqlite3.Connection]:
     path = digests_path()
     new = not path.exists()
     try:
         with closing(sqlite3.connect(path, timeout=60)) as db:
             db.execute(
-                "CREATE TABLE IF NOT EXISTS digest (path TEXT PRIMARY KEY, size INT, mtime INT, sha256 BLOB)"
+                "CREATE TABLE IF NOT EXISTS file "
+                "(path TEXT PRIMARY KEY, size INT, mtime INT, ctime INT, inode TEXT, sha256 BLOB)"
             )
             if new and (group := group_of(path.parent)):
                 with suppress(OSError):
                     path.chmod(path.stat().st_mode | group)
-            return _digests(db, stats)
+            yield db
     except sqlite3.OperationalError as error:
         mend = "let its owner share it (chmod g+rw), or set RETUNE_CACHE to a folder of your own"
         raise StorageError(f"{path}: cannot be used ({error}); {mend}") from error
@@ -84,24 +114,39 @@ def file_digests(paths: Sequence[str | Path]) -> list[bytes | None]:
         raise StorageError(f"{path}: is damaged ({error}); 'retune cache verify' removes it") from error
 
 
-def _digests(db: sqlite3.Connection, stats: list[tuple[str, int, int] | None]) -> list[bytes | None]:
-    query = "SELECT sha256 FROM digest WHERE path = ? AND size = ? AND mtime = ?"
+def _digests(db: sqlite3.Connection, stats: list[_Stat | None]) -> list[bytes | None]:
+    query = "SELECT sha256 FROM file WHERE path = ? AND size = ? AND mtime = ? AND ctime = ? AND inode = ?"
     found: list[bytes | None] = []
-    fresh: list[tuple[str, int, int, bytes]] = []
+    fresh: list[tuple[str, int, int, int, str, bytes]] = []
     for stat in stats:
         if stat is None:
             found.append(None)
             continue
         row = db.execute(query, stat).fetchone()
         if row is None:
-            try:
-                with open(stat[0], "rb") as file:
-                    row = (hashlib.file_digest(file, "sha256").digest(),)
-            except OSError:
+            row = (_digest(stat[0]),)
+            if row[0] is None:
                 found.append(None)
                 continue
             fresh.append((*stat, row[0]))
         found.append(row[0])
     with db:
-        db.executemany("INSERT OR REPLACE INTO digest VALUES (?, ?, ?, ?)", fresh)
+        db.executemany("INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?, ?, ?)", fresh)
     return found
+
+
+def _stat(path: str | Path) -> _Stat | None:
+    try:
+        stat = os.stat(path)
+    except OSError:
+        return None
+    there = (os.path.realpath(path), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, str(stat.st_ino))
+    return there if S_ISREG(stat.st_mode) else None
+
+
+def _digest(path: str) -> bytes | None:
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").digest()
+    except OSError:
+        return None

@@ -15,7 +15,7 @@ import importlib.util
 import inspect
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -189,6 +189,53 @@ class Registry:
 def is_file(name: str) -> bool:
     """Whether a plugin is addressed as a local Python file."""
     return name.endswith(".py") or ".py:" in name
+
+
+def helpers(path: Path) -> list[Path]:
+    """The files beside a plugin's, or below, that it imports, itself or by one another; sorted.
+
+    Args:
+        path: The plugin's file.
+    """
+    root = path.resolve().parent
+    found, left = set[Path](), [path.resolve()]
+    while left:
+        file = left.pop()
+        fresh = {one for name in _imports(file, root) for one in _own(name, root)} - found - {path.resolve()}
+        found |= fresh
+        left += fresh
+    return sorted(found)
+
+
+def _imports(file: Path, root: Path) -> Iterator[str]:
+    """Dotted names of whatever a file imports, at any place in it."""
+    try:
+        tree = ast.parse(file.read_bytes())
+    except (SyntaxError, ValueError):  # What cannot be compiled is imported by nobody.
+        return
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            home = (
+                ".".join(file.relative_to(root).parent.parts[: 1 - node.level or None]) if node.level else ""
+            )
+            base = ".".join(part for part in (home, node.module) if part)
+            yield from (f"{base}.{alias.name}".lstrip(".") for alias in node.names)
+
+
+def _own(name: str, root: Path) -> Iterator[Path]:
+    """The files of a module and of the packages it lies in, where they lie in a plugin's folder."""
+    parts = name.split(".")
+    if parts[0] in sys.stdlib_module_names:
+        return
+    for k in range(1, len(parts) + 1):
+        module = sys.modules.get(".".join(parts[:k]))
+        below = root.joinpath(*parts[:k])
+        loaded = getattr(module, "__file__", None)
+        for file in (Path(loaded) if loaded else below, below.with_suffix(".py"), below / "__init__.py"):
+            if file.suffix == ".py" and file.is_file() and root in file.resolve().parents:
+                yield file.resolve()
 
 
 @cache

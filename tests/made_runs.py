@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file
 
 from retune.metrics import continual_report
-from retune.results.result import SCORES_FILE, Result
+from retune.results.result import RESULT_FILE, SCORES_FILE, Result
+from retune.results.scores import write_finished
+from retune.sealed import seal_json
 from retune.suite.runs import Finished
 
 LABELS = ["Edema", "Fracture", "Pneumonia"]
@@ -93,12 +96,24 @@ def made_run(
     }  # fmt: skip
     folder = folder / f"{scenario}-{data}-{strategy.replace('/', '_')}-{seed}{stream}"
     folder.mkdir(parents=True)
-    Result.model_validate(document).write(folder)
     arrays = {
         "scores": scores,
         "targets": targets.astype(np.float32),
         "patients": patients.astype(np.int64),
         "rows": np.arange(len(targets)),
     }
-    save_file(arrays, folder / SCORES_FILE)
+    write_finished(Result.model_validate(document), arrays, folder)
     return Finished(strategy, scenario, data, "made-clip", "", seed, folder)
+
+
+def change_json(file: Path, how, *, into: Path | None = None) -> None:
+    """A sealed document with something changed, as if it had been written so."""
+    document = json.loads(file.read_text())
+    how(document)
+    (into or file).write_bytes(seal_json(document))
+
+
+def change_scores(folder: Path, how) -> None:
+    """A run's scores with something changed, as if the run had given them."""
+    arrays = load_file(folder / SCORES_FILE)
+    write_finished(Result.read(folder / RESULT_FILE), how(arrays) or arrays, folder)

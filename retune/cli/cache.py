@@ -44,6 +44,7 @@ def list_(json: AsJson = False) -> None:
 @app.command("verify")
 def verify(json: AsJson = False) -> None:
     """Read every file; remove damaged ones, which are then encoded again when needed. Exit code 1 if there are any."""
+    from retune.cache import changed_files
     from retune.cli.console import bars, console, print_json
     from retune.features.housekeeping import spaces
     from retune.features.housekeeping import verify as check
@@ -52,15 +53,19 @@ def verify(json: AsJson = False) -> None:
     found = spaces()
     with bars() as progress:
         damaged = check(found, progress)
+    changed = changed_files()
     if json:
-        print_json({"shards": sum(s.shards for s in found), "damaged": [str(path) for path in damaged]})
+        shards = sum(s.shards for s in found)
+        print_json({"shards": shards, "damaged": [str(path) for path in damaged], "changed": changed})
     else:
         out = console()
         for path in damaged:
             out.print(f"damaged, removed: {path}", soft_wrap=True)
+        for name in changed:
+            out.print(f"not what its remembered digest says, which is forgotten: {name}", soft_wrap=True)
         sound = sum(s.shards for s in found) - sum(path.suffix == SUFFIX for path in damaged)
         out.print(f"{sound:,} files are sound, {len(damaged):,} were damaged")
-    if damaged:
+    if damaged or changed:
         raise typer.Exit(1)
 
 

@@ -70,11 +70,15 @@ def run(
     skip_bad_images: SkipBadImages = False,
     replicates: Annotated[int, typer.Option(help="Bootstrap replicates behind each interval.")] = 1000,
     time_limit: TimeLimit = None,
+    recheck: Annotated[
+        bool, typer.Option("--recheck", help="Read every file anew; trust no remembered digest.")
+    ] = False,
     json: AsJson = False,
 ) -> None:
     """Run one strategy over one stream; the same command again continues or shows it."""
     from dataclasses import replace
 
+    from retune.cache import forget_digests
     from retune.cli.console import bars, print_json
     from retune.cli.tables import print_run, print_seeds
     from retune.data.source import parse_roots
@@ -108,6 +112,8 @@ def run(
         search=parse_search(search or []),
         time_limit=time_limit,
     )
+    if recheck:
+        forget_digests()
     chosen = range(seeds) if seeds is not None else [spec.seed]
     finished = []
     for k in chosen:

@@ -18,8 +18,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 from pydantic import ValidationError
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
 
 from retune.errors import RetuneError, UserError, mistake
 from retune.files import make_folder, storing, write_whole
@@ -45,6 +43,7 @@ from retune.results.collect import finished, unfinished
 from retune.results.image_digests import salted
 from retune.results.result import SCORES_FILE as RUN_SCORES
 from retune.results.result import Record, Result
+from retune.results.scores import Arrays, read_scores
 
 if TYPE_CHECKING:
     from retune.progress import Progress
@@ -208,7 +207,7 @@ def assemble(track: str, group: Sequence[tuple[Result, Path]], said: Said) -> tu
     if twice is not None:
         same = [str(folder) for result, folder in group if result.run.seed == twice]
         raise UserError(f"two runs have seed {twice}: {same[0]} and {same[1]}", fix="submit one of them")
-    arrays = [_arrays(folder) for _, folder in group]
+    arrays = [_arrays(result, folder) for result, folder in group]
     salt = hashlib.sha256("\0".join(r.run.id for r in results).encode()).hexdigest()[:32]
     items = salted(arrays[0]["items"], salt)
     for (_, folder), one in zip(group, arrays, strict=True):
@@ -243,17 +242,13 @@ def assemble(track: str, group: Sequence[tuple[Result, Path]], said: Said) -> tu
     raise RetuneError("the numbers of these runs do not follow from their scores; run them again")
 
 
-def _arrays(folder: Path) -> dict[str, npt.NDArray[Any]]:
-    file = folder / RUN_SCORES
-    try:
-        arrays: dict[str, npt.NDArray[Any]] = load_file(file)
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"cannot be read ({error})", where=str(file), fix="run it again") from error
+def _arrays(result: Result, folder: Path) -> Arrays:
+    arrays = read_scores(result, folder)
     missing = sorted({"scores", "targets", "patients", "items"} - arrays.keys())
     if missing:
         raise UserError(
             f"holds no {missing[0]}: it was written by an older version",
-            where=str(file),
+            where=str(folder / RUN_SCORES),
             fix="remove the run's folder and run it again",
         )
     return arrays

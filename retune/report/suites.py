@@ -15,6 +15,7 @@ from retune.errors import UserError
 from retune.metrics.table import COMPARED, in_table
 from retune.results.compare import Estimate
 from retune.results.result import SCORES_FILE, Result
+from retune.sealed import Untrusted
 from retune.suite.compare import compare
 from retune.suite.document import SUITE_FILE, read_names
 from retune.suite.runs import Finished
@@ -80,6 +81,9 @@ class Suites:
         if home not in self._tables:
             try:
                 self._tables[home] = Summary.read(home / TABLE_FILE)
+            except Untrusted as error:
+                self.notes.append(f"{error}; its intervals are measured anew.")
+                self._tables[home] = None
             except UserError:  # A suite that was interrupted has none.
                 self._tables[home] = None
         return self._tables[home]
@@ -122,6 +126,8 @@ def _measured(runs: Sequence[Result], folders: Mapping[str, Path]) -> dict[str, 
     drawn = runs[0].bootstrap
     try:
         compared = compare(cells, replicates=drawn.replicates, level=drawn.level, seed=drawn.seed)
+    except Untrusted:
+        raise
     except UserError:
         return None
     return {metric.key: compared.estimate("", metric.key) for metric in COMPARED}

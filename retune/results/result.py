@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -12,7 +11,8 @@ import numpy.typing as npt
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from retune.errors import UserError, mistake
-from retune.files import read_small, write_whole
+from retune.files import write_whole
+from retune.sealed import Untrusted, open_json, seal_json
 
 SCHEMA: Final = "retune.result/1"
 RESULT_FILE: Final = "result.json"
@@ -202,6 +202,8 @@ class Result(Record):
     metrics: dict[str, MetricRecord]
     bootstrap: Bootstrap
     cost: Cost
+    scores_digest: str = ""
+    """Of the scores beside it, from which its numbers follow."""
 
     @property
     def labels(self) -> list[str]:
@@ -220,9 +222,7 @@ class Result(Record):
 
     def to_json(self) -> str:
         """The text of ``result.json``."""
-        return (
-            json.dumps(self.model_dump(by_alias=True), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-        )
+        return seal_json(self.model_dump(by_alias=True)).decode()
 
     def write(self, folder: Path) -> None:
         """Write ``result.json`` whole.
@@ -237,15 +237,24 @@ class Result(Record):
         """Read a result from its file or its folder.
 
         Raises:
-            UserError: If it is not there or not a result.
+            UserError: If it is not there, not a result, not as it was written, or not of the run of its folder.
         """
         file = Path(path)
         file = file / RESULT_FILE if file.is_dir() else file
         try:
-            return cls.model_validate_json(read_small(file))
+            found = cls.model_validate(open_json(file))
+            marker = file.with_name(RUN_FILE)
+            of = open_json(marker).get("id") if marker.exists() else found.run.id
         except OSError as error:
             raise UserError(
                 f"no result here ({error.strerror})", where=str(file), fix="give a run's folder"
             ) from error
         except ValidationError as error:
             raise UserError(f"is not a result: {mistake(error)}", where=str(file)) from error
+        if found.run.id != of:
+            raise Untrusted(
+                f"is the result of another run ({found.run.id}, this folder is of {of})",
+                where=str(file),
+                fix="remove that file and issue the command again",
+            )
+        return found

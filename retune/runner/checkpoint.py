@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 
 from retune.errors import StrategyError, gist
 from retune.files import write_whole
 from retune.methods.strategy import State
 from retune.results.result import CHECKPOINT_FILE
+from retune.sealed import AGAIN, Untrusted, open_tensors, seal_tensors
 
 
 @dataclass(frozen=True)
@@ -53,22 +54,23 @@ class Checkpoint:
             data = save({**arrays, "scores": self.scores.contiguous()}, {"retune": json.dumps(about)})
         except (SafetensorError, RuntimeError, TypeError, ValueError, KeyError) as error:
             raise StrategyError(f"the state cannot be stored ({gist(error)})") from error
-        write_whole(folder / CHECKPOINT_FILE, data)
+        write_whole(folder / CHECKPOINT_FILE, seal_tensors(data))
 
     @classmethod
     def read(cls, folder: Path, run_id: str) -> Checkpoint | None:
-        """The checkpoint in a run's folder; None if there is none of this run that can be read."""
+        """The checkpoint in a run's folder; None if there is none.
+
+        Raises:
+            Untrusted: If it is not as it was written, or another run's.
+        """
         path = folder / CHECKPOINT_FILE
         if not path.exists():
             return None
-        try:
-            with safe_open(path, framework="pt") as file:
-                about = json.loads((file.metadata() or {})["retune"])
-                if about["run_id"] != run_id:
-                    return None
-                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        except (SafetensorError, OSError, KeyError, ValueError):
-            return None
+        data, metadata = open_tensors(path)
+        about = json.loads(metadata["retune"])
+        if about["run_id"] != run_id:
+            raise Untrusted(f"is of another run ({about['run_id']})", where=str(path), fix=AGAIN)
+        tensors = load(data)
         scores = tensors.pop("scores")
         state = {key.removeprefix("state."): value for key, value in tensors.items()}
         return cls(run_id, scores, {**state, **about["state"]}, about["progress"])

@@ -12,15 +12,14 @@ from typing import Any, Final
 
 import numpy as np
 import torch
-from safetensors.torch import save
 
 from retune import __version__
 from retune.backbones.contamination import contamination
-from retune.files import write_whole
 from retune.metrics import ContinualReport, continual_report, forgetting_per_label
 from retune.progress import Progress
 from retune.results.image_digests import digests
-from retune.results.result import CHECKPOINT_FILE, SCORES_FILE, Result
+from retune.results.result import CHECKPOINT_FILE, Result
+from retune.results.scores import write_finished
 from retune.runner.loop import Outcome
 from retune.runner.plan import Plan
 from retune.settings import values_of
@@ -55,14 +54,13 @@ def record(plan: Plan, outcome: Outcome, folder: Path, command: str, progress: P
     _, patients = np.unique(stream.patients, return_inverse=True)
     items = digests(stream.dataset.image_id[stream.test].tolist())
     arrays = {
-        "scores": outcome.scores,
-        "targets": torch.from_numpy(stream.targets),
-        "patients": torch.from_numpy(patients.astype(np.int64)),
-        "rows": torch.from_numpy(stream.test),
-        "items": torch.from_numpy(items),
+        "scores": outcome.scores.numpy(),
+        "targets": stream.targets,
+        "patients": patients.astype(np.int64),
+        "rows": stream.test,
+        "items": items,
     }
-    write_whole(folder / SCORES_FILE, save(arrays, {"run_id": plan.id}))
-    result.write(folder)
+    result = write_finished(result, {name: np.ascontiguousarray(a) for name, a in arrays.items()}, folder)
     (folder / CHECKPOINT_FILE).unlink(missing_ok=True)
     return result
 

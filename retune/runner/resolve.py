@@ -16,7 +16,7 @@ from retune.errors import BadSetting, UnknownName, UserError
 from retune.methods.declared import require_declared, require_needs
 from retune.methods.given import Need
 from retune.methods.strategy import Strategy
-from retune.plugins import is_file, registry
+from retune.plugins import helpers, is_file, registry
 from retune.prompts import PromptBank
 from retune.runner.candidates import Candidates
 from retune.runner.guard import attributed, stdout_to_stderr
@@ -178,10 +178,13 @@ def require_capabilities(strategy: Strategy, name: str, backbone: Backbone) -> N
 
 
 def origin_of(name: str) -> str:
-    """Who brings a strategy: a distribution, or a file with the digest of its content."""
+    """Who brings a strategy: a distribution, or a file with the digest of it and its helpers."""
     if avalanche.is_bridged(name):
         return avalanche.origin()
     if not is_file(name):
         return registry("strategies").origin(name)
     path = Path(name.partition(".py")[0] + ".py").expanduser()
-    return f"file sha256:{hashlib.sha256(path.read_bytes()).hexdigest()[:16]}"
+    digest = hashlib.sha256(path.read_bytes())
+    for helper in helpers(path):
+        digest.update(hashlib.sha256(helper.read_bytes()).digest())
+    return f"file sha256:{digest.hexdigest()[:16]}"

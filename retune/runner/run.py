@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -12,12 +11,14 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from retune.errors import RunConflict, StrategyError, UserError
-from retune.files import make_folder, parse_json, read_small, write_whole
+from retune.files import make_folder, write_whole
 from retune.progress import Progress
-from retune.results.result import CHECKPOINT_FILE, RESULT_FILE, RUN_FILE, Result
+from retune.results.result import CHECKPOINT_FILE, RESULT_FILE, RUN_FILE, SCORES_FILE, Result
+from retune.results.scores import read_scores
 from retune.runner.plan import Plan, plan
 from retune.runner.shared import Shared
 from retune.runner.spec import DEFAULTS, Spec
+from retune.sealed import open_json, seal_json
 
 
 class RunBusy(RunConflict):
@@ -47,7 +48,7 @@ class Run:
         """
         # Looked at before the lock: a finished run may lie where nothing can be written.
         if (self.folder / RESULT_FILE).exists():
-            return Result.read(self.folder)
+            return self._finished()
         lock = FileLock(self.folder / ".lock")
         try:
             lock.acquire(timeout=wait)
@@ -56,7 +57,7 @@ class Run:
         try:
             # The other process may have finished it meanwhile.
             if (self.folder / RESULT_FILE).exists():
-                return Result.read(self.folder)
+                return self._finished()
             # Torch is imported only when there is work to do.
             from retune.runner.loop import learn
             from retune.runner.record import record
@@ -70,6 +71,13 @@ class Run:
         finally:
             lock.release()
             Path(lock.lock_file).unlink(missing_ok=True)
+
+    def _finished(self) -> Result:
+        """The result that is there, if it and its scores are this run's."""
+        result = Result.read(self.folder)
+        if (self.folder / SCORES_FILE).exists():
+            read_scores(result, self.folder)
+        return result
 
     def _withdraw(self) -> None:
         """Leave no trace of a run that its input or its strategy made impossible before anything was learnt."""
@@ -144,8 +152,8 @@ def claim(folder: Path, planned: Plan) -> None:
     marker = folder / RUN_FILE
     if marker.exists():
         try:
-            found = parse_json(read_small(marker))["id"]
-        except (OSError, ValueError, KeyError, TypeError):
+            found = open_json(marker).get("id")
+        except OSError:
             raise RunConflict(
                 f"{RUN_FILE} cannot be read", where=str(folder), fix="choose another --out"
             ) from None
@@ -156,12 +164,17 @@ def claim(folder: Path, planned: Plan) -> None:
                 fix="choose another --out, or remove that folder",
             )
         return
-    if (folder / RESULT_FILE).exists():
+    if (folder / RESULT_FILE).exists() and not _made(folder, planned):
         raise RunConflict("holds a result of another origin", where=str(folder), fix="choose another --out")
     make_folder(folder)
-    write_whole(
-        marker, (json.dumps({"id": planned.id, **planned.parts.identity()}, indent=1) + "\n").encode()
-    )
+    write_whole(marker, seal_json({"id": planned.id, **planned.parts.identity()}))
+
+
+def _made(folder: Path, planned: Plan) -> bool:
+    """Whether the result in a folder without a mark is this run's."""
+    with suppress(UserError):
+        return Result.read(folder).run.id == planned.id
+    return False
 
 
 def _command(plan: Plan) -> str:

@@ -12,11 +12,10 @@ from retune.errors import UserError
 from retune.metrics import patient_weights
 from retune.results.compare import Comparison, Sample
 from retune.results.result import SCORES_FILE
+from retune.results.scores import Arrays, read_scores
 
 if TYPE_CHECKING:
     from retune.suite.runs import Finished
-
-Arrays = dict[str, NDArray[Any]]
 
 
 def compare(
@@ -68,14 +67,8 @@ def _sample(run: Finished, arrays: Arrays, weights: NDArray[Any]) -> Sample:
 
 
 def _read(run: Finished) -> Arrays:
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
     file = run.folder / SCORES_FILE
-    try:
-        arrays: Arrays = load_file(file)
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"cannot be read ({error})", where=str(file), fix="run it again") from error
+    arrays = read_scores(run.result, run.folder)
     shape = arrays["scores"].shape if "scores" in arrays else ()
     fits = len(shape) == 3 and {"targets", "patients", "rows"} <= arrays.keys()
     if not fits or arrays["targets"].shape != shape[1:] or len(arrays["patients"]) != shape[1]:

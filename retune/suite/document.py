@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -10,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from pydantic import BaseModel, Field, ValidationError
 
 from retune.errors import UserError, mistake
-from retune.files import make_folder, read_small, write_whole
+from retune.files import make_folder, write_whole
+from retune.sealed import open_json, seal_json
 from retune.suite.runs import Finished, Named, Wanted
 
 if TYPE_CHECKING:
@@ -64,8 +64,7 @@ def _named(run: Wanted) -> dict[str, Any]:
 def write_suite(suite: Suite, plans: Plans, out: Path, outcome: Outcome | None = None) -> None:
     """Write ``suite.json`` whole; see :func:`document`."""
     make_folder(out)
-    text = json.dumps(document(suite, plans, out, outcome), indent=1, ensure_ascii=False)
-    write_whole(out / SUITE_FILE, (text + "\n").encode())
+    write_whole(out / SUITE_FILE, seal_json(document(suite, plans, out, outcome)))
 
 
 class _Run(BaseModel):
@@ -95,7 +94,7 @@ def read_names(folder: Path) -> dict[str, Finished]:
     """
     file = folder / SUITE_FILE
     try:
-        found = _Document.model_validate_json(read_small(file))
+        found = _Document.model_validate(open_json(file, fix="issue the suite's command again"))
     except OSError as error:
         raise UserError(f"cannot be read ({error.strerror})", where=str(file)) from error
     except ValidationError as error:

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Final, Literal
 from pydantic import ConfigDict, Field, ValidationError
 
 from retune.errors import UserError, mistake
-from retune.files import read_small
 from retune.metrics.table import COMPARED, DECIDES
 from retune.results.cautions import contaminated, pictures, undefined, unlearnable
 from retune.results.compare import Comparison, Estimate
 from retune.results.result import Bootstrap, Record, Result
+from retune.sealed import open_json
 from retune.suite.compare import compare
 from retune.suite.ranks import Ranks, rank_methods
 
@@ -128,7 +128,7 @@ class Summary(Record):
             UserError: If it is not there or not such a table.
         """
         try:
-            return cls.model_validate_json(read_small(file))
+            return cls.model_validate(open_json(file, fix="issue the suite's command again"))
         except OSError as error:
             raise UserError(f"no table here ({error.strerror})", where=str(file)) from error
         except ValidationError as error:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from retune.files import make_folder, write_whole
 from retune.metrics.table import COMPARED
 from retune.results.compare import Estimate
 from retune.results.text import shown
+from retune.sealed import seal_json
 from retune.suite.latex import latex
 from retune.suite.layout import (
     FINAL,
@@ -41,10 +41,9 @@ def write_tables(summary: Summary, out: Path) -> None:
         UserError: If the folder cannot be made or written.
         StorageError: If the disk is full.
     """
-    document = json.dumps(summary.model_dump(by_alias=True), indent=1, ensure_ascii=False, allow_nan=False)
     make_folder(out)
+    write_whole(out / TABLE_FILE, seal_json(summary.model_dump(by_alias=True)))
     for name, text in (
-        (TABLE_FILE, document + "\n"),
         ("table.csv", comma_separated(summary)),
         ("table.md", markdown(summary)),
         ("table.tex", latex(summary)),

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 from made_boards import ENTRY, SCORES, SHELF, TRACKS, entry, packed, runs_of, tensors
-from safetensors.numpy import load_file, save_file
+from made_runs import change_json, change_scores
+from safetensors.numpy import load_file
 from sklearn.metrics import roc_auc_score
 
 from retune.cli.main import main
@@ -266,9 +267,7 @@ def _changed(runs: Path, into: Path, change: Any) -> Path:
     """Copies of runs whose results are changed."""
     copied = Path(shutil.copytree(runs, into))
     for file in copied.rglob("result.json"):
-        document = json.loads(file.read_text())
-        change(document)
-        file.write_text(json.dumps(document))
+        change_json(file, change)
     return copied
 
 
@@ -307,23 +306,19 @@ def test_a_run_of_an_older_version(
 ) -> None:
     older = Path(shutil.copytree(small_runs, tmp_path / "older"))
     file = older / "linear-probe-dataset-1" / "scores.safetensors"
-    arrays = load_file(file)
-    save_file({name: value for name, value in arrays.items() if name != "items"}, file)
+    change_scores(file.parent, lambda arrays: {k: v for k, v in arrays.items() if k != "items"})
     assert say(board, older) == 2
     line = capsys.readouterr().err.splitlines()[-1]
     assert "holds no items: it was written by an older version" in line
     assert str(file) in line
     file.write_bytes(packed(b"{", b""))
     assert say(board, older) == 2
-    assert "cannot be read" in capsys.readouterr().err.splitlines()[-1]
+    assert "is not as it was written" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_other_test_images(small_runs: Path, board: Path, tmp_path: Path) -> None:
     other = Path(shutil.copytree(small_runs, tmp_path / "other"))
-    file = other / "linear-probe-dataset-1" / "scores.safetensors"
-    arrays = load_file(file)
-    arrays["items"][0] = 0
-    save_file(arrays, file)
+    change_scores(other / "linear-probe-dataset-1", lambda arrays: arrays["items"][0].fill(0))
     with pytest.raises(UserError, match="has other test images than the other runs"):
         submit([other], board=board)
 

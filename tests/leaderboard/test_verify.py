@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from made_boards import TRACKS, edit, entry, put, runs_of
-from safetensors.numpy import load_file, save_file
+from made_runs import change_scores
 
 from retune.cli.main import main
 from retune.leaderboard.board import Board
@@ -128,9 +128,11 @@ def test_seeds_with_the_same_scores_hold_and_are_remarked(
     (tmp_path / "tracks.toml").write_text(TRACKS)
     runs = Path(shutil.copytree(small_runs, tmp_path / "runs"))
     for file in runs.rglob("scores.safetensors"):
-        arrays = load_file(file)
-        arrays["scores"][:] = np.random.default_rng(0).normal(size=arrays["scores"].shape)
-        save_file(arrays, file)
+
+        def same(arrays: dict[str, np.ndarray]) -> None:
+            arrays["scores"][:] = np.random.default_rng(0).normal(size=arrays["scores"].shape)
+
+        change_scores(file.parent, same)
     (one,) = submit([runs], board=tmp_path)
     record = verifier.verify(one.folder).record
     assert record is not None

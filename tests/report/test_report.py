@@ -28,6 +28,7 @@ from retune.results.collect import collect
 from retune.runner.run import prepare
 from retune.runner.shared import Shared
 from retune.runner.spec import Spec
+from retune.sealed import seal_json
 
 SVG = "{http://www.w3.org/2000/svg}"
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>{{ 7*7 }}\u0000\u202e"
@@ -85,7 +86,7 @@ def changed(runs: Path, tmp_path: Path) -> Callable[..., Path]:
             document[key] = {**document[key], **value} if isinstance(value, dict) else value
         folder = tmp_path / "changed" / name
         folder.mkdir(parents=True)
-        (folder / "result.json").write_text(json.dumps(document))
+        (folder / "result.json").write_bytes(seal_json(document))
         return folder
 
     return change
@@ -330,9 +331,9 @@ def test_many_methods_get_a_panel_each_and_folded_matrices(
         assert page.words.count(word) >= 2
 
 
-def broken(document: dict[str, Any], how: str) -> str:
+def broken(document: dict[str, Any], how: str) -> bytes:
     if how == "not JSON":
-        return "{"
+        return b"{"
     if how == "a row too few":
         document["auc_matrix"].pop()
     if how == "a ragged row":
@@ -342,14 +343,14 @@ def broken(document: dict[str, Any], how: str) -> str:
     if how == "no forgetting":
         del document["metrics"]["forgetting"]
     if how == "an endless cost":
-        document["cost"]["fit_seconds"] = math.inf
-    return json.dumps(document)
+        document["cost"]["fit_seconds"] = 1e300
+    return seal_json(document)
 
 
 @pytest.mark.parametrize(
     ("how", "told"),
     [
-        ("not JSON", "is not a result"),
+        ("not JSON", "is not as it was written"),
         ("a row too few", "auc_matrix must have 6 rows of 14 labels"),
         ("a ragged row", "auc_low must have 6 rows of 14 labels"),
         ("learnt too late", "first must lie within 0"),
@@ -362,7 +363,7 @@ def test_a_broken_result_is_told_in_one_line(
 ) -> None:
     file = tmp_path / "bad" / "result.json"
     file.parent.mkdir()
-    file.write_text(broken(json.loads((runs / "joint" / "0" / "result.json").read_text()), how))
+    file.write_bytes(broken(json.loads((runs / "joint" / "0" / "result.json").read_text()), how))
     assert main(["report", str(runs), str(file.parent), "--out", str(tmp_path / "out")]) == 2
     errors = [line for line in capsys.readouterr().err.splitlines() if "..." not in line]
     assert len(errors) == 1

@@ -17,6 +17,7 @@ import retune
 from retune.cli.main import main
 from retune.report import write_report
 from retune.report.groups import Runs
+from retune.sealed import seal_json
 
 HOSTILE = "<script>alert(1)</script>\"'{{ 7*7 }}"
 SUITE = """
@@ -53,7 +54,7 @@ def suite(made: Path, tmp_path: Path) -> Path:
 def change(file: Path, how: Callable[[dict[str, Any]], None]) -> None:
     document = json.loads(file.read_text())
     how(document)
-    file.write_text(json.dumps(document))
+    file.write_bytes(seal_json(document))
 
 
 def names(runs: Runs) -> set[str]:
@@ -98,12 +99,16 @@ def test_a_method_with_two_names_is_told_by_its_settings(suite: Path, tmp_path: 
 
 
 def test_a_suite_s_document_that_is_none_is_told(suite: Path, tmp_path: Path) -> None:
-    for text in ("[]", '{"schema": "retune.suite-plan/1", "runs": [{"id": 3}]}', "\x00"):
-        (suite / "suite.json").write_text(text)
+    for content, told in (
+        (b"[]", "made by an earlier version, or damaged"),
+        (seal_json({"schema": "retune.suite-plan/1", "runs": [{"id": 3}]}), "is not a suite's"),
+        (b"\x00", "is not as it was written"),
+    ):
+        (suite / "suite.json").write_bytes(content)
         found = write_report([suite], tmp_path / "a")
         assert len(found.results) == 6
         (note,) = found.notes
-        assert "suite.json: is not a suite's" in note
+        assert f"suite.json: {told}" in note
     (suite / "suite.json").unlink()
     assert write_report([suite], tmp_path / "a").notes == ()
 

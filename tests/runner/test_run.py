@@ -13,6 +13,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 import retune
 from retune.errors import MissingFiles, RetuneError, RunConflict, UnknownName, UserError
+from retune.sealed import seal_json
 
 SMALL: dict[str, Any] = {"settings": {"data.images": 300, "data.size": 64}, "replicates": 50}
 
@@ -202,6 +203,6 @@ def test_a_result_can_be_read_and_a_broken_one_is_refused(
         retune.Result.read(tmp_path)
     broken = json.loads((finished[1] / "result.json").read_text())
     del broken["cost"]
-    (tmp_path / "result.json").write_text(json.dumps(broken))
+    (tmp_path / "result.json").write_bytes(seal_json(broken))
     with pytest.raises(UserError, match="cost"):
         retune.Result.read(tmp_path)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from made_runs import FIRST, made_run, made_scores, made_targets
-from safetensors.numpy import load_file, save_file
+from made_runs import FIRST, change_scores, made_run, made_scores, made_targets
 from sklearn.metrics import roc_auc_score
 
 from retune.errors import UserError
@@ -121,13 +120,14 @@ def test_one_experience_has_no_forgetting(tmp_path):
 @pytest.mark.parametrize("spoilt", ["rows", "targets", "patients"])
 def test_other_test_data_are_refused(made, spoilt):
     runs = made[-1]
-    file = runs[3].folder / SCORES_FILE
-    arrays = load_file(file)
-    if spoilt == "targets":
-        arrays["targets"][:, 0] = 1 - arrays["targets"][:, 0]
-    else:
-        arrays[spoilt] = np.roll(arrays[spoilt], 1)
-    save_file(arrays, file)
+
+    def spoil(arrays):
+        if spoilt == "targets":
+            arrays["targets"][:, 0] = 1 - arrays["targets"][:, 0]
+        else:
+            arrays[spoilt] = np.roll(arrays[spoilt], 1)
+
+    change_scores(runs[3].folder, spoil)
     with pytest.raises(UserError, match=r"cannot be compared with .*good-0") as error:
         compare(runs, replicates=2)
     assert str(runs[3].folder) in str(error.value)
@@ -150,11 +150,11 @@ def test_other_data_sets_and_streams_are_refused(tmp_path):
 def test_scores_that_cannot_be_read_are_named(made):
     runs = made[-1]
     file = runs[0].folder / SCORES_FILE
-    save_file({"scores": np.zeros((4, 150, 3), np.float32)}, file)
+    change_scores(runs[0].folder, lambda _: {"scores": np.zeros((4, 150, 3), np.float32)})
     with pytest.raises(UserError, match="does not hold the scores of a run"):
         compare(runs)
     file.write_bytes(b"no such thing")
-    with pytest.raises(UserError, match=r"good-0/scores\.safetensors: cannot be read"):
+    with pytest.raises(UserError, match=r"good-0/scores\.safetensors: is not as it was written"):
         compare(runs)
     file.unlink()
     with pytest.raises(UserError, match=r"good-0/scores\.safetensors: cannot be read"):

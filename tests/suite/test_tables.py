@@ -20,6 +20,7 @@ from retune import run
 from retune.cli.suite_tables import print_tables
 from retune.errors import UserError
 from retune.metrics.table import COMPARED
+from retune.sealed import seal_json
 from retune.suite.latex import escaped, latex
 from retune.suite.runs import Finished
 from retune.suite.summary import Summary, summarise
@@ -127,7 +128,7 @@ def test_a_file_that_is_no_table_is_told_so(tmp_path):
     file = tmp_path / "table.json"
     with pytest.raises(UserError, match="no table here"):
         Summary.read(file)
-    file.write_text('{"schema": "retune.suite/1"}')
+    file.write_bytes(seal_json({"schema": "retune.suite/1"}))
     with pytest.raises(UserError, match="is not a table of a suite: bootstrap: Field required"):
         Summary.read(file)
 

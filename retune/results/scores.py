@@ -1,0 +1,57 @@
+"""A result and the scores it follows from: written together, and read only if they belong together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+
+from retune.errors import UserError
+from retune.files import write_whole
+from retune.results.result import SCORES_FILE, Result
+from retune.sealed import DIGEST, Untrusted, open_tensors, seal_tensors
+
+Arrays = dict[str, npt.NDArray[Any]]
+
+
+def write_finished(result: Result, arrays: Mapping[str, npt.NDArray[Any]], folder: Path) -> Result:
+    """Write a run's scores, then its result, which names their digest.
+
+    Args:
+        result: Of the run.
+        arrays: ``scores``, ``targets``, ``patients``, ``rows`` and ``items``.
+        folder: Must exist.
+
+    Returns:
+        The result as it was written.
+    """
+    from safetensors.numpy import save
+
+    write_whole(folder / SCORES_FILE, seal_tensors(save(dict(arrays), {"run_id": result.run.id})))
+    _, about = open_tensors(folder / SCORES_FILE)
+    bound = result.model_copy(update={"scores_digest": about[DIGEST]})
+    bound.write(folder)
+    return bound
+
+
+def read_scores(result: Result, folder: Path) -> Arrays:
+    """The scores that a result follows from.
+
+    Raises:
+        UserError: If they are not there, not as they were written, or another run's.
+    """
+    from safetensors.numpy import load
+
+    file = folder / SCORES_FILE
+    again = f"remove {folder} and issue the command again"
+    try:
+        data, about = open_tensors(file, fix=again)
+    except OSError as error:
+        raise UserError(f"cannot be read ({error.strerror})", where=str(file), fix=again) from error
+    if about.get("run_id") != result.run.id or about[DIGEST] != result.scores_digest:
+        raise Untrusted(
+            "holds other scores than the result beside it follows from", where=str(file), fix=again
+        )
+    return load(data)

@@ -1,0 +1,122 @@
+"""Files that carry a digest of what they say, so that what is read back is what was written, or is refused."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from retune.errors import UserError
+from retune.files import read_small
+
+DIGEST: Final = "digest"
+AGAIN: Final = "remove that file and issue the command again"
+
+
+class Untrusted(UserError):
+    """A file of retune's own that is not as it was written, or not of what it lies with."""
+
+
+def seal_json(document: Mapping[str, Any]) -> bytes:
+    """A document as indented JSON whose last key is the digest of everything else."""
+    # Through JSON first: a tuple there is a list, and a key a text.
+    plain = json.loads(json.dumps(document, allow_nan=False))
+    plain.pop(DIGEST, None)
+    return (json.dumps({**plain, DIGEST: _of_json(plain)}, indent=1, ensure_ascii=False) + "\n").encode()
+
+
+def open_json(path: Path, *, fix: str = AGAIN) -> dict[str, Any]:
+    """A sealed document, without its digest.
+
+    Args:
+        path: The file.
+        fix: What to do where it cannot be trusted.
+
+    Raises:
+        Untrusted: If it is not what was written.
+        OSError: If it cannot be read.
+    """
+    try:
+        document = json.loads(read_small(path).decode(), object_pairs_hook=_unique)
+        digest = document.pop(DIGEST, None) if isinstance(document, dict) else None
+        found = _of_json(document)
+    except (ValueError, RecursionError):
+        raise _damaged(path, fix) from None
+    _require(path, digest, found, fix)
+    opened: dict[str, Any] = document
+    return opened
+
+
+def seal_tensors(data: bytes) -> bytes:
+    """The bytes of a safetensors file with the digest of all of it in its metadata."""
+    header, values = _parts(data)
+    told = {key: value for key, value in header.get("__metadata__", {}).items() if key != DIGEST}
+    header["__metadata__"] = told
+    header["__metadata__"] = {**told, DIGEST: _of_tensors(header, values)}
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    # The format wants values to begin at a multiple of eight.
+    text += b" " * (-len(text) % 8)
+    return b"".join((len(text).to_bytes(8, "little"), text, values))
+
+
+def open_tensors(path: Path, *, fix: str = AGAIN) -> tuple[bytes, dict[str, str]]:
+    """The bytes of a sealed safetensors file, and its metadata.
+
+    Args:
+        path: The file.
+        fix: What to do where it cannot be trusted.
+
+    Raises:
+        Untrusted: If it is not what was written.
+        OSError: If it cannot be read.
+    """
+    data = path.read_bytes()
+    try:
+        header, values = _parts(data)
+        metadata = header.get("__metadata__", {})
+        digest = metadata.pop(DIGEST, None)
+        header["__metadata__"] = metadata
+        found = _of_tensors(header, values)
+    except (ValueError, RecursionError, AttributeError, TypeError):
+        raise _damaged(path, fix) from None
+    _require(path, digest, found, fix)
+    return data, {**metadata, DIGEST: found}
+
+
+def _of_json(document: Any) -> str:
+    text = json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _of_tensors(header: Mapping[str, Any], values: memoryview) -> str:
+    digest = hashlib.sha256(_of_json(header).encode())
+    digest.update(values)
+    return digest.hexdigest()
+
+
+def _parts(data: bytes) -> tuple[dict[str, Any], memoryview]:
+    length = int.from_bytes(data[:8], "little")
+    if len(data) < 8 + length:
+        raise ValueError("cut short")
+    header: dict[str, Any] = json.loads(data[8 : 8 + length].decode(), object_pairs_hook=_unique)
+    return header, memoryview(data)[8 + length :]
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key stands there twice")
+    return found
+
+
+def _require(path: Path, digest: object, found: str, fix: str) -> None:
+    if digest is None:
+        raise Untrusted("made by an earlier version, or damaged: it has no digest", where=str(path), fix=fix)
+    if digest != found:
+        raise _damaged(path, fix)
+
+
+def _damaged(path: Path, fix: str) -> Untrusted:
+    return Untrusted("is not as it was written: it was changed or damaged", where=str(path), fix=fix)

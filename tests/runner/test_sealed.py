@@ -1,0 +1,183 @@
+"""What is read back is what was written, of this run, or is refused in one line."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from made_runs import change_json, made_run, made_scores, made_targets
+
+from retune.cache import cache_dir, changed_files, file_digests
+from retune.cli.main import main
+from retune.errors import StorageError, UserError
+from retune.results.result import Result
+from retune.results.scores import read_scores
+from retune.runner.checkpoint import Checkpoint
+from retune.runner.resolve import origin_of
+from retune.sealed import Untrusted, open_json, seal_json
+from retune.suite.summary import Summary, summarise
+from retune.suite.tables import write_tables
+
+FLIPS = int(os.environ.get("RETUNE_TEST_FLIPS", "60"))
+WORDS = [
+    "run",
+    "--strategy",
+    "zero-shot",
+    "--set",
+    "data.images=120",
+    "--set",
+    "data.size=64",
+    "--replicates",
+    "5",
+]
+
+
+def checkpoint(folder: Path) -> Any:
+    found = Checkpoint.read(folder, "one-0")
+    assert found is not None
+    return [found.scores.tolist(), found.state["w"].tolist(), found.state["n"], found.progress]
+
+
+READERS: dict[str, Callable[[Path], Any]] = {
+    "checkpoint.safetensors": checkpoint,
+    "result.json": lambda folder: Result.read(folder).to_json(),
+    "scores.safetensors": lambda folder: {
+        name: array.tobytes() for name, array in read_scores(Result.read(folder), folder).items()
+    },
+    "run.json": lambda folder: open_json(folder / "run.json"),
+    "table.json": lambda folder: Summary.read(folder / "table.json").model_dump_json(),
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("sealed")
+    targets, patients = made_targets()
+    runs = [
+        made_run(out, n, 0, made_scores(targets, 1.0, k), targets, patients)
+        for k, n in enumerate(("one", "two"))
+    ]
+    home = runs[0].folder
+    (home / "run.json").write_bytes(seal_json({"id": "one-0", "data": {"name": "made"}}))
+    state = {"w": torch.arange(6.0).reshape(2, 3), "n": 3}
+    Checkpoint("one-0", torch.zeros(2, 4, 3), state, {"fit_seconds": 1.5}).write(home)
+    write_tables(summarise(runs, replicates=5), home)
+    return home
+
+
+def test_a_flipped_bit_is_refused_or_changes_nothing(folder: Path) -> None:
+    before = {name: read(folder) for name, read in READERS.items()}
+    draw = np.random.default_rng(0)
+    told = []
+    for k in range(FLIPS):
+        name = list(READERS)[k % len(READERS)]
+        file = folder / name
+        whole = file.read_bytes()
+        spoilt = bytearray(whole)
+        # Headers are short beside values: every other flip falls into the beginning.
+        spoilt[int(draw.integers(len(whole) if k % 2 else min(300, len(whole))))] ^= 1 << int(
+            draw.integers(8)
+        )
+        file.write_bytes(spoilt)
+        try:
+            assert READERS[name](folder) == before[name], f"flip {k} of {name} gives other numbers"
+        except UserError as error:
+            told.append((str(error), str(file)))
+        finally:
+            file.write_bytes(whole)
+    assert len(told) > FLIPS / 2
+    assert all(file in line and "\n" not in line for line, file in told)
+
+
+def test_scores_or_a_result_of_another_run_are_refused(folder: Path, tmp_path: Path) -> None:
+    other = folder.with_name(folder.name.replace("-one-", "-two-"))
+    for name, told in (
+        ("scores.safetensors", "other scores than the result"),
+        ("result.json", "of another run"),
+    ):
+        mixed = Path(shutil.copytree(folder, tmp_path / name))
+        shutil.copy(other / name, mixed / name)
+        with pytest.raises(Untrusted, match=told):
+            READERS["scores.safetensors"](mixed)
+    with pytest.raises(Untrusted, match="of another run"):
+        Checkpoint.read(folder, "two-0")
+
+
+def test_a_file_without_a_digest_is_of_an_earlier_version(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text('{"id": "one-0"}')
+    with pytest.raises(Untrusted, match=r"earlier version.*remove that file and issue the command again"):
+        open_json(tmp_path / "run.json")
+
+
+def test_the_command_issued_again_shows_no_other_numbers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [*WORDS, "--out", str(tmp_path / "out")]
+    assert main(words) == 0
+    assert main(words) == 0
+    file = tmp_path / "out" / "result.json"
+    whole = file.read_text()
+    file.write_text(whole.replace('"value": 0.', '"value": 7.', 1))
+    assert main(words) == 2
+    assert "is not as it was written" in capsys.readouterr().err.splitlines()[-1]
+    # As if written so, by another run.
+    change_json(file, lambda document: document["run"].update(id="0" * 12))
+    assert main(words) == 2
+    assert "another run" in capsys.readouterr().err.splitlines()[-1]
+    file.unlink()
+    assert main(words) == 0
+    assert file.read_text().partition('"first"')[2].partition('"cost"')[0] in whole
+    (tmp_path / "out" / "run.json").write_text("{")
+    assert main(words) == 2
+    (tmp_path / "out" / "run.json").unlink()
+    assert main(words) == 0
+
+
+def test_a_picture_replaced_with_its_time_is_read_anew(tmp_path: Path) -> None:
+    file = tmp_path / "a.png"
+    file.write_bytes(b"one")
+    times = file.stat().st_atime_ns, file.stat().st_mtime_ns
+    before = file_digests([file])
+    file.write_bytes(b"two")
+    os.utime(file, ns=times)
+    assert file_digests([file]) != before
+
+
+def test_remembered_digests_are_compared_with_the_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RETUNE_CACHE", str(tmp_path / "cache"))
+    file = tmp_path / "a.png"
+    file.write_bytes(b"one")
+    (right,) = file_digests([file])
+    assert changed_files() == []
+    with sqlite3.connect(cache_dir() / "digests.sqlite") as db:
+        db.execute("UPDATE file SET sha256 = ?", (b"wrong",))
+    assert file_digests([file]) == [b"wrong"]
+    assert changed_files() == [str(file.resolve())]
+    assert file_digests([file]) == [right]
+    (cache_dir() / "digests.sqlite").write_bytes(b"no data base at all" * 99)
+    with pytest.raises(StorageError, match=r"is damaged.*retune cache verify"):
+        file_digests([file])
+
+
+def test_helpers_beside_a_plugin_are_of_its_identity(tmp_path: Path) -> None:
+    alone, plugin = tmp_path / "alone.py", tmp_path / "plugin.py"
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "parts" / "__init__.py").write_text("")
+    deep = tmp_path / "parts" / "deep.py"
+    deep.write_text("A = 1\n")
+    (tmp_path / "helper.py").write_text("def f():\n    from parts import deep\n")
+    alone.write_text("import json\n")
+    plugin.write_text("import json, helper\n")
+    before = origin_of(str(alone)), origin_of(str(plugin))
+    deep.write_text("A = 2\n")
+    assert origin_of(str(alone)) == before[0]
+    assert origin_of(str(plugin)) != before[1]
