@@ -110,7 +110,8 @@ class MethodGroup:
     @property
     def one_order(self) -> bool:
         """Whether labels come in the same order for every seed."""
-        return all(run.first == self.runs[0].first for run in self.runs)
+        orders = [[shown.labels for shown in run.scenario.experiences] for run in self.runs]
+        return all(order == orders[0] for order in orders)
 
     @property
     def shown(self) -> tuple[Result, ...]:

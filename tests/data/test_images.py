@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageChops
 
-from retune.data.images import FileImages, decode
+from retune.data.images import DECODER, FileImages, decode
 from retune.errors import BadImage, UserError
 
 SAMPLE = Path(__file__).parents[2].parent / "shared" / "data" / "nih-sample"
@@ -402,7 +402,7 @@ def test_file_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(missing, BadImage)
     one_line(broken, "b.png")
     one_line(missing, "c.png", "No such file")
-    digest = hashlib.sha256(data).digest()
+    digest = hashlib.sha256(DECODER + hashlib.sha256(data).digest()).digest()
     assert source.keys(np.array([2, 0])) == [None, digest]
     assert source.describe(1) == "images/b.png"
     absolute = FileImages(np.array([str(tmp_path / "images" / "a.png")]))
@@ -425,7 +425,7 @@ def test_what_has_no_end_is_no_picture(tmp_path: Path, monkeypatch: pytest.Monke
         assert isinstance(found, BadImage)
         one_line(found, name, "is not a regular file")
     assert isinstance(linked, Image.Image)
-    digest = hashlib.sha256((tmp_path / "a.png").read_bytes()).digest()
+    digest = hashlib.sha256(DECODER + hashlib.sha256((tmp_path / "a.png").read_bytes()).digest()).digest()
     assert source.keys(np.arange(3)) == [None, None, digest]
     assert source.exists(np.arange(3)).tolist() == [False, False, True]
     os.close(os.open(tmp_path / "pipe.png", os.O_RDONLY | os.O_NONBLOCK))

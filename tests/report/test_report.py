@@ -311,8 +311,9 @@ def test_settings_that_differ_name_the_method(
 
 
 def test_label_order_that_differs_by_seed(runs: Path, changed: Callable[..., Path], tmp_path: Path) -> None:
-    backwards = [6 - k for k in retune.Result.read(runs / "linear-probe" / "1").first]
-    folders = [runs / "linear-probe" / "0", changed("8" * 12, "linear-probe/1", first=backwards)]
+    experiences = retune.Result.read(runs / "linear-probe" / "1").model_dump()["scenario"]["experiences"]
+    backwards = {"experiences": experiences[::-1]}
+    folders = [runs / "linear-probe" / "0", changed("8" * 12, "linear-probe/1", scenario=backwards)]
     page = page_of(tmp_path / "out", *folders)
     assert "seed 0 alone, for labels come in another order with every seed" in page.text
     (group,) = grouped(*folders)[0].streams[0].groups
