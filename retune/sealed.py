@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from retune.errors import UserError
 from retune.files import read_small
+from retune.system import once
 
 DIGEST: Final = "digest"
 AGAIN: Final = "remove that file and issue the command again"
@@ -39,7 +40,7 @@ def open_json(path: Path, *, fix: str = AGAIN) -> dict[str, Any]:
         OSError: If it cannot be read.
     """
     try:
-        document = json.loads(read_small(path).decode(), object_pairs_hook=_unique)
+        document = json.loads(read_small(path).decode(), object_pairs_hook=once)
         digest = document.pop(DIGEST, None) if isinstance(document, dict) else None
         found = _of_json(document)
     except (ValueError, RecursionError):
@@ -49,16 +50,17 @@ def open_json(path: Path, *, fix: str = AGAIN) -> dict[str, Any]:
     return opened
 
 
-def seal_tensors(data: bytes) -> bytes:
-    """The bytes of a safetensors file with the digest of all of it in its metadata."""
+def seal_tensors(data: bytes) -> tuple[bytes, str]:
+    """The bytes of a safetensors file with the digest of all of it in its metadata, and that digest."""
     header, values = _parts(data)
     told = {key: value for key, value in header.get("__metadata__", {}).items() if key != DIGEST}
     header["__metadata__"] = told
-    header["__metadata__"] = {**told, DIGEST: _of_tensors(header, values)}
+    digest = _of_tensors(header, values)
+    header["__metadata__"] = {**told, DIGEST: digest}
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     # The format wants values to begin at a multiple of eight.
     text += b" " * (-len(text) % 8)
-    return b"".join((len(text).to_bytes(8, "little"), text, values))
+    return b"".join((len(text).to_bytes(8, "little"), text, values)), digest
 
 
 def open_tensors(path: Path, *, fix: str = AGAIN) -> tuple[bytes, dict[str, str]]:
@@ -100,15 +102,8 @@ def _parts(data: bytes) -> tuple[dict[str, Any], memoryview]:
     length = int.from_bytes(data[:8], "little")
     if len(data) < 8 + length:
         raise ValueError("cut short")
-    header: dict[str, Any] = json.loads(data[8 : 8 + length].decode(), object_pairs_hook=_unique)
+    header: dict[str, Any] = json.loads(data[8 : 8 + length].decode(), object_pairs_hook=once)
     return header, memoryview(data)[8 + length :]
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("a key stands there twice")
-    return found
 
 
 def _require(path: Path, digest: object, found: str, fix: str) -> None:

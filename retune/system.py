@@ -51,10 +51,11 @@ def safetensors_header(path: Path) -> tuple[dict[str, Any], int]:
     """What a safetensors file says of its arrays, and where their values begin; nothing is checked."""
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
-        return json.loads(file.read(length), object_pairs_hook=_once), 8 + length
+        return json.loads(file.read(length), object_pairs_hook=once), 8 + length
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """For ``json.loads``: an object in which no key stands twice, else a ValueError."""
     found = dict(pairs)
     if len(found) < len(pairs):
         raise ValueError("two entries have one name")

@@ -29,9 +29,9 @@ def write_finished(result: Result, arrays: Mapping[str, npt.NDArray[Any]], folde
     """
     from safetensors.numpy import save
 
-    write_whole(folder / SCORES_FILE, seal_tensors(save(dict(arrays), {"run_id": result.run.id})))
-    _, about = open_tensors(folder / SCORES_FILE)
-    bound = result.model_copy(update={"scores_digest": about[DIGEST]})
+    scores, digest = seal_tensors(save(dict(arrays), {"run_id": result.run.id}))
+    write_whole(folder / SCORES_FILE, scores)
+    bound = result.model_copy(update={"scores_digest": digest})
     bound.write(folder)
     return bound
 

@@ -54,7 +54,8 @@ class Checkpoint:
             data = save({**arrays, "scores": self.scores.contiguous()}, {"retune": json.dumps(about)})
         except (SafetensorError, RuntimeError, TypeError, ValueError, KeyError) as error:
             raise StrategyError(f"the state cannot be stored ({gist(error)})") from error
-        write_whole(folder / CHECKPOINT_FILE, seal_tensors(data))
+        sealed, _ = seal_tensors(data)
+        write_whole(folder / CHECKPOINT_FILE, sealed)
 
     @classmethod
     def read(cls, folder: Path, run_id: str) -> Checkpoint | None:
