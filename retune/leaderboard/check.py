@@ -15,7 +15,7 @@ from retune.files import storing
 from retune.leaderboard.board import Board
 from retune.leaderboard.command import LONG
 from retune.leaderboard.entry import ENTRY_FILE, SCORES_FILE
-from retune.leaderboard.fields import printable
+from retune.leaderboard.fields import in_ascii
 from retune.leaderboard.records import TIERS, Record
 from retune.leaderboard.tracks import TRACKS_FILE
 from retune.leaderboard.verify import Roots, Verdict, Verifier
@@ -152,7 +152,7 @@ def _require_tracks(base: Board, board: Board) -> None:
 
 def _beside(base: Board, folder: Path) -> Verdict | None:
     """Refuse an entry that takes the place of another one."""
-    name = printable(f"{folder.parent.name}/{folder.name}")
+    name = in_ascii(f"{folder.parent.name}/{folder.name}")
     standing = base.folder(folder.parent.name, folder.name)
     if not standing.is_dir():
         return None
@@ -167,5 +167,5 @@ def _missing(base: Board, folders: Iterable[Path]) -> list[Verdict]:
     """Entries of the base that are not here any more."""
     here = {(folder.parent.name, folder.name) for folder in folders}
     gone = [f for f in base.folders() if (f.parent.name, f.name) not in here]
-    names = [printable(f"{folder.parent.name}/{folder.name}") for folder in gone]
+    names = [in_ascii(f"{folder.parent.name}/{folder.name}") for folder in gone]
     return [Verdict(name, "refused", f"{name}: an entry that stood is gone") for name in names]

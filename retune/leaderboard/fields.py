@@ -127,7 +127,7 @@ def plain_settings(settings: dict[str, Any]) -> dict[str, Any]:
     return settings
 
 
-def printable(text: str, length: int = 200) -> str:
+def in_ascii(text: str, length: int = 200) -> str:
     """Text of a stranger's as any terminal may show it: ASCII, on one line, not long."""
     plain = re.sub(r"[^ -~]", "?", text)
     return plain if len(plain) <= length else plain[:length] + "..."

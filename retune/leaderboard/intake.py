@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from retune.errors import UserError
 from retune.leaderboard.entry import ENTRY_FILE, SCORES_FILE, Entry
-from retune.leaderboard.fields import printable
+from retune.leaderboard.fields import in_ascii
 from retune.leaderboard.scores import Scores, unpack
 from retune.leaderboard.untrusted import parse, plain_content
 
@@ -47,7 +47,7 @@ def read(folder: Path, *, scores: bool = True) -> Submission:
     Raises:
         UserError: One line with the first thing that is wrong.
     """
-    where = printable(f"{folder.parent.name}/{folder.name}")
+    where = in_ascii(f"{folder.parent.name}/{folder.name}")
     try:
         return _read(folder, where, scores)
     except OSError as error:
@@ -93,11 +93,11 @@ def entry_of(content: bytes, where: str) -> Entry:
 
 def _first(error: ValidationError) -> str:
     found: Any = error.errors(include_url=False, include_input=False)[0]
-    spot = printable(".".join(map(str, found["loc"])))
+    spot = in_ascii(".".join(map(str, found["loc"])))
     if found["type"] == "extra_forbidden":
         return f"holds the field '{spot}', which no entry has"
     reason = str(found["msg"]).removeprefix("Value error, ")
-    return printable(f"{spot}: {reason}" if spot else reason)
+    return in_ascii(f"{spot}: {reason}" if spot else reason)
 
 
 def _require_plain(folder: Path, where: str) -> None:
@@ -115,7 +115,7 @@ def _require_plain(folder: Path, where: str) -> None:
     names = sorted(entry.name for entry in os.scandir(folder))
     more = [name for name in names if name not in MOST]
     if more:
-        raise UserError(f"holds '{printable(more[0], 60)}', which is no part of a submission", where=where)
+        raise UserError(f"holds '{in_ascii(more[0], 60)}', which is no part of a submission", where=where)
     for name in MOST:
         if name not in names:
             raise UserError(f"has no {name}", where=where)

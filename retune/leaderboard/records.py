@@ -14,7 +14,7 @@ from pydantic import ConfigDict, Field, ValidationError
 from retune.errors import UserError, mistake
 from retune.files import make_folder, write_whole
 from retune.leaderboard.entry import Entry
-from retune.leaderboard.fields import Line, Part, Seconds, Sha256, Share, printable
+from retune.leaderboard.fields import Line, Part, Seconds, Sha256, Share, in_ascii
 from retune.leaderboard.untrusted import parse, plain_content
 
 SCHEMA: Final = "retune.verified/1"
@@ -85,7 +85,7 @@ class Record(Part):
             found = cls.model_validate(parse(content, str(file), most=MOST))
         except ValidationError as error:
             raise UserError(
-                printable(f"is not what verifying writes: {mistake(error)}"),
+                in_ascii(f"is not what verifying writes: {mistake(error)}"),
                 where=str(file),
                 fix="remove it, and verify again",
             ) from None

@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError
 
 from retune.data.source import DataSource
 from retune.errors import UnknownName, UserError, mistake
-from retune.leaderboard.fields import Count, Line, Part, Settings, Sha256, Slug, printable
+from retune.leaderboard.fields import Count, Line, Part, Settings, Sha256, Slug, in_ascii
 from retune.plugins import registry
 from retune.results.result import Result
 from retune.settings import make, values_of
@@ -76,13 +76,13 @@ class Track(Part):
         for group, given in (("data", data), ("scenario", scenario)):
             for key in given:
                 if key not in wanted[group]:
-                    found.append(f"the track has no setting {group}.{printable(key, 60)}")
+                    found.append(f"the track has no setting {group}.{in_ascii(key, 60)}")
             for key, value in wanted[group].items():
                 # As JSON: to Python, True is 1 and 1 is 1.0.
                 here, there = (json.dumps(one, sort_keys=True) for one in (given.get(key), value))
                 if here != there:
                     found.append(
-                        f"{group}.{key} is {printable(here, 100)}, the track's is {printable(there, 100)}"
+                        f"{group}.{key} is {in_ascii(here, 100)}, the track's is {in_ascii(there, 100)}"
                     )
         return found
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from retune.errors import UserError
-from retune.leaderboard.fields import printable
+from retune.leaderboard.fields import in_ascii
 
 DEPTH: Final = 16
 DIGITS: Final = 40
@@ -67,7 +67,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in pairs:
         if name in found:
-            raise ValueError(f"the key '{printable(name, 60)}' stands twice")
+            raise ValueError(f"the key '{in_ascii(name, 60)}' stands twice")
         found[name] = value
     return found
 

@@ -17,7 +17,7 @@ from retune.data.source import DataSource
 from retune.errors import RetuneError, UserError
 from retune.leaderboard.board import Board
 from retune.leaderboard.entry import Entry
-from retune.leaderboard.fields import printable, shortened
+from retune.leaderboard.fields import in_ascii, shortened
 from retune.leaderboard.intake import Submission, read
 from retune.leaderboard.numbers import BOOTSTRAP, Numbers, differences, measure, rounded
 from retune.leaderboard.records import Record, Tier, suspicions
@@ -83,12 +83,12 @@ class Verifier:
         Args:
             folder: ``.../TRACK/ENTRY``.
         """
-        name = printable(f"{folder.parent.name}/{folder.name}")
+        name = in_ascii(f"{folder.parent.name}/{folder.name}")
         try:
             submission = read(folder)
             track = self.track_of(submission.entry)
         except UserError as error:
-            return Verdict(name, "refused", printable(str(error), 600))
+            return Verdict(name, "refused", in_ascii(str(error), 600))
         try:
             require_arithmetic(submission.entry)
             quiet = understated(submission.entry, track)

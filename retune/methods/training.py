@@ -6,14 +6,10 @@ import math
 import random
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 import torch
-
-if TYPE_CHECKING:
-    import torch
-
 
 Optimizer = Literal["adam", "sgd"]
 

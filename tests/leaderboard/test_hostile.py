@@ -22,7 +22,7 @@ from made_boards import ENTRY, SCORES, copied, put
 from retune.cli.main import main
 from retune.errors import UserError
 from retune.leaderboard.board import Board
-from retune.leaderboard.fields import printable
+from retune.leaderboard.fields import in_ascii
 from retune.leaderboard.intake import read
 from retune.leaderboard.verify import Verifier
 from retune.runner.time_limit import limited
@@ -87,7 +87,7 @@ def hostile_board(small_board: Path, tmp_path_factory: pytest.TempPathFactory) -
         put(folder, "method.name", f"case {k}")
         case.change(folder)
         (place,) = set(Board(board).folders()) - known
-        names[name] = printable(f"{place.parent.name}/{place.name}")
+        names[name] = in_ascii(f"{place.parent.name}/{place.name}")
     shutil.rmtree(track / "hostile-1")
     return board, names
 
