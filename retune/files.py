@@ -145,13 +145,36 @@ def read_small(path: Path, most: int = MOST) -> bytes:
     return content
 
 
-def parse_json(text: str | bytes) -> Any:
+def parse_json(text: str | bytes, *, once: bool = False) -> Any:
     """JSON that anyone may have written.
+
+    Args:
+        text: The JSON.
+        once: Whether no key of an object may stand twice; else the last of them counts.
 
     Raises:
         ValueError: If it is none, or is nested too deeply to be read.
     """
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_once if once else None)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("two entries have one name")
+    return found
+
+
+def safetensors_header(path: Path) -> tuple[dict[str, Any], int]:
+    """What a safetensors file says of its arrays, and where their values begin; nothing is checked.
+
+    Raises:
+        OSError: If it cannot be read.
+        ValueError: If that is no JSON.
+    """
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        return parse_json(file.read(length), once=True), 8 + length

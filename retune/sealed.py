@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from retune.errors import UserError
-from retune.files import read_small
-from retune.system import once
+from retune.files import parse_json, read_small
 
 DIGEST: Final = "digest"
 AGAIN: Final = "remove that file and issue the command again"
@@ -20,12 +19,17 @@ class Untrusted(UserError):
     """A file of retune's own that is not as it was written, or not of what it lies with."""
 
 
-def seal_json(document: Mapping[str, Any]) -> bytes:
-    """A document as indented JSON whose last key is the digest of everything else."""
+def seal_json(document: Mapping[str, Any], *, indent: int | None = 1) -> bytes:
+    """A document as JSON whose last key is the digest of everything else.
+
+    Args:
+        document: Values that JSON knows.
+        indent: Blanks before what stands in it; None for all in one line.
+    """
     # Through JSON first: a tuple there is a list, and a key a text.
     plain = json.loads(json.dumps(document, allow_nan=False))
     plain.pop(DIGEST, None)
-    return (json.dumps({**plain, DIGEST: _of_json(plain)}, indent=1, ensure_ascii=False) + "\n").encode()
+    return (json.dumps({**plain, DIGEST: _of_json(plain)}, indent=indent, ensure_ascii=False) + "\n").encode()
 
 
 def open_json(path: Path, *, fix: str = AGAIN) -> dict[str, Any]:
@@ -40,14 +44,31 @@ def open_json(path: Path, *, fix: str = AGAIN) -> dict[str, Any]:
         OSError: If it cannot be read.
     """
     try:
-        document = json.loads(read_small(path).decode(), object_pairs_hook=once)
-        digest = document.pop(DIGEST, None) if isinstance(document, dict) else None
-        found = _of_json(document)
+        document = parse_json(read_small(path).decode(), once=True)
+    except ValueError:
+        raise _damaged(path, fix) from None
+    return unsealed(document, path, fix=fix)
+
+
+def unsealed(document: Any, path: Path, *, fix: str) -> dict[str, Any]:
+    """What was read of a sealed document, without its digest.
+
+    Args:
+        document: What was read.
+        path: Of which file.
+        fix: What to do where it cannot be trusted.
+
+    Raises:
+        Untrusted: If it is not what was written.
+    """
+    plain = dict(document) if isinstance(document, dict) else {}
+    digest = plain.pop(DIGEST, None)
+    try:
+        found = _of_json(plain)
     except (ValueError, RecursionError):
         raise _damaged(path, fix) from None
     _require(path, digest, found, fix)
-    opened: dict[str, Any] = document
-    return opened
+    return plain
 
 
 def seal_tensors(data: bytes) -> tuple[bytes, str]:
@@ -102,7 +123,7 @@ def _parts(data: bytes) -> tuple[dict[str, Any], memoryview]:
     length = int.from_bytes(data[:8], "little")
     if len(data) < 8 + length:
         raise ValueError("cut short")
-    header: dict[str, Any] = json.loads(data[8 : 8 + length].decode(), object_pairs_hook=once)
+    header: dict[str, Any] = parse_json(data[8 : 8 + length].decode(), once=True)
     return header, memoryview(data)[8 + length :]
 
 

@@ -18,6 +18,7 @@ from typing import Annotated, Any, Final, Literal, TypeVar
 from annotated_types import Ge, Gt, Le, Lt
 
 from retune.errors import BadSetting, UnknownName
+from retune.files import parse_json
 
 T = TypeVar("T")
 
@@ -156,7 +157,7 @@ def parse_search(assignments: Sequence[str]) -> dict[str, list[Any]]:
         values: Any = [value.strip() for value in given.split(",")]
         if given.startswith("["):
             try:
-                values = json.loads(given)
+                values = parse_json(given)
             except ValueError as error:
                 raise BadSetting(f"'{given}' is no JSON ({error})", where="--search", fix=SEARCH) from None
         if not key or "" in values:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import itertools
-import json
 import mmap
 import os
 import sys
@@ -45,21 +44,6 @@ def keep_freed_memory() -> None:
         libc = ctypes.CDLL("libc.so.6")
         libc.mallopt(_TRIM_THRESHOLD, _NEVER)
         libc.mallopt(_MMAP_THRESHOLD, _LARGEST)
-
-
-def safetensors_header(path: Path) -> tuple[dict[str, Any], int]:
-    """What a safetensors file says of its arrays, and where their values begin; nothing is checked."""
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        return json.loads(file.read(length), object_pairs_hook=once), 8 + length
-
-
-def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """For ``json.loads``: an object in which no key stands twice, else a ValueError."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("two entries have one name")
-    return found
 
 
 def map_array(path: Path, dtype: str, shape: Sequence[int], offset: int) -> npt.NDArray[Any]:

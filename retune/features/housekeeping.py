@@ -15,8 +15,8 @@ from filelock import FileLock, Timeout
 from retune.cache import digests_are_sound, digests_path
 from retune.errors import RunConflict, UserError
 from retune.features.store import ABOUT, LOCK, SUFFIX, Kind, is_sound, read_about, spaces_dir, usable
+from retune.files import safetensors_header
 from retune.progress import Progress, silent
-from retune.system import safetensors_header
 
 DAY = 86400.0
 

@@ -26,8 +26,8 @@ from safetensors.numpy import save
 from retune.cache import cache_dir
 from retune.data.dataset import Array, IntArray
 from retune.errors import UserError
-from retune.files import group_of, make_folder, write_whole
-from retune.system import map_array, safetensors_header, take_rows
+from retune.files import group_of, make_folder, parse_json, safetensors_header, write_whole
+from retune.system import map_array, take_rows
 
 Kind = Literal["images", "tokens", "pixels", "texts"]
 Keys = npt.NDArray[np.uint8]
@@ -190,7 +190,7 @@ def read_about(folder: Path) -> dict[str, Any] | None:
     """
     with usable(folder / ABOUT):
         try:
-            found = json.loads((folder / ABOUT).read_bytes())
+            found = parse_json((folder / ABOUT).read_bytes())
         except (FileNotFoundError, NotADirectoryError, ValueError):
             return None
     return found if isinstance(found, dict) and found.get("kind") in DTYPES and "name" in found else None

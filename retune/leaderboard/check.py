@@ -5,7 +5,6 @@ from __future__ import annotations
 import filecmp
 import os
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -71,14 +70,20 @@ def check(
         verdict = verifier.verify(folder)
         if base is not None and verdict.outcome == "holds":
             verdict = _beside(base, folder) or verdict
+        file = place.record(folder.parent.name, folder.name) if _stands(place, folder) else None
+        try:
+            before = Record.read(file, verdict.record.entry) if file and verdict.record else None
+        except UserError as error:
+            # Kept as it is: whether what was found before may be forgotten is for who keeps the board to say.
+            verdicts.append(Verdict(verdict.name, "refused", in_ascii(str(error), 600)))
+            continue
         if again:
             # Needs torch, which recomputing does not.
             from retune.leaderboard.rerun import rerun
 
             verdict = rerun(verifier, folder, verdict, time_limit=time_limit, progress=progress)
-        if _stands(place, folder):
-            file = place.record(folder.parent.name, folder.name)
-            earlier = _earlier(verdict, file)
+        if file is not None:
+            earlier = _stricter(before, verdict)
             if record:
                 _keep(verdict, earlier, file)
             verdict = _remembered(verdict, earlier)
@@ -108,14 +113,10 @@ def _stands(board: Board, folder: Path) -> bool:
     return board.submissions.is_dir() and os.path.samefile(folder.parent.parent, board.submissions)
 
 
-def _earlier(verdict: Verdict, file: Path) -> Record | None:
+def _stricter(before: Record | None, verdict: Verdict) -> Record | None:
     """What a stricter check found of the very entry before."""
-    found = None
-    if verdict.record is not None:
-        with suppress(UserError):
-            found = Record.read(file, verdict.record.entry)
-    stricter = found and verdict.record and TIERS.index(found.tier) > TIERS.index(verdict.record.tier)
-    return found if stricter else None
+    now = verdict.record
+    return before if before and now and TIERS.index(before.tier) > TIERS.index(now.tier) else None
 
 
 def _remembered(verdict: Verdict, earlier: Record | None) -> Verdict:

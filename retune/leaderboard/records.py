@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from itertools import combinations, compress
 from pathlib import Path
 from typing import Annotated, Final, Literal
@@ -13,13 +12,15 @@ from pydantic import ConfigDict, Field, ValidationError
 
 from retune.errors import UserError, mistake
 from retune.files import make_folder, write_whole
-from retune.leaderboard.entry import Entry
+from retune.leaderboard.entry import ENTRY_FILE, Entry
 from retune.leaderboard.fields import Line, Part, Seconds, Sha256, Share, in_ascii
 from retune.leaderboard.untrusted import parse, plain_content
+from retune.sealed import Untrusted, seal_json, unsealed
 
 SCHEMA: Final = "retune.verified/1"
 MOST: Final = 2**20
 """Bytes of a record."""
+AGAIN: Final = "remove it, and verify again"
 ENOUGH: Final = 3
 """Seeds below which a deviation says little."""
 
@@ -64,32 +65,36 @@ class Record(Part):
                 raise UserError("is a link; records are written into plain folders", where=str(folder))
         make_folder(file.parent)
         content = self.model_dump(by_alias=True, exclude=None if self.fault else {"fault"})
-        text = json.dumps(content, ensure_ascii=False, allow_nan=False)
-        write_whole(file, (text + "\n").encode())
+        write_whole(file, seal_json(content, indent=None))
 
     @classmethod
     def read(cls, file: Path, digest: str) -> Record | None:
-        """What was found of an entry; None where nothing was, or another entry stood there then.
+        """What was found of an entry; None where nothing was.
 
         Args:
             file: The record's.
             digest: SHA-256 of the ``entry.json`` that stands there now.
 
         Raises:
-            UserError: If it is no record.
+            UserError: If it is no record, not as it was written, or of another ``entry.json``.
         """
         content = plain_content(file, str(file), most=MOST)
         if content is None:
             return None
+        document = unsealed(parse(content, str(file), most=MOST), file, fix=AGAIN)
         try:
-            found = cls.model_validate(parse(content, str(file), most=MOST))
+            found = cls.model_validate(document)
         except ValidationError as error:
             raise UserError(
-                in_ascii(f"is not what verifying writes: {mistake(error)}"),
-                where=str(file),
-                fix="remove it, and verify again",
+                in_ascii(f"is not what verifying writes: {mistake(error)}"), where=str(file), fix=AGAIN
             ) from None
-        return found if found.entry == digest else None
+        if found.entry != digest:
+            raise Untrusted(
+                f"is of another {ENTRY_FILE} than the one that stands there now",
+                where=str(file),
+                fix=f"put that one back, or, where it was to change, {AGAIN}",
+            )
+        return found
 
 
 def suspicions(entry: Entry, scores: npt.NDArray[np.float32] | None = None) -> list[str]:

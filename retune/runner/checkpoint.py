@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from retune.errors import StrategyError, gist
-from retune.files import write_whole
+from retune.files import parse_json, write_whole
 from retune.methods.strategy import State
 from retune.results.result import CHECKPOINT_FILE
 from retune.sealed import AGAIN, Untrusted, open_tensors, seal_tensors
@@ -62,16 +62,23 @@ class Checkpoint:
         """The checkpoint in a run's folder; None if there is none.
 
         Raises:
-            Untrusted: If it is not as it was written, or another run's.
+            Untrusted: If it is not as it was written, no checkpoint, or another run's.
         """
         path = folder / CHECKPOINT_FILE
         if not path.exists():
             return None
         data, metadata = open_tensors(path)
-        about = json.loads(metadata["retune"])
-        if about["run_id"] != run_id:
-            raise Untrusted(f"is of another run ({about['run_id']})", where=str(path), fix=AGAIN)
-        tensors = load(data)
-        scores = tensors.pop("scores")
+        try:
+            about, tensors = parse_json(metadata["retune"]), load(data)
+            of, plain, progress, scores = (
+                about["run_id"],
+                about["state"],
+                about["progress"],
+                tensors.pop("scores"),
+            )
+        except (ValueError, KeyError, TypeError):
+            raise Untrusted("is no checkpoint", where=str(path), fix=AGAIN) from None
+        if of != run_id:
+            raise Untrusted(f"is of another run ({of})", where=str(path), fix=AGAIN)
         state = {key.removeprefix("state."): value for key, value in tensors.items()}
-        return cls(run_id, scores, {**state, **about["state"]}, about["progress"])
+        return cls(run_id, scores, {**state, **plain}, progress)

@@ -17,6 +17,7 @@ from retune.leaderboard.board import Board
 from retune.leaderboard.check import check
 from retune.leaderboard.records import Record
 from retune.leaderboard.site import build
+from retune.sealed import seal_json
 
 VALID = "small-v1/valid-1"
 
@@ -29,14 +30,38 @@ def test_a_record_is_bound_to_the_bytes(folder: Path, board: Path, verify) -> No
     digest = json.loads(file.read_text())["entry"]
     assert Record.read(file, digest) is not None
     (folder / ENTRY).write_bytes((folder / ENTRY).read_bytes() + b"\n")
+    kept = file.read_bytes()
     (changed,) = check(board)
-    assert changed.record is not None
-    assert changed.record.entry != digest
-    assert Record.read(file, changed.record.entry) is None
+    assert changed.outcome == "refused"
+    assert "is of another entry.json than the one that stands there now" in changed.reason
+    assert file.read_bytes() == kept
+    file.unlink()
+    assert check(board)[0].tier == "recomputed"
+
+
+def test_a_record_is_what_was_written(folder: Path, board: Path, verify) -> None:
+    verify(board)
+    file = Board(board).record("small-v1", "valid-1")
+    whole = file.read_bytes()
+    for spoilt, told in (
+        (whole.replace(b'"tier": "recomputed"', b'"tier": "re-run"'), "was changed or damaged"),
+        (whole.replace(b"0.8", b"0.9", 1), "was changed or damaged"),
+        (whole.replace(b'"digest"', b'"digesu"'), "it has no digest"),
+        (b'{"a": ' + b"[" * 10_000 + b"]" * 10_000 + b"}", "is nested more than"),
+    ):
+        assert spoilt != whole
+        file.write_bytes(spoilt)
+        code, (verdict,), _ = verify(board)
+        assert (code, verdict["outcome"]) == (2, "refused")
+        assert told in verdict["reason"]
+        assert str(file) in verdict["reason"]
+        assert file.read_bytes() == spoilt
+    file.write_bytes(whole)
+    assert verify(board)[0] == 0
 
 
 def test_what_was_found_once_of_these_bytes_is_not_forgotten(single: Path, verify) -> None:
-    """Who verifies with less than others had takes nothing back; other bytes begin anew."""
+    """Who verifies with less than others had takes nothing back; other bytes begin anew once they are to."""
     board, folder = single, single / "submissions" / VALID
     file = Board(board).record("small-v1", "valid-1")
     tiers = []
@@ -44,12 +69,12 @@ def test_what_was_found_once_of_these_bytes_is_not_forgotten(single: Path, verif
         verify(board, *words)
         tiers.append(json.loads(file.read_text())["tier"])
     (folder / ENTRY).write_bytes((folder / ENTRY).read_bytes() + b"\n")
+    assert verify(board)[0] == 2
+    tiers.append(json.loads(file.read_text())["tier"])
+    file.unlink()
     verify(board)
     tiers.append(json.loads(file.read_text())["tier"])
-    assert tiers == ["re-run", "re-run", "recomputed"]
-    file.write_text("{}")
-    verify(board)
-    assert json.loads(file.read_text())["tier"] == "recomputed"
+    assert tiers == ["re-run", "re-run", "re-run", "recomputed"]
 
 
 def test_what_is_refused_loses_its_record(folder: Path, board: Path, verify) -> None:
@@ -76,9 +101,8 @@ def test_what_was_found_false_with_data_is_on_no_page(single: Path, tmp_path: Pa
     # What says that these bytes once held does not stand against it.
     file = Board(board).record("small-v1", "valid-1")
     found = json.loads(file.read_text())
-    file.write_text(
-        json.dumps({key: value for key, value in found.items() if key != "fault"} | {"tier": "re-run"})
-    )
+    held = {key: value for key, value in found.items() if key != "fault"}
+    file.write_bytes(seal_json(held | {"tier": "re-run"}))
     assert verify(board)[0] == 1
     assert json.loads(file.read_text())["fault"] == found["fault"]
     put(folder, "metrics.final_auc.low", 0.6)  # Other bytes begin anew.
@@ -90,7 +114,7 @@ def test_what_a_stricter_check_found_false_stays_so(single: Path, verify) -> Non
     verify(board)
     file = Board(board).record("small-v1", "valid-1")
     found = json.loads(file.read_text())
-    file.write_text(json.dumps(found | {"tier": "re-run", "fault": "run again, an AUC differs"}))
+    file.write_bytes(seal_json(found | {"tier": "re-run", "fault": "run again, an AUC differs"}))
     for _ in range(2):
         code, (told,), _ = verify(board)
         assert (code, told["outcome"]) == (1, "false")
@@ -121,8 +145,8 @@ def test_records_are_not_written_through_links(
         (lambda file: file.symlink_to("/dev/zero"), "it is a link"),
         (lambda file: file.mkdir(), "is not a file but"),
         (lambda file: file.write_text("{"), "is not JSON"),
-        (lambda file: file.write_text("[]"), "is not what verifying writes"),
-        (lambda file: file.write_text('{"tier": "re-run\u202e"}'), "is not what verifying writes"),
+        (lambda file: file.write_text("[]"), "it has no digest"),
+        (lambda file: file.write_bytes(seal_json({"tier": "re-run\u202e"})), "is not what verifying writes"),
         (lambda file: file.write_bytes(b" " * (2**20 + 1)), "is larger than"),
     ],
 )
@@ -188,7 +212,7 @@ def test_a_folder_in_a_record_s_place_is_told_in_a_line(
     Board(board).record("small-v1", "valid-1").mkdir(parents=True)
     for _ in range(2):
         assert main(["leaderboard", "verify", "--board", str(board)]) == 2
-        assert "valid-1.json: cannot write here" in capsys.readouterr().err
+        assert "is not a file but a folder" in " ".join(capsys.readouterr().out.split())
         put(folder, "method.note", "other bytes")
         put(folder, "metrics.final_auc.mean", 0.99)
 

@@ -72,7 +72,7 @@ def test_every_seed_is_run_again_to_the_bit(small_board: Path, tmp_path: Path, v
     assert '"tier": "re-run"' in kept
     put(board / "submissions" / "small-v1" / "valid-1", "method.note", "changed")
     code, told, _ = verify(board, "small-v1/valid-1", "--no-record")
-    assert told[0]["tier"] == "recomputed"
+    assert (code, told[0]["outcome"], told[0]["tier"]) == (2, "refused", None)
 
 
 def test_bounds_random_orders_and_avalanche_s_are_run_again(

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from made_runs import change_json, made_run, made_scores, made_targets
+from safetensors.numpy import save
 
 from retune.cache import cache_dir, changed_files, file_digests
 from retune.cli.main import main
@@ -21,7 +22,7 @@ from retune.results.result import Result
 from retune.results.scores import read_scores
 from retune.runner.checkpoint import Checkpoint
 from retune.runner.resolve import origin_of
-from retune.sealed import Untrusted, open_json, seal_json
+from retune.sealed import Untrusted, open_json, seal_json, seal_tensors
 from retune.suite.summary import Summary, summarise
 from retune.suite.tables import write_tables
 
@@ -108,6 +109,34 @@ def test_scores_or_a_result_of_another_run_are_refused(folder: Path, tmp_path: P
             READERS["scores.safetensors"](mixed)
     with pytest.raises(Untrusted, match="of another run"):
         Checkpoint.read(folder, "two-0")
+
+
+def test_what_is_nested_deeply_or_of_another_kind_is_refused(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deep = "[" * 10_000 + "]" * 10_000
+    scores = folder / "scores.safetensors"
+    header = f'{{"__metadata__": {deep}}}'.encode()
+    about, _ = seal_tensors(save({"scores": np.zeros(1)}, {"retune": deep}))
+    for name, read in READERS.items():
+        other = Path(shutil.copytree(folder, tmp_path / name))
+        bad = [header] if name.endswith("s") else [deep.encode(), b'{"a": ' + deep.encode() + b"}"]
+        if name == "checkpoint.safetensors":
+            bad += [about, scores.read_bytes()]
+        for content in bad:
+            head = len(content).to_bytes(8, "little") if content == header else b""
+            (other / name).write_bytes(head + content)
+            with pytest.raises(Untrusted) as told:
+                read(other)
+            assert str(other / name) in str(told.value)
+    monkeypatch.setenv("RETUNE_CACHE", str(tmp_path / "cache"))
+    space = cache_dir() / "features" / "a"
+    space.mkdir(parents=True)
+    (space / "about.json").write_text(deep)
+    (space / "b.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    assert main(["cache", "list"]) == 0
+    assert main(["cache", "verify"]) == 1
+    assert not any(space.iterdir())
 
 
 def test_a_file_without_a_digest_is_of_an_earlier_version(folder: Path, tmp_path: Path) -> None:

@@ -35,8 +35,8 @@ import numpy as np
 
 from retune.data.dataset import Array, FloatArray
 from retune.errors import MissingFiles, UserError
-from retune.files import parse_json
-from retune.system import map_array, safetensors_header
+from retune.files import parse_json, safetensors_header
+from retune.system import map_array
 
 CHECKSUM: Final = "sha256"
 NAMES: Final = ("image_ids", "image_features", "texts", "text_features")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any, Final
 
 from retune.backbones.base import Capability
 from retune.backbones.openclip.files import ModelFiles
 from retune.backbones.quiet import quiet
 from retune.errors import UserError
+from retune.files import parse_json
 
 WHOLE: Final[frozenset[Capability]] = frozenset({"features", "texts", "joint", "pixels"})
 """What every model gives."""
@@ -69,7 +69,7 @@ def text_token_dim(files: ModelFiles) -> int:
         return int(files.model_cfg["text_cfg"].get("width", 512))
     path = files.text_tower / "config.json"
     try:
-        about = json.loads(path.read_text(encoding="utf-8"))
+        about = parse_json(path.read_bytes())
         return int(about["hidden_size"] if "hidden_size" in about else about["d_model"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError("does not say the width of the text tower", where=str(path)) from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -21,6 +20,7 @@ from retune.backbones.hub import from_hub
 from retune.backbones.pair.vision import ImageTower, VisionTower, flat
 from retune.backbones.quiet import quiet
 from retune.errors import MissingFiles, UnknownName, UserError, gist
+from retune.files import parse_json
 
 ADAPTER: Final = "pair vision of timm/1"
 """Enters every fingerprint; goes up whenever this file would turn the same weights into other features."""
@@ -192,7 +192,7 @@ def _by_name(name: str) -> TimmFiles:
 def _described(where: str, config: Path, weights: Path) -> TimmFiles:
     """A model with its own ``config.json``, as timm writes it."""
     try:
-        read = json.loads(config.read_text(encoding="utf-8"))
+        read = parse_json(config.read_bytes())
         about: dict[str, Any] = {
             "architecture": str(read["architecture"]),
             "model_args": dict(read.get("model_args", {})),
