@@ -9,12 +9,34 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from stat import S_ISREG
+from typing import Final
 
 from retune.errors import StorageError, UserError
 from retune.files import group_of
+from retune.progress import Progress, silent
 
+_KEPT_FROM: Final = frozenset(
+    {
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_INTERRUPT,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_PROTOCOL,
+        sqlite3.SQLITE_AUTH,
+    }
+)
+"""What says that the system, other processes or rights are in the way, and not what stands in the file."""
 _Stat = tuple[str, int, int, int, str]
 """Path, size, times of content and entry, and inode, as text for it may have 64 bits."""
+
+
+class DamagedDigests(StorageError):
+    """The file that remembers digests is none."""
 
 
 def cache_dir() -> Path:
@@ -41,15 +63,17 @@ def digests_path() -> Path:
     return cache_dir() / "digests.sqlite"
 
 
-def digests_are_sound(path: Path) -> bool:
-    """Whether a file that remembers digests can be read as such."""
+def digests_are_sound() -> bool:
+    """Whether the file that remembers digests can be read as such, as far as it can be looked at."""
     try:
-        with closing(sqlite3.connect(path, timeout=60)) as db:
-            return bool(db.execute("PRAGMA quick_check").fetchone() == ("ok",))
-    except sqlite3.OperationalError:  # Locked, or not ours to read.
-        return True
-    except sqlite3.DatabaseError:
+        with _remembered() as db:
+            for _ in db.execute("SELECT * FROM file"):
+                pass
+            return bool(db.execute("PRAGMA integrity_check").fetchone() == ("ok",))
+    except DamagedDigests:
         return False
+    except StorageError:  # Locked, or not ours to read.
+        return True
 
 
 def file_digests(paths: Sequence[str | Path]) -> list[bytes | None]:
@@ -77,17 +101,23 @@ def forget_digests() -> None:
         db.execute("DELETE FROM file")
 
 
-def changed_files() -> list[str]:
+def changed_files(progress: Progress = silent) -> list[str]:
     """Files that are not what their remembered digest says, though nothing of them tells; these digests are forgotten.
+
+    Args:
+        progress: Told how many files are read.
 
     Raises:
         StorageError: If the cache cannot be used.
     """
+    wrong = []
     with _remembered() as db:
-        kept = {row[:-1]: row[-1] for row in db.execute("SELECT * FROM file").fetchall()}
-        wrong = [
-            stat[0] for stat, digest in kept.items() if _stat(stat[0]) == stat and _digest(stat[0]) != digest
-        ]
+        kept = db.execute("SELECT * FROM file").fetchall()
+        for done, (*stat, digest) in enumerate(kept, start=1):
+            # What cannot be read is nobody's word against it.
+            if _stat(stat[0]) == tuple(stat) and _digest(stat[0]) not in (digest, None):
+                wrong.append(stat[0])
+            progress("comparing files", done, len(kept))
         with db:
             db.executemany("DELETE FROM file WHERE path = ?", [(path,) for path in wrong])
     return sorted(wrong)
@@ -107,11 +137,12 @@ def _remembered() -> Iterator[sqlite3.Connection]:
                 with suppress(OSError):
                     path.chmod(path.stat().st_mode | group)
             yield db
-    except sqlite3.OperationalError as error:
-        mend = "let its owner share it (chmod g+rw), or set RETUNE_CACHE to a folder of your own"
-        raise StorageError(f"{path}: cannot be used ({error}); {mend}") from error
-    except sqlite3.Error as error:
-        raise StorageError(f"{path}: is damaged ({error}); 'retune cache verify' removes it") from error
+    # A message of sqlite may quote what it could not decode.
+    except (sqlite3.Error, UnicodeDecodeError) as error:
+        if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF in _KEPT_FROM:
+            mend = "let its owner share it (chmod g+rw), or set RETUNE_CACHE to a folder of your own"
+            raise StorageError(f"{path}: cannot be used ({error}); {mend}") from error
+        raise DamagedDigests(f"{path}: is damaged ({error}); 'retune cache verify' removes it") from error
 
 
 def _digests(db: sqlite3.Connection, stats: list[_Stat | None]) -> list[bytes | None]:
@@ -122,13 +153,15 @@ def _digests(db: sqlite3.Connection, stats: list[_Stat | None]) -> list[bytes | 
         if stat is None:
             found.append(None)
             continue
-        row = db.execute(query, stat).fetchone()
+        # Text for sqlite, whatever bytes a name is of.
+        key = (os.fsencode(stat[0]).decode(errors="backslashreplace"), *stat[1:])
+        row = db.execute(query, key).fetchone()
         if row is None:
             row = (_digest(stat[0]),)
             if row[0] is None:
                 found.append(None)
                 continue
-            fresh.append((*stat, row[0]))
+            fresh.append((*key, row[0]))
         found.append(row[0])
     with db:
         db.executemany("INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?, ?, ?)", fresh)

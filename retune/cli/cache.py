@@ -43,7 +43,10 @@ def list_(json: AsJson = False) -> None:
 
 @app.command("verify")
 def verify(json: AsJson = False) -> None:
-    """Read every file; remove damaged ones, which are then encoded again when needed. Exit code 1 if there are any."""
+    """Read every file, and every picture whose digest is remembered; what is damaged or wrong goes, and is made again.
+
+    Exit code 1 if there is any.
+    """
     from retune.cache import changed_files
     from retune.cli.console import bars, console, print_json
     from retune.features.housekeeping import spaces
@@ -53,7 +56,7 @@ def verify(json: AsJson = False) -> None:
     found = spaces()
     with bars() as progress:
         damaged = check(found, progress)
-    changed = changed_files()
+        changed = changed_files(progress)
     if json:
         shards = sum(s.shards for s in found)
         print_json({"shards": shards, "damaged": [str(path) for path in damaged], "changed": changed})

@@ -76,8 +76,8 @@ def verify(chosen: Sequence[SpaceInfo], progress: Progress = silent) -> list[Pat
                 path.unlink(missing_ok=True)
             damaged.append(path)
 
-    for path in filter(Path.exists, [digests_path()]):
-        remove_unless(digests_are_sound(path), path)
+    if digests_path().exists():
+        remove_unless(digests_are_sound(), digests_path())
     for folder in (space.folder for space in chosen):
         with _noted(refused):
             remove_unless(read_about(folder) is not None or not (folder / ABOUT).exists(), folder / ABOUT)
