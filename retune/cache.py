@@ -31,6 +31,7 @@ _KEPT_FROM: Final = frozenset(
     }
 )
 """What says that the system, other processes or rights are in the way, and not what stands in the file."""
+_COLUMNS: Final = "path, size, mtime, ctime, inode, sha256"
 _Stat = tuple[str, int, int, int, str]
 """Path, size, times of content and entry, and inode, as text for it may have 64 bits."""
 
@@ -67,7 +68,7 @@ def digests_are_sound() -> bool:
     """Whether the file that remembers digests can be read as such, as far as it can be looked at."""
     try:
         with _remembered() as db:
-            for _ in db.execute("SELECT * FROM file"):
+            for _ in db.execute(f"SELECT {_COLUMNS} FROM file"):
                 pass
             return bool(db.execute("PRAGMA integrity_check").fetchone() == ("ok",))
     except DamagedDigests:
@@ -112,7 +113,7 @@ def changed_files(progress: Progress = silent) -> list[str]:
     """
     wrong = []
     with _remembered() as db:
-        kept = db.execute("SELECT * FROM file").fetchall()
+        kept = db.execute(f"SELECT {_COLUMNS} FROM file").fetchall()
         for done, (*stat, digest) in enumerate(kept, start=1):
             # What cannot be read is nobody's word against it.
             if _stat(stat[0]) == tuple(stat) and _digest(stat[0]) not in (digest, None):

@@ -15,7 +15,7 @@ import importlib.util
 import inspect
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -191,20 +191,48 @@ def is_file(name: str) -> bool:
     return name.endswith(".py") or ".py:" in name
 
 
-def helpers(path: Path) -> list[Path]:
-    """The files beside a plugin's, or below, that it imports, itself or by one another; sorted.
+def code_of_file(path: Path) -> str:
+    """Digest of a plugin's file and of what it imports, itself or by one another, of the files beside it or below.
 
     Args:
-        path: The plugin's file.
+        path: The file.
     """
-    root = path.resolve().parent
-    found, left = set[Path](), [path.resolve()]
+    home = path.resolve().parent
+    return _digest(path.resolve(), home, home, ())
+
+
+def code_of_class(cls: type[Any]) -> str:
+    """Digest of an installed plugin's module and of what it imports, itself or by one another, of its own package.
+
+    Args:
+        cls: The plugin.
+    """
+    module = sys.modules[cls.__module__]
+    path, parts = Path(module.__file__ or "").resolve(), cls.__module__.split(".")
+    root = path.parents[len(parts) - (path.name != "__init__.py")]
+    return _digest(path, root, root / parts[0], [cls.__module__]) if path.is_file() else ""
+
+
+def _digest(path: Path, root: Path, home: Path, names: Iterable[str]) -> str:
+    """Of a file and of the files of a folder that it needs.
+
+    Args:
+        path: The file.
+        root: Where its imports begin.
+        home: The folder.
+        names: Modules that it needs beside those that it imports.
+    """
+    found = {one for name in names for one in _own(name, root, home)} - {path}
+    left = [path, *found]
     while left:
         file = left.pop()
-        fresh = {one for name in _imports(file, root) for one in _own(name, root)} - found - {path.resolve()}
+        fresh = {one for name in _imports(file, root) for one in _own(name, root, home)} - found - {path}
         found |= fresh
         left += fresh
-    return sorted(found)
+    digest = hashlib.sha256(path.read_bytes())
+    for helper in sorted(found):
+        digest.update(hashlib.sha256(helper.read_bytes()).digest())
+    return digest.hexdigest()[:16]
 
 
 def _imports(file: Path, root: Path) -> Iterator[str]:
@@ -224,7 +252,7 @@ def _imports(file: Path, root: Path) -> Iterator[str]:
             yield from (f"{base}.{alias.name}".lstrip(".") for alias in node.names)
 
 
-def _own(name: str, root: Path) -> Iterator[Path]:
+def _own(name: str, root: Path, home: Path) -> Iterator[Path]:
     """The files of a module and of the packages it lies in, where they lie in a plugin's folder."""
     parts = name.split(".")
     if parts[0] in sys.stdlib_module_names:
@@ -234,7 +262,7 @@ def _own(name: str, root: Path) -> Iterator[Path]:
         below = root.joinpath(*parts[:k])
         loaded = getattr(module, "__file__", None)
         for file in (Path(loaded) if loaded else below, below.with_suffix(".py"), below / "__init__.py"):
-            if file.suffix == ".py" and file.is_file() and root in file.resolve().parents:
+            if file.suffix == ".py" and file.is_file() and home in file.resolve().parents:
                 yield file.resolve()
 
 

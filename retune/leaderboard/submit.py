@@ -131,7 +131,7 @@ def submit(
         entry, packed, bits = assemble(track, sorted(group, key=lambda one: one[0].run.seed), said)
         if (entry.track, entry.name) in made:
             origins = {made[entry.track, entry.name][0].strategy.origin, entry.strategy.origin}
-            different = "settings" if len(origins) == 1 else f"origins ({', '.join(sorted(origins))})"
+            different = "settings or code" if len(origins) == 1 else f"origins ({', '.join(sorted(origins))})"
             raise UserError(
                 f"two methods with different {different} would both be called {entry.name} on {entry.track}",
                 fix="submit the runs of one, and name it with --method",
@@ -152,7 +152,7 @@ def _method_of(result: Result) -> str:
     strategy = result.strategy
     settings = {} if strategy.search else strategy.settings
     return repr(
-        (strategy.name, strategy.version, strategy.origin, sorted(settings.items()), bool(strategy.search),
+        (strategy.name, strategy.version, strategy.origin, strategy.code, sorted(settings.items()), bool(strategy.search),
          result.backbone.fingerprint, result.backbone.precision, result.prompts.fingerprint, result.dataset.fingerprint)
     )  # fmt: skip
 

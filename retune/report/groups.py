@@ -62,6 +62,7 @@ class Method:
             "level": result.bootstrap.level,
             "version": strategy.version,
             "origin": strategy.origin,
+            "code": strategy.code,
             "prompt bank": result.prompts.fingerprint[:12],
         }
         # Seeds may choose different values: it is the search that makes the method.

@@ -142,6 +142,8 @@ class StrategyRecord(Record):
     version: str
     origin: str
     settings: dict[str, Any]
+    code: str = ""
+    """Digest of an installed plugin's code; ``origin`` has that of a file."""
     sees_everything: bool
     keeps_samples: bool
     diagnostics: dict[str, Any]

@@ -122,6 +122,7 @@ def _document(plan: Plan, outcome: Outcome, report: ContinualReport, command: st
             "name": strategy.name,
             "version": strategy.version,
             "origin": parts.origin,
+            "code": parts.strategy_code,
             "settings": values_of(strategy),
             "sees_everything": strategy.sees_everything,
             "keeps_samples": strategy.keeps_samples,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from retune.errors import BadSetting, UnknownName, UserError
 from retune.methods.declared import require_declared, require_needs
 from retune.methods.given import Need
 from retune.methods.strategy import Strategy
-from retune.plugins import helpers, is_file, registry
+from retune.plugins import BUILT_IN, Kind, code_of_class, code_of_file, is_file, registry
 from retune.prompts import PromptBank
 from retune.runner.candidates import Candidates
 from retune.runner.guard import attributed, stdout_to_stderr
@@ -28,7 +27,10 @@ from retune.streams.stream import Scenario
 
 @dataclass(frozen=True)
 class Parts:
-    """The objects of a run, made and checked before anything is read or encoded."""
+    """The objects of a run, made and checked before anything is read or encoded.
+
+    Of plugins there are digests of their code: of a scenario, and of a strategy whose origin does not hold it.
+    """
 
     source: DataSource
     scenario: Scenario
@@ -37,6 +39,8 @@ class Parts:
     backbone: Backbone
     bank: PromptBank
     search: Candidates | None = None
+    strategy_code: str = ""
+    scenario_code: str = ""
 
     @property
     def needs(self) -> frozenset[Need]:
@@ -48,12 +52,17 @@ class Parts:
         """Whatever names and settings determine a result; data and seed are added by the runner."""
         return {
             "data": {"name": self.source.name, "settings": self.source.settings},
-            "scenario": {"name": self.scenario.name, "settings": values_of(self.scenario)},
+            "scenario": {
+                "name": self.scenario.name,
+                "settings": values_of(self.scenario),
+                **({"code": self.scenario_code} if self.scenario_code else {}),
+            },
             "strategy": {
                 "name": self.strategy.name,
                 "version": self.strategy.version,
                 "origin": self.origin,
                 "settings": values_of(self.strategy),
+                **({"code": self.strategy_code} if self.strategy_code else {}),
                 **({"search": self.search.settings()} if self.search else {}),
             },
             "backbone": self.backbone.fingerprint,
@@ -95,6 +104,8 @@ def resolve(spec: Spec, shared: Shared | None = None) -> Parts:
     backbone = shared.backbone(spec.backbone, device=spec.device, precision=spec.precision)
     for tried in search.strategies if search else (strategy,):
         require_capabilities(tried, spec.strategy, backbone)
+    # The origin of others holds it.
+    by_name = not (is_file(plain_name) or avalanche.is_bridged(plain_name))
     return Parts(
         source=DataSource.make(data, spec.root, groups["data"], uncertain=spec.uncertain, blank=spec.blank),
         scenario=make(scenario_class, groups["scenario"], owner=f"scenario {scenario_name}"),
@@ -103,6 +114,8 @@ def resolve(spec: Spec, shared: Shared | None = None) -> Parts:
         backbone=backbone,
         bank=shared.bank(spec.prompts),
         search=search,
+        strategy_code=_code("strategies", plain_name, strategy_class) if by_name else "",
+        scenario_code=_code("scenarios", scenario_name, scenario_class),
     )
 
 
@@ -183,8 +196,11 @@ def origin_of(name: str) -> str:
         return avalanche.origin()
     if not is_file(name):
         return registry("strategies").origin(name)
-    path = Path(name.partition(".py")[0] + ".py").expanduser()
-    digest = hashlib.sha256(path.read_bytes())
-    for helper in helpers(path):
-        digest.update(hashlib.sha256(helper.read_bytes()).digest())
-    return f"file sha256:{digest.hexdigest()[:16]}"
+    return f"file sha256:{code_of_file(Path(name.partition('.py')[0] + '.py').expanduser())}"
+
+
+def _code(kind: Kind, name: str, cls: type[Any]) -> str:
+    """Digest of a plugin's code where its name and origin do not tell; nothing of what retune itself brings."""
+    if is_file(name):
+        return code_of_file(Path(name.partition(".py")[0] + ".py").expanduser())
+    return "" if registry(kind).origin(name) == BUILT_IN else code_of_class(cls)

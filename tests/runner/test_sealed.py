@@ -6,6 +6,7 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Callable
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +16,28 @@ import torch
 from made_runs import change_json, made_run, made_scores, made_targets
 from safetensors.numpy import save
 
-from retune.cache import cache_dir, changed_files, file_digests
+from retune.backbones.load import load_backbone
+from retune.backbones.lookup.file import to_pieces
+from retune.backbones.lookup.model import Precomputed
+from retune.cache import cache_dir, changed_files, digests_path, file_digests
 from retune.cli.main import main
 from retune.errors import StorageError, UserError
+from retune.files import write_whole
+from retune.leaderboard.records import Record
+from retune.plugins import registry
 from retune.results.result import Result
 from retune.results.scores import read_scores
 from retune.runner.checkpoint import Checkpoint
+from retune.runner.plan import plan
 from retune.runner.resolve import origin_of
+from retune.runner.spec import Spec
 from retune.sealed import Untrusted, open_json, seal_json, seal_tensors
+from retune.suite.document import read_names
 from retune.suite.summary import Summary, summarise
 from retune.suite.tables import write_tables
 
-FLIPS = int(os.environ.get("RETUNE_TEST_FLIPS", "60"))
+FLIPS = int(os.environ.get("RETUNE_TEST_FLIPS", "90"))
+ENTRY = "ab" * 32
 WORDS = [
     "run",
     "--strategy",
@@ -46,6 +57,14 @@ def checkpoint(folder: Path) -> Any:
     return [found.scores.tolist(), found.state["w"].tolist(), found.state["n"], found.progress]
 
 
+def features(folder: Path) -> Any:
+    backbone = load_backbone(f"features:{folder / 'features.safetensors'}")
+    assert isinstance(backbone, Precomputed)
+    # Asked for by every run: only then are all bytes looked at.
+    assert backbone.fingerprint
+    return [backbone.features_of(np.array(["a", "b"])).tolist(), backbone.card]
+
+
 READERS: dict[str, Callable[[Path], Any]] = {
     "checkpoint.safetensors": checkpoint,
     "result.json": lambda folder: Result.read(folder).to_json(),
@@ -54,6 +73,9 @@ READERS: dict[str, Callable[[Path], Any]] = {
     },
     "run.json": lambda folder: open_json(folder / "run.json"),
     "table.json": lambda folder: Summary.read(folder / "table.json").model_dump_json(),
+    "suite.json": read_names,
+    "record.json": lambda folder: Record.read(folder / "record.json", ENTRY),
+    "features.safetensors": features,
 }
 
 
@@ -70,6 +92,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     state = {"w": torch.arange(6.0).reshape(2, 3), "n": 3}
     Checkpoint("one-0", torch.zeros(2, 4, 3), state, {"fit_seconds": 1.5}).write(home)
     write_tables(summarise(runs, replicates=5), home)
+    named = dict.fromkeys(("strategy", "scenario", "data", "backbone", "order"), "one")
+    rows = [{"id": "one-0", "folder": "runs/one", "seed": 0, **named}]
+    (home / "suite.json").write_bytes(seal_json({"schema": "retune.suite-plan/1", "runs": rows}))
+    known = {"difference": 1e-5, "rerun_difference": None, "remarks": ["a"], "replicates": [0.5, 0.25]}
+    Record(entry=ENTRY, tier="recomputed", **known).write(home / "record.json")
+    pieces = to_pieces(["a", "b"], [np.eye(2, dtype=np.float32)], 2, about={"licence": "none"})
+    write_whole(home / "features.safetensors", pieces)
     return home
 
 
@@ -126,7 +155,7 @@ def test_what_is_nested_deeply_or_of_another_kind_is_refused(
         for content in bad:
             head = len(content).to_bytes(8, "little") if content == header else b""
             (other / name).write_bytes(head + content)
-            with pytest.raises(Untrusted) as told:
+            with pytest.raises(UserError) as told:
                 read(other)
             assert str(other / name) in str(told.value)
     monkeypatch.setenv("RETUNE_CACHE", str(tmp_path / "cache"))
@@ -192,9 +221,72 @@ def test_remembered_digests_are_compared_with_the_files(
     assert file_digests([file]) == [b"wrong"]
     assert changed_files() == [str(file.resolve())]
     assert file_digests([file]) == [right]
-    (cache_dir() / "digests.sqlite").write_bytes(b"no data base at all" * 99)
-    with pytest.raises(StorageError, match=r"is damaged.*retune cache verify"):
-        file_digests([file])
+    whole = digests_path().read_bytes()
+    for spoilt in (
+        b"no data base at all" * 99,
+        whole.replace(b"sqlite_autoindex_file", b"sqlite_autoindex\xfffile"),
+        whole.replace(b"size INT", b"sizd INT"),
+    ):
+        assert spoilt != whole
+        digests_path().write_bytes(spoilt)
+        with pytest.raises(StorageError, match=r"is damaged.*retune cache verify"):
+            file_digests([file])
+        assert main(["cache", "verify"]) == 1
+        assert file_digests([file]) == [right]
+
+
+METHOD = """
+import torch
+from retune import Strategy
+from .parts.deep import A
+
+class Kept(Strategy):
+    name = "kept"
+
+    def fit(self, experience):
+        pass
+
+    def score(self, images):
+        return torch.full((len(images), len(self.context.labels)), A)
+"""
+CUT = """
+import helper
+from retune.scenarios.class_incremental import ClassIncremental
+
+class Mine(ClassIncremental):
+    name = "mine"
+"""
+
+
+def test_modules_of_an_installed_plugin_and_of_a_scenario_are_of_its_identity(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "made_up_package"
+    (package / "parts").mkdir(parents=True)
+    helper, deep, unused = tmp_path / "helper.py", package / "parts" / "deep.py", package / "unused.py"
+    (tmp_path / "cut.py").write_text(CUT)
+    (package / "method.py").write_text(METHOD)
+    for file in (package / "__init__.py", package / "parts" / "__init__.py", helper, unused):
+        file.write_text("")
+    deep.write_text("from made_up_package.parts import deeper\nA = 1.0\n")
+    (package / "parts" / "deeper.py").write_text("")
+    point = EntryPoint("kept", "made_up_package.method:Kept", "retune.strategies")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr("retune.plugins.entry_points", lambda group: [point] if group == point.group else [])
+    registry.cache_clear()
+
+    def identity() -> str:
+        words = {"strategy": "kept", "settings": {"data.images": 120, "data.size": 64}}
+        return plan(Spec(scenario=f"{tmp_path / 'cut.py'}", **words)).id
+
+    ids = [identity()]
+    for file in (deep, package / "parts" / "deeper.py", package / "__init__.py", helper):
+        file.write_text(file.read_text() + "# another\n")
+        ids.append(identity())
+    unused.write_text("# another\n")
+    assert len(set(ids)) == len(ids)
+    assert identity() == ids[-1]
+    registry.cache_clear()
 
 
 def test_helpers_beside_a_plugin_are_of_its_identity(tmp_path: Path) -> None:
