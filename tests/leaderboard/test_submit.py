@@ -113,6 +113,25 @@ def test_sixteen_bits_keep_the_scores(small_runs: Path, small_board: Path) -> No
         assert np.abs(mine[k] - exact).max() <= 1e-4 * (exact.max() - exact.min())
 
 
+def test_scores_from_which_the_numbers_do_not_follow_are_refused(
+    small_runs: Path, board: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, other = (small_runs / f"linear-probe-dataset-{seed}" for seed in (0, 1))
+    fine, mixed = (Path(shutil.copytree(run, tmp_path / name)) for name in ("fine", "mixed"))
+    # Doubles that differ by less than floats near 1 can.
+    change_scores(fine, lambda arrays: arrays | {"scores": 1 + 1e-10 * arrays["scores"].astype(np.float64)})
+    shutil.copy(other / "scores.safetensors", mixed)
+    for folder, told in (
+        (fine, "do not follow from its scores in the 32 bits that an entry has"),
+        (mixed, "holds other scores than the result beside it follows from"),
+    ):
+        assert say(board, folder) == 2
+        line = capsys.readouterr().err.splitlines()[-1]
+        assert told in line
+        assert str(folder) in line
+    assert not (board / "submissions").exists()
+
+
 def test_it_holds_nothing_of_images_patients_or_places(small_runs: Path, small_board: Path) -> None:
     folder = small_board / "submissions" / "small-v1" / "valid-1"
     content = b"".join(files(folder).values())
@@ -248,7 +267,8 @@ def test_two_methods_of_one_name_are_told_apart_first(
     runs_of(both / "other", "linear-probe", seeds=1, lr=0.5)
     assert say(board, both) == 2
     assert (
-        "two methods with different settings would both be called linear-probe-1" in capsys.readouterr().err
+        "two methods with different settings or code would both be called linear-probe-1"
+        in capsys.readouterr().err
     )
     assert not (board / "submissions").exists()
 

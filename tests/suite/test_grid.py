@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from made_suites import planned
 
 from retune.cli.main import main
 from retune.errors import UserError
@@ -209,6 +210,18 @@ def plugin(file: Path, name: str, rate: float = 0.5) -> str:
 def called(*strategies: str, **keys: Any) -> list[str]:
     found = expanded(strategies=list(strategies), scenarios=["class-incremental"], seeds=1, **keys)
     return [run.strategy for run in found.runs]
+
+
+def test_a_preset_of_a_file_is_another_s_code(tmp_path: Path) -> None:
+    file = plugin(tmp_path / "my_method.py", "mine")
+    plans = planned(tmp_path, [file, f"{file}/fast", "zero-shot", "re-tune/paper"], seeds=1)
+    origins = {job.run.spec.strategy: job.origin for job in plans.jobs}
+    assert origins == {
+        file: file,
+        f"{file}/fast": f"{file}/fast",
+        "zero-shot": "retune",
+        "re-tune/paper": "retune",
+    }
 
 
 def test_a_plugin_is_called_by_its_name_and_not_by_its_file(tmp_path: Path) -> None:
