@@ -132,8 +132,7 @@ class Registry:
         return "local file" if is_file(name) else self.find(name).origin
 
     def _load_file(self, name: str) -> type[Any]:
-        path_text, _, class_name = name.partition(".py")
-        path = Path(f"{path_text}.py").expanduser()
+        path, class_name = _path_of(name), name.partition(".py")[2]
         if not path.is_file():
             raise UserError(f"there is no file {path}", where=f"{self.noun} '{name}'")
         where = str(path)
@@ -191,14 +190,19 @@ def is_file(name: str) -> bool:
     return name.endswith(".py") or ".py:" in name
 
 
-def code_of_file(path: Path) -> str:
+def _path_of(name: str) -> Path:
+    """The file of ``FILE.py`` or ``FILE.py:CLASS``."""
+    return Path(name.partition(".py")[0] + ".py").expanduser()
+
+
+def code_of_file(name: str) -> str:
     """Digest of a plugin's file and of what it imports, itself or by one another, of the files beside it or below.
 
     Args:
-        path: The file.
+        name: ``FILE.py`` or ``FILE.py:CLASS``.
     """
-    home = path.resolve().parent
-    return _digest(path.resolve(), home, home, ())
+    path = _path_of(name).resolve()
+    return _digest(path, path.parent, path.parent, ())
 
 
 def code_of_class(cls: type[Any]) -> str:
@@ -207,10 +211,11 @@ def code_of_class(cls: type[Any]) -> str:
     Args:
         cls: The plugin.
     """
-    module = sys.modules[cls.__module__]
-    path, parts = Path(module.__file__ or "").resolve(), cls.__module__.split(".")
+    path, parts = Path(sys.modules[cls.__module__].__file__ or "").resolve(), cls.__module__.split(".")
+    if not path.is_file():  # Of an archive.
+        return ""
     root = path.parents[len(parts) - (path.name != "__init__.py")]
-    return _digest(path, root, root / parts[0], [cls.__module__]) if path.is_file() else ""
+    return _digest(path, root, root / parts[0], [cls.__module__])
 
 
 def _digest(path: Path, root: Path, home: Path, names: Iterable[str]) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from retune.avalanche_bridge import names as avalanche
@@ -108,8 +107,8 @@ def resolve(spec: Spec, shared: Shared | None = None) -> Parts:
     backbone = shared.backbone(spec.backbone, device=spec.device, precision=spec.precision)
     for tried in search.strategies if search else (strategy,):
         require_capabilities(tried, spec.strategy, backbone)
-    # The origin of others holds it.
-    by_name = not (is_file(plain_name) or avalanche.is_bridged(plain_name))
+    # By its origin.
+    told = is_file(plain_name) or avalanche.is_bridged(plain_name)
     return Parts(
         source=DataSource.make(data, spec.root, groups["data"], uncertain=spec.uncertain, blank=spec.blank),
         scenario=make(scenario_class, groups["scenario"], owner=f"scenario {scenario_name}"),
@@ -118,7 +117,7 @@ def resolve(spec: Spec, shared: Shared | None = None) -> Parts:
         backbone=backbone,
         bank=shared.bank(spec.prompts),
         search=search,
-        strategy_code=_code("strategies", plain_name, strategy_class) if by_name else "",
+        strategy_code="" if told else _code("strategies", plain_name, strategy_class),
         scenario_code=_code("scenarios", scenario_name, scenario_class),
     )
 
@@ -200,11 +199,11 @@ def origin_of(name: str) -> str:
         return avalanche.origin()
     if not is_file(name):
         return registry("strategies").origin(name)
-    return f"file sha256:{code_of_file(Path(name.partition('.py')[0] + '.py').expanduser())}"
+    return f"file sha256:{code_of_file(name)}"
 
 
 def _code(kind: Kind, name: str, cls: type[Any]) -> str:
     """Digest of a plugin's code where its name and origin do not tell; nothing of what retune itself brings."""
     if is_file(name):
-        return code_of_file(Path(name.partition(".py")[0] + ".py").expanduser())
+        return code_of_file(name)
     return "" if registry(kind).origin(name) == BUILT_IN else code_of_class(cls)
