@@ -18,6 +18,7 @@ from retune.data.images import FileImages
 from retune.data.lists import unread
 from retune.data.readers.base import Reader, kept
 from retune.data.tables import (
+    by_value,
     numbers,
     read_table,
     recode,
@@ -157,7 +158,7 @@ class Csv(Reader):
         roles = self._roles(frame, table)
         names = _image_names(frame, self.image, table, folder)
         patients = _text(frame, self.patient)
-        blank = ~frame[self.patient].str.contains(r"[\w!-~]")
+        blank = by_value(frame[self.patient], lambda values: ~values.str.contains(r"[\w!-~]"))
         refuse(frame, blank, self.patient, table, "the patient is blank")
         labels, targets = self._targets(frame, roles, table)
         columns = self._columns(frame, roles, table)
@@ -307,23 +308,28 @@ class Csv(Reader):
 
 
 def _text(frame: pd.DataFrame, column: str) -> Array:
-    return text(frame[column].str.strip())
+    return text(by_value(frame[column], lambda values: values.str.strip()))
 
 
 def _folded(frame: pd.DataFrame, column: str) -> pd.Series[str]:
-    return frame[column].str.strip().str.lower()
+    return by_value(frame[column], lambda values: values.str.strip().str.lower())
 
 
 def _values(frame: pd.DataFrame, column: str, table: Path) -> FloatArray:
-    words = _folded(frame, column)
+    values = by_value(
+        frame[column],
+        lambda distinct: distinct.str.strip().str.lower().map(lambda word: VALUES.get(word, np.inf)),
+    )
     what = "'{}' is none of 1, 0, -1, true, false and blank"
-    refuse(frame, ~words.isin(list(VALUES)), column, table, what)
-    return words.map(VALUES).to_numpy(np.float32)
+    refuse(frame, np.isinf(values), column, table, what)
+    return values.to_numpy(np.float32)
 
 
 def _image_names(frame: pd.DataFrame, column: str, table: Path, root: Path) -> Array:
     # A table written on Windows, or by `find .`, means the same files; so does one with whole paths into the root.
-    names = frame[column].str.strip().str.replace("\\", "/").str.replace(r"^(?:\./+)+", "", regex=True)
+    names = frame[column].str.strip().str.replace("\\", "/")
+    if names.str.startswith("./").any():
+        names = names.str.replace(r"^(?:\./+)+", "", regex=True)
     if names.str.startswith("/").any():
         for top in {os.path.abspath(root), os.path.realpath(root)}:
             names = names.str.replace(f"^{re.escape(top.rstrip('/'))}/+", "", regex=True)
