@@ -360,9 +360,7 @@ def refuse_twice(frame: pd.DataFrame, names: pd.Series[Any], column: str, path: 
     refuse(frame, names.duplicated(), column, path, "image '{}' stands in the table twice")
 
 
-def by_value(
-    values: pd.Series[Any], function: Callable[[pd.Series[Any]], pd.Series[Any]]
-) -> pd.Series[Any]:
+def by_value(values: pd.Series[Any], function: Callable[[pd.Series[Any]], pd.Series[Any]]) -> pd.Series[Any]:
     """What a function makes of a column (N,) value by value, asked once for each of its distinct values."""
     import pandas as pd
 
