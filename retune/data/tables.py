@@ -372,10 +372,7 @@ def by_value(values: pd.Series[Any], function: Callable[[pd.Series[Any]], pd.Ser
 
 def text(values: pd.Series[Any]) -> Array:
     """A column as an array of text, (N,)."""
-    import pandas as pd
-
-    which, distinct = pd.factorize(values, use_na_sentinel=False)
-    return np.asarray(distinct, dtype=object).astype(str)[which]
+    return values.to_numpy(object).astype(str)
 
 
 def recode(
@@ -431,7 +428,7 @@ def numbers(frame: pd.DataFrame, column: str, path: Path) -> FloatArray:
         BadTable: With the row of the first value that is neither blank nor a finite number.
     """
     values = _numeric(frame, column).astype(np.float64)
-    blank = (frame[column].str.strip() == "").to_numpy(dtype=bool)
+    blank = by_value(frame[column], lambda distinct: distinct.str.strip() == "").to_numpy(dtype=bool)
     refuse(frame, ~blank & ~np.isfinite(values), column, path, "'{}' is not a number")
     return np.where(blank, np.nan, values).astype(np.float32)
 
@@ -439,7 +436,9 @@ def numbers(frame: pd.DataFrame, column: str, path: Path) -> FloatArray:
 def _numeric(frame: pd.DataFrame, column: str) -> Any:
     import pandas as pd
 
-    values = frame[column]
-    if frame.attrs.get(_MARK, ",") != ",":
-        values = values.str.replace(_DECIMAL_COMMA, r"\1.\2\3", regex=True)
-    return pd.to_numeric(values, errors="coerce").to_numpy()
+    def numeric(distinct: pd.Series[Any]) -> pd.Series[Any]:
+        if frame.attrs.get(_MARK, ",") != ",":
+            distinct = distinct.str.replace(_DECIMAL_COMMA, r"\1.\2\3", regex=True)
+        return pd.to_numeric(distinct, errors="coerce")
+
+    return by_value(frame[column], numeric).to_numpy()

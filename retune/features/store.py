@@ -61,6 +61,9 @@ class Space:
         about: Whatever determines a value beside the content: backbone, kind, precision ...
         kind: What is kept.
         name: What a person would call the backbone; it does not count.
+
+    Attributes:
+        keys: Every key that it holds, row by row, (n, 32).
     """
 
     def __init__(self, about: dict[str, Any], kind: Kind, *, name: str) -> None:
@@ -81,9 +84,9 @@ class Space:
         with suppress(OSError):
             os.utime(self.folder / ABOUT)
         self._opened: dict[str, Shard] = {}
-        self._keys: Keys = np.empty((0, 32), dtype=np.uint8)
+        self.keys: Keys = np.empty((0, 32), dtype=np.uint8)
         self._starts = np.zeros(1, dtype=np.int64)
-        self._index = Index(self._keys)
+        self._index = Index(self.keys)
         self.refresh()
 
     @contextmanager
@@ -122,9 +125,9 @@ class Space:
                 self._opened[path.name], keys = found
                 new.append(keys)
         if new:
-            self._keys = np.concatenate([self._keys, *new])
+            self.keys = np.concatenate([self.keys, *new])
             self._starts = np.cumsum([0, *(shard.shape[0] for shard in self._opened.values())])
-            self._index = Index(self._keys)
+            self._index = Index(self.keys)
 
     @property
     def row_shape(self) -> tuple[int, ...] | None:

@@ -176,24 +176,30 @@ class Csv(Reader):
             what = f"no image is left with views={self.views}"
             what += f" ({strange[0]})" if strange else ""
             raise BadTable(what, where=f"{table}, column '{self.view}'", fix="choose --set data.views=all")
+        notes = (
+            *table_notes((frame, table)),
+            *strange,
+            *self._notes(frame, roles, table),
+            *unread(folder, [table], f"a split is read from a column of {table.name}: data.split=COLUMN"),
+        )
+        choices = self._choices(frame, roles, table)
+        pictures = _image_folder(folder, table, names)
+        # The table takes more memory than all that is made of it, and so would a second copy of this.
+        del frame
+        names = names[keep]
         return Dataset(
             name=self.name,
             labels=labels,
-            image_id=names[keep],
+            image_id=names,
             patient_id=patients[keep],
             split=split[keep],
             targets=targets[keep],
-            images=FileImages(names[keep], _image_folder(folder, table, names)),
+            images=FileImages(names, pictures),
             columns={name: values[keep] for name, values in columns.items()},
             dropped=dropped,
             source=self.source,
-            notes=(
-                *table_notes((frame, table)),
-                *strange,
-                *self._notes(frame, roles, table),
-                *unread(folder, [table], f"a split is read from a column of {table.name}: data.split=COLUMN"),
-            ),
-            choices=self._choices(frame, roles, table),
+            notes=notes,
+            choices=choices,
         )
 
     def _choices(self, frame: pd.DataFrame, roles: dict[str, str], table: Path) -> dict[str, str]:
