@@ -99,7 +99,7 @@ def changed_files(*, beside: Path | None = None) -> list[str]:
         kept = {row[:-1]: row[-1] for row in db.execute("SELECT * FROM file").fetchall()}
         looked_at = [path for path, *_ in kept if left_out is None or not path.startswith(left_out)]
         same = [stat for stat in _stats(looked_at) if stat in kept]
-        found = _read(path for path, *_ in same)
+        found = _read([path for path, *_ in same])
         wrong = [stat[0] for stat, digest in zip(same, found, strict=True) if digest != kept[stat]]
         with db:
             db.executemany("DELETE FROM file WHERE path = ?", [(path,) for path in wrong])
@@ -136,7 +136,7 @@ def _digests(db: sqlite3.Connection, stats: list[_Stat | None]) -> list[bytes | 
     new = [stat for stat in dict.fromkeys(stats) if stat and stat not in found]
     # What was written a moment ago may be written again without another time.
     settled = time.time_ns() - _TICK
-    read = dict(zip(new, _read(path for path, *_ in new), strict=True))
+    read = dict(zip(new, _read([path for path, *_ in new]), strict=True))
     with db:
         db.executemany(
             "INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?, ?, ?)",
@@ -169,7 +169,9 @@ def _stat(path: str, folders: dict[str, str]) -> _Stat | None:
     return real, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, str(stat.st_ino)
 
 
-def _read(paths: Iterable[str]) -> list[bytes | None]:
+def _read(paths: Sequence[str]) -> list[bytes | None]:
+    if len(paths) < 2:
+        return list(map(_digest, paths))
     with ThreadPoolExecutor(cores()) as pool:
         return list(pool.map(_digest, paths))
 
