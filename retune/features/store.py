@@ -176,11 +176,10 @@ class Index:
     def __init__(self, keys: Keys) -> None:
         self._words = _words(keys)
         # First bits and place in one number: sorting these is several times as fast as sorting keys.
-        self._shift = np.uint64(len(keys).bit_length())
-        both = self._heads(self._words) << self._shift | np.arange(len(keys), dtype=np.uint64)
-        both.sort()
-        self._head = both >> self._shift
-        self._place = (both & ((np.uint64(1) << self._shift) - np.uint64(1))).astype(np.int64)
+        self._places = np.uint64((1 << len(keys).bit_length()) - 1)
+        self._sorted = self._heads(self._words)
+        self._sorted |= np.arange(len(keys), dtype=np.uint64)
+        self._sorted.sort()
 
     def find(self, keys: Keys) -> IntArray:
         """Place of each key, -1 where it is not there; (n, 32) to (n,)."""
@@ -189,13 +188,14 @@ class Index:
         heads = self._heads(wanted)
         # In ascending order neighbours lie near each other in memory.
         asked = np.argsort(heads)
-        at = np.searchsorted(self._head, heads[asked])
+        at = np.searchsorted(self._sorted, heads[asked])
         while len(asked):
-            there = at < len(self._head)
+            there = at < len(self._sorted)
             asked, at = asked[there], at[there]
-            there = self._head[at] == heads[asked]
+            both = self._sorted[at]
+            there = both & ~self._places == heads[asked]
             asked, at = asked[there], at[there]
-            place = self._place[at]
+            place = (both[there] & self._places).astype(np.int64)
             same = np.logical_and.reduce([self._words[place, k] == wanted[asked, k] for k in range(4)])
             found[asked[same]] = place[same]
             # The same first bits, and another key.
@@ -203,7 +203,7 @@ class Index:
         return found
 
     def _heads(self, words: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-        return words[:, 0] >> self._shift
+        return words[:, 0] & ~self._places
 
 
 @dataclass(frozen=True)
