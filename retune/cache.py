@@ -98,7 +98,7 @@ def changed_files(*, beside: Path | None = None) -> list[str]:
     with _remembered() as db:
         kept = {row[:-1]: row[-1] for row in db.execute("SELECT * FROM file").fetchall()}
         looked_at = [path for path, *_ in kept if left_out is None or not path.startswith(left_out)]
-        same = [stat for stat in _stats(looked_at) if stat in kept]
+        same = [stat for stat in _stats(looked_at) if stat is not None and stat in kept]
         found = _read([path for path, *_ in same])
         wrong = [stat[0] for stat, digest in zip(same, found, strict=True) if digest != kept[stat]]
         with db:

@@ -175,7 +175,8 @@ def tables(sizes: Sequence[int]) -> None:
         line(
             f"{what}, beside pandas reading it as text", f"{PEER} times", f"{times:.1f} times", times <= PEER
         )
-        line(what, f"{MEMORY * millions:.0f} MB", f"{ours['peak']:.0f} MB", ours["peak"] <= MEMORY * millions)
+        most = MEMORY * max(1, millions)
+        line(what, f"{most:.0f} MB", f"{ours['peak']:.0f} MB", ours["peak"] <= most)
         print(f"  and on to a stream of experiences and the fingerprint: {ours['stream']:.1f} CPU s")
     if len(each) > 1:
         times = each[-1] / each[0]
