@@ -131,7 +131,8 @@ def find_hf_files(name: str, *, image: bool = True, text: bool = True, writes: b
     if text:
         parts |= _some(where, folder, _VOCABULARIES, "tokenizer", "tokenizer.json")
         parts |= _there(folder, _TOKENIZER_SETTINGS)
-        refuse_tokenizer_elsewhere(parts.get(TOKENIZER_CONFIG))
+        if not writes:
+            refuse_tokenizer_elsewhere(parts.get(TOKENIZER_CONFIG))
     return HfFiles(where, folder, config, parts, whole=writes)
 
 
