@@ -176,5 +176,10 @@ def safetensors_header(path: Path) -> tuple[dict[str, Any], int]:
         ValueError: If that is no JSON.
     """
     with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        return parse_json(file.read(length), once=True), 8 + length
+        return read_header(file)
+
+
+def read_header(file: IO[bytes]) -> tuple[dict[str, Any], int]:
+    """What :func:`safetensors_header` tells, of a file open at its start."""
+    length = int.from_bytes(file.read(8), "little")
+    return parse_json(file.read(length), once=True), 8 + length

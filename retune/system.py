@@ -49,7 +49,7 @@ def map_array(path: Path, dtype: str, shape: Sequence[int], offset: int) -> npt.
     """An array in a file, whose values stay there until they are asked for."""
     if 0 in shape:
         return np.empty(shape, dtype)
-    return np.memmap(path, dtype, "r", offset, tuple(shape))
+    return np.memmap(str(path), dtype, "r", offset, tuple(shape))
 
 
 def take_rows(mapped: npt.NDArray[Any], rows: npt.NDArray[np.int64], out: npt.NDArray[Any]) -> None:
