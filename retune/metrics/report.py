@@ -10,16 +10,16 @@ from numpy.typing import ArrayLike
 from retune.metrics import continual
 from retune.metrics.binary import (
     Floats,
-    auroc,
-    average_precision,
     check_scores,
     check_targets,
     expected_calibration_error,
     f1,
     has_both_classes,
+    ranking,
 )
 from retune.metrics.bootstrap import bootstrap_ranking, interval, patient_weights
 from retune.metrics.bootstrap_sums import bootstrap_calibration, bootstrap_f1
+from retune.metrics.distinct import distinct
 from retune.metrics.table import METRICS, Basis, Metric
 
 
@@ -66,7 +66,6 @@ def continual_report(
     replicates: int = 1000,
     seed: int = 0,
     level: float = 0.95,
-    threads: int | None = None,
 ) -> ContinualReport:
     """Work out every metric of a run, with percentile intervals from a bootstrap over patients.
 
@@ -86,7 +85,6 @@ def continual_report(
         replicates: How many bootstrap replicates.
         seed: Seed of the bootstrap.
         level: Coverage of the intervals.
-        threads: How many to use; by default one per core. The result does not depend on it.
 
     Returns:
         The report.
@@ -97,17 +95,19 @@ def continual_report(
     weights = patient_weights(patients, replicates, seed)
     if weights.shape[1] != len(y):
         raise ValueError(f"patients: {weights.shape[1]} identifiers for {len(y)} rows of targets")
-    auc = np.stack([auroc(y, moment) for moment in s])
-    ap = np.stack([average_precision(y, moment) for moment in s])
+    columns, label, place = distinct(s)
+    known = y[:, label]
+    auc, ap = (x[place] for x in ranking(known, columns))
     continual.check_first(auc, first)
-    auc_samples, ap_samples = bootstrap_ranking(y, s, weights, threads)
+    auc_samples, ap_samples = (x.take(place, axis=1) for x in bootstrap_ranking(known, columns, weights))
 
     f1_matrix: Floats | None = None
     # Of each basis, the whole test set and every resample; without thresholds there is no F1.
     bases: dict[Basis, tuple[Floats, Floats]] = {"auc": (auc, auc_samples), "ap": (ap, ap_samples)}
     if thresholds is not None:
-        f1_matrix = np.stack([f1(y, moment, thresholds) for moment in s])
-        bases["f1"] = f1_matrix, bootstrap_f1(y, s, thresholds, weights)
+        limits = np.asarray(thresholds, dtype=np.float64)[label]
+        f1_matrix = np.asarray(f1(known, columns, limits))[place]
+        bases["f1"] = f1_matrix, bootstrap_f1(known, columns, limits, weights).take(place, axis=1)
     probabilities = 0.5 * (1 + np.tanh(s[-1] / 2))  # the logistic function, without overflow
     ece = np.asarray(expected_calibration_error(y, probabilities))
     bases["ece"] = ece, bootstrap_calibration(y, probabilities, weights)
