@@ -20,7 +20,7 @@ from retune.metrics.binary import (
 from retune.metrics.bootstrap import bootstrap_ranking, interval, patient_weights
 from retune.metrics.bootstrap_sums import bootstrap_calibration, bootstrap_f1
 from retune.metrics.distinct import distinct
-from retune.metrics.table import METRICS, Basis, Metric
+from retune.metrics.table import COMPARED, METRICS, Basis, Metric
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ class ContinualReport:
         f1_matrix: F1 at the frozen thresholds; None without thresholds.
         ece: ``(C,)`` calibration error of each label after the last experience.
         undefined: Columns that lack a class in the test set and so are in no mean.
+        replicates: By key, of each metric that methods are compared by: what it is on every resample, ``(B,)``.
     """
 
     metrics: dict[str, Measured]
@@ -55,6 +56,7 @@ class ContinualReport:
     f1_matrix: Floats | None
     ece: Floats
     undefined: tuple[int, ...]
+    replicates: dict[str, Floats]
 
 
 def continual_report(
@@ -112,14 +114,16 @@ def continual_report(
     ece = np.asarray(expected_calibration_error(y, probabilities))
     bases["ece"] = ece, bootstrap_calibration(y, probabilities, weights)
 
+    resampled = {m.key: m.of(bases[m.basis][1], first) for m in METRICS if m.basis in bases}
+
     def measured(metric: Metric) -> Measured:
-        if metric.basis not in bases:
+        if metric.key not in resampled:
             return Measured(np.nan, np.nan, np.nan)
-        whole, samples = bases[metric.basis]
-        low, high = interval(metric.of(samples, first), level)
-        return Measured(float(metric.of(whole, first)), float(low), float(high))
+        low, high = interval(resampled[metric.key], level)
+        return Measured(float(metric.of(bases[metric.basis][0], first)), float(low), float(high))
 
     metrics = {metric.key: measured(metric) for metric in METRICS}
     low, high = interval(auc_samples, level)
     undefined = tuple(int(c) for c in np.flatnonzero(~has_both_classes(y)))
-    return ContinualReport(metrics, auc, low, high, ap, f1_matrix, ece, undefined)
+    compared = {metric.key: resampled[metric.key] for metric in COMPARED}
+    return ContinualReport(metrics, auc, low, high, ap, f1_matrix, ece, undefined, compared)

@@ -80,11 +80,14 @@ class Sample:
             ValueError: If they do not fit each other.
         """
         columns, label, place = distinct(scores)
-        resampled = bootstrap_auroc(np.asarray(targets)[:, label], columns, weights)[:, place]
-        return cls(
-            {metric.key: float(metric.of(matrix, first)) for metric in COMPARED},
-            {metric.key: metric.of(resampled, first) for metric in COMPARED},
-        )
+        resampled = bootstrap_auroc(np.asarray(targets)[:, label], columns, weights)
+        resampled = resampled.take(place, axis=1)
+        return cls.of_replicates(matrix, first, {m.key: m.of(resampled, first) for m in COMPARED})
+
+    @classmethod
+    def of_replicates(cls, matrix: Floats, first: ArrayLike, replicates: Mapping[str, Floats]) -> Sample:
+        """A run that was resampled before."""
+        return cls({metric.key: float(metric.of(matrix, first)) for metric in COMPARED}, replicates)
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,7 +18,7 @@ from retune.metrics import ContinualReport, continual_report, forgetting_per_lab
 from retune.progress import Progress
 from retune.results.image_digests import digests
 from retune.results.result import CHECKPOINT_FILE, Result
-from retune.results.scores import write_finished
+from retune.results.scores import REPLICATES, write_finished
 from retune.runner.loop import Outcome
 from retune.runner.plan import Plan
 from retune.settings import values_of
@@ -58,6 +58,8 @@ def record(plan: Plan, outcome: Outcome, folder: Path, command: str, progress: P
         "patients": patients.astype(np.int64),
         "rows": stream.test,
         "items": items,
+        # Methods are compared on the same resamples: they are not measured again for it.
+        **{REPLICATES + key: values for key, values in report.replicates.items()},
     }
     result = write_finished(result, {name: np.ascontiguousarray(a) for name, a in arrays.items()}, folder)
     (folder / CHECKPOINT_FILE).unlink(missing_ok=True)
