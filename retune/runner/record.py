@@ -6,6 +6,7 @@ import resource
 import sys
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
@@ -165,9 +166,13 @@ def _cost(plan: Plan, outcome: Outcome) -> dict[str, Any]:
 def versions() -> dict[str, str]:
     """Versions of Python and the packages that numbers depend on."""
     found = {"python": ".".join(map(str, sys.version_info[:3])), "retune": __version__}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "not installed"
-    return found
+    return found | {package: _version(package) for package in PACKAGES}
+
+
+@cache
+def _version(package: str) -> str:
+    """What is installed, looked for once in a process."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
