@@ -15,13 +15,14 @@ from retune.files import group_of
 
 _Stat = tuple[str, int, int, int, str]
 """Path, size, times of content and entry, and inode, as text for it may have 64 bits."""
+OWN = "let its owner share it (chmod g+rw), or set RETUNE_CACHE to a folder of your own"
 
 
 def cache_dir() -> Path:
     """The folder of features and digests: ``$RETUNE_CACHE``, else ``~/.cache/retune``.
 
     Raises:
-        UserError: If it cannot be made or written to.
+        UserError: If it cannot be made or looked into.
     """
     root = os.environ.get("RETUNE_CACHE")
     base = Path(root) if root else Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "retune"
@@ -33,6 +34,8 @@ def cache_dir() -> Path:
             where=str(base),
             fix="set RETUNE_CACHE to a folder you may write to",
         ) from error
+    if not os.access(base, os.R_OK | os.X_OK):
+        raise UserError("cannot be read (Permission denied)", where=str(base), fix=OWN)
     return base
 
 
@@ -108,8 +111,7 @@ def _remembered() -> Iterator[sqlite3.Connection]:
                     path.chmod(path.stat().st_mode | group)
             yield db
     except sqlite3.OperationalError as error:
-        mend = "let its owner share it (chmod g+rw), or set RETUNE_CACHE to a folder of your own"
-        raise StorageError(f"{path}: cannot be used ({error}); {mend}") from error
+        raise StorageError(f"{path}: cannot be used ({error}); {OWN}") from error
     except sqlite3.Error as error:
         raise StorageError(f"{path}: is damaged ({error}); 'retune cache verify' removes it") from error
 
