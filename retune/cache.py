@@ -34,8 +34,10 @@ def cache_dir() -> Path:
             where=str(base),
             fix="set RETUNE_CACHE to a folder you may write to",
         ) from error
-    if not os.access(base, os.R_OK | os.X_OK):
-        raise UserError("cannot be read (Permission denied)", where=str(base), fix=OWN)
+    try:
+        os.scandir(base).close()
+    except OSError as error:
+        raise UserError(f"cannot be read ({error.strerror})", where=str(base), fix=OWN) from error
     return base
 
 

@@ -324,6 +324,8 @@ def _values(frame: pd.DataFrame, column: str, table: Path) -> FloatArray:
 def _image_names(frame: pd.DataFrame, column: str, table: Path, root: Path) -> Array:
     # A table written on Windows, or by `find .`, means the same files; so does one with whole paths into the root.
     names = frame[column].str.strip().str.replace("\\", "/").str.replace(r"^(?:\./+)+", "", regex=True)
+    # One picture is one name, however its path is spelt.
+    names = names.str.replace(r"(?<=.)/(?:\.?/)+", "/", regex=True)
     if names.str.startswith("/").any():
         for top in {os.path.abspath(root), os.path.realpath(root)}:
             names = names.str.replace(f"^{re.escape(top.rstrip('/'))}/+", "", regex=True)
