@@ -37,6 +37,7 @@ _KEPT_FROM: Final = frozenset(
 _COLUMNS: Final = "path, size, mtime, ctime, inode, sha256"
 _Stat = tuple[str, int, int, int, str]
 """Path, size, times of content and entry, and inode, as text for it may have 64 bits."""
+OWN: Final = "let its owner share it (chmod g+rw), or set RETUNE_CACHE to a folder of your own"
 _TOGETHER: Final = 500
 """Files whose digests are asked for at a time."""
 _TICK: Final = 50_000_000
@@ -51,7 +52,7 @@ def cache_dir() -> Path:
     """The folder of features and digests: ``$RETUNE_CACHE``, else ``~/.cache/retune``.
 
     Raises:
-        UserError: If it cannot be made or written to.
+        UserError: If it cannot be made or looked into.
     """
     root = os.environ.get("RETUNE_CACHE")
     base = Path(root) if root else Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "retune"
@@ -63,6 +64,10 @@ def cache_dir() -> Path:
             where=str(base),
             fix="set RETUNE_CACHE to a folder you may write to",
         ) from error
+    try:
+        os.scandir(base).close()
+    except OSError as error:
+        raise UserError(f"cannot be read ({error.strerror})", where=str(base), fix=OWN) from error
     return base
 
 
@@ -154,8 +159,7 @@ def _remembered() -> Iterator[sqlite3.Connection]:
     # A message of sqlite may quote what it could not decode.
     except (sqlite3.Error, UnicodeDecodeError) as error:
         if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF in _KEPT_FROM:
-            mend = "let its owner share it (chmod g+rw), or set RETUNE_CACHE to a folder of your own"
-            raise StorageError(f"{path}: cannot be used ({error}); {mend}") from error
+            raise StorageError(f"{path}: cannot be used ({error}); {OWN}") from error
         raise DamagedDigests(f"{path}: is damaged ({error}); 'retune cache verify' removes it") from error
 
 
