@@ -6,12 +6,14 @@ import hashlib
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from stat import S_ISREG
 
 from retune.errors import StorageError, UserError
 from retune.files import group_of
+from retune.system import cores
 
 _Stat = tuple[str, int, int, int, str]
 """Path, size, times of content and entry, and inode, as text for it may have 64 bits."""
@@ -116,23 +118,18 @@ def _remembered() -> Iterator[sqlite3.Connection]:
 
 def _digests(db: sqlite3.Connection, stats: list[_Stat | None]) -> list[bytes | None]:
     query = "SELECT sha256 FROM file WHERE path = ? AND size = ? AND mtime = ? AND ctime = ? AND inode = ?"
-    found: list[bytes | None] = []
-    fresh: list[tuple[str, int, int, int, str, bytes]] = []
-    for stat in stats:
-        if stat is None:
-            found.append(None)
-            continue
-        row = db.execute(query, stat).fetchone()
-        if row is None:
-            row = (_digest(stat[0]),)
-            if row[0] is None:
-                found.append(None)
-                continue
-            fresh.append((*stat, row[0]))
-        found.append(row[0])
+    known = {stat: row[0] for stat in stats if stat and (row := db.execute(query, stat).fetchone())}
+    new = list(dict.fromkeys(stat for stat in stats if stat and stat not in known))
+    # Reading and hashing both let other threads run.
+    with ThreadPoolExecutor(cores()) as pool:
+        digests = dict(zip(new, pool.map(_digest, (stat[0] for stat in new)), strict=True))
     with db:
-        db.executemany("INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?, ?, ?)", fresh)
-    return found
+        db.executemany(
+            "INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?, ?, ?)",
+            [(*stat, digest) for stat, digest in digests.items() if digest],
+        )
+    found = known | digests
+    return [found[stat] if stat else None for stat in stats]
 
 
 def _stat(path: str | Path) -> _Stat | None:
