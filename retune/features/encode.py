@@ -19,7 +19,7 @@ from retune.data.dicom import NOTE
 from retune.errors import BadImage, MissingFiles, UserError
 from retune.features.store import Keys, Kind, Space, as_keys
 from retune.progress import Progress, silent
-from retune.system import cores
+from retune.system import cores, keep_freed_memory
 
 if TYPE_CHECKING:
     import torch
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 SHARD: Final = 512
 BATCH: Final = 64
-AT_ONCE: Final = 8
+AT_ONCE: Final = 16
 """Pictures that one thread holds at their full size: of 8 million pixels each, they are many megabytes."""
 MOST_THREADS: Final = 32
 """More decode no faster: what the interpreter does between two pictures, one thread does at a time."""
@@ -196,6 +196,7 @@ class _Job:
         stage = "encoding images" if self.space.kind == "images" else f"preparing {self.space.kind}"
         done = read = 0
         progress(stage, 0, len(self.rows))
+        keep_freed_memory()
         pending: list[tuple[Keys, Array]] = []
         for index, pictures, values in self._encoded():
             bad = next((p for p in pictures if isinstance(p, BadImage)), None)
