@@ -6,7 +6,6 @@ import ctypes
 import itertools
 import json
 import mmap
-import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -26,10 +25,10 @@ BLOCK: Final = 64 * 2**20
 
 
 def cores() -> int:
-    """How many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """How many cores this process may use: of the machine's, those that its affinity and its control group allow."""
+    import joblib
+
+    return int(joblib.cpu_count())
 
 
 def keep_freed_memory() -> None:

@@ -26,7 +26,7 @@ from typing import Any, ClassVar, Final, Literal
 
 import torch
 from torch import nn
-from torch.nn.functional import normalize
+from torch.nn.functional import dropout, linear, normalize
 
 from retune.errors import BadSetting, StrategyError
 from retune.methods.adaptors import count_parameters, load_prefixed, prefixed
@@ -276,20 +276,33 @@ class CrossModalAdaptor(nn.Module):
         return self.log_scale.exp().clamp(max=LARGEST_SCALE)
 
     def _adapted(self, projected: torch.Tensor, words: torch.Tensor | None) -> torch.Tensor:
-        padding = None
         if projected.ndim == 2:
-            sequence = projected[:, None]
-        else:
-            # Towers need not have a class token: the mean goes first and is what comes out.
-            used = projected.new_ones(projected.shape[:2]) if words is None else words.to(projected.dtype)
-            mean = (projected * used[..., None]).sum(1) / used.sum(1, keepdim=True).clamp(min=1)
-            sequence = torch.cat([mean[:, None], projected], 1)
-            if words is not None:
-                padding = torch.cat([words.new_zeros(len(words), 1), ~words], 1)
-        sequence = normalize(sequence, dim=-1)
+            vectors = normalize(projected, dim=-1)
+            for layer in self.layers:
+                vectors = _alone(layer, vectors)
+            return normalize(vectors, dim=-1)
+        # Towers need not have a class token: the mean goes first and is what comes out.
+        used = projected.new_ones(projected.shape[:2]) if words is None else words.to(projected.dtype)
+        mean = (projected * used[..., None]).sum(1) / used.sum(1, keepdim=True).clamp(min=1)
+        sequence = normalize(torch.cat([mean[:, None], projected], 1), dim=-1)
+        padding = None if words is None else torch.cat([words.new_zeros(len(words), 1), ~words], 1)
         for layer in self.layers:
             sequence = layer(sequence, src_key_padding_mask=padding)
         return normalize(sequence[:, 0], dim=-1)
+
+
+def _alone(layer: nn.TransformerEncoderLayer, vectors: torch.Tensor) -> torch.Tensor:
+    """A layer on sequences of length 1, (B, width): attention to oneself alone is one's value, whatever the keys."""
+    attention = layer.self_attn
+    weight, bias = (p[2 * attention.embed_dim :] for p in (attention.in_proj_weight, attention.in_proj_bias))
+    values = linear(vectors, weight, bias).unflatten(1, (attention.num_heads, -1))
+    if layer.training and attention.dropout:
+        # Where attention is dropped, a head's whole value is.
+        values = values * dropout(values.new_ones(*values.shape[:2], 1), attention.dropout)
+    vectors = layer.norm1(vectors + layer.dropout1(attention.out_proj(values.flatten(1))))
+    inner = layer.dropout(layer.activation(layer.linear1(vectors)))
+    added: torch.Tensor = layer.norm2(vectors + layer.dropout2(layer.linear2(inner)))
+    return added
 
 
 @dataclass(frozen=True)

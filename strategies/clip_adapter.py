@@ -105,12 +105,18 @@ class ClipAdapter(Strategy):
 
     def fit(self, experience: Training) -> None:
         """Train the adaptor on the observed labels of this experience's images."""
-        generator, features, targets = experience.generator(), experience.images.features, experience.targets
+        generator, features, observed = (
+            experience.generator(),
+            experience.images.features,
+            experience.observed,
+        )
+        # Nothing is known of the other labels: their prompts would be adapted for nothing.
+        prompts, targets = self.context.prompts.of(observed), experience.targets[:, list(observed)]
         with seeded(int(torch.randint(2**62, (), generator=generator))):
-            adaptors = self.learnt.begin(experience.observed, self._new)
+            adaptors = self.learnt.begin(observed, self._new)
 
         def loss(batch: torch.Tensor) -> torch.Tensor:
-            scores = adaptors.score(features[batch], self.context.prompts)
+            scores = adaptors.score(features[batch], prompts)
             return masked_bce(scores / self.temperature, targets[batch])
 
         train(

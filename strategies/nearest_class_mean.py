@@ -42,6 +42,7 @@ class NearestClassMean(LinearStrategy):
     paper: ClassVar[str] = "Mensink et al., TPAMI 2013"
     # The means are what is learnt; the classifier follows from them.
     statistics: ClassVar[frozenset[str]] = frozenset({"linear", "weight", "bias"})
+    optimises: ClassVar[bool] = False
 
     def setup(self, context: Context) -> None:
         """Begin with empty means; see :meth:`Strategy.setup`."""

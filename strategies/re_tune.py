@@ -100,13 +100,17 @@ class ReTune(Strategy):
 
     def fit(self, experience: Training) -> None:
         """Train this experience's pair on its images and observed labels."""
-        generator, features, targets = experience.generator(), experience.images.features, experience.targets
-        pair = self.pairs.begin(
-            experience.observed, lambda: self._pair(generator), copy=self.start == "previous"
+        generator, features, observed = (
+            experience.generator(),
+            experience.images.features,
+            experience.observed,
         )
+        # Nothing is known of the other labels: their prompts would be adapted for nothing.
+        prompts, targets = self.context.prompts.of(observed), experience.targets[:, list(observed)]
+        pair = self.pairs.begin(observed, lambda: self._pair(generator), copy=self.start == "previous")
 
         def loss(batch: torch.Tensor) -> torch.Tensor:
-            logits = pair.logits(features[batch], self.context.prompts, self.combine, "difference")
+            logits = pair.logits(features[batch], prompts, self.combine, "difference")
             return masked_bce(logits, targets[batch])
 
         train(

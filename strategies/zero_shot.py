@@ -24,6 +24,7 @@ class ZeroShot(Strategy):
 
     name: ClassVar[str] = "zero-shot"
     paper: ClassVar[str] = "Tiu et al., CheXzero, Nature Biomedical Engineering 2022"
+    optimises: ClassVar[bool] = False
 
     scoring: Scoring = "difference"
     combine: Combine = "embeddings"

@@ -34,6 +34,7 @@ from retune import Strategy
 
 class {title}(Strategy):
     name = "{name}"
+    optimises = False
 
     def setup(self, context):
         super().setup(context)

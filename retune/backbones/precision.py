@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
 from retune.errors import BadSetting
+from retune.system import cores
 
 if TYPE_CHECKING:
     import torch
@@ -48,12 +49,16 @@ def autocast(device: torch.device, precision: Precision) -> Iterator[None]:
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
-    """Do products in one thread: how many they are cut into decides their last bits on some processors."""
+def threads(number: int) -> Iterator[None]:
+    """Do products in as many threads: how many they are cut into decides their last bits on some processors.
+
+    Args:
+        number: At most this many; fewer where the process may use fewer cores.
+    """
     import torch
 
     before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    torch.set_num_threads(min(number, cores()))
     try:
         yield
     finally:

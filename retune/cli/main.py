@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code: 0 done, 1 failed, 2 the input is at fault, 130 interrupted."""
+    # Threads that spin while they wait take the cores from whatever else runs; read when torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     for stream in (sys.stdout, sys.stderr):
         # A terminal that lacks a letter shows its code: what was worked out is told all the same.
         if isinstance(stream, io.TextIOWrapper):

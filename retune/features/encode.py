@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 
 from retune.backbones.base import Backbone
-from retune.backbones.precision import one_thread
+from retune.backbones.precision import threads
 from retune.data.dataset import Array, BoolArray, Dataset, FloatArray, IntArray
 from retune.data.dicom import NOTE
 from retune.errors import BadImage, MissingFiles, UserError
@@ -135,7 +135,7 @@ def encode_texts(backbone: Backbone, texts: Sequence[str]) -> FloatArray:
             space.refresh()
             todo = space.first_missing(keys)
             if len(todo):
-                with one_thread():
+                with threads(1):
                     vectors = backbone.encode_texts([texts[i] for i in todo]).numpy()
                 space.add(keys[todo], _checked(vectors, "texts", backbone))
                 space.refresh()
@@ -219,7 +219,7 @@ class _Job:
         at_once = cores() if self.backbone.concurrent and on_cpu else 1
         waiting: deque[tuple[slice, list[torch.Tensor | BadImage], Future[Array]]] = deque()
         # torch's number of threads is one thread's own, and the one that later threads start with.
-        with one_thread(), ThreadPoolExecutor(at_once, initializer=_one_thread_here) as pool:
+        with threads(1), ThreadPoolExecutor(at_once, initializer=_threads_here) as pool:
             for index, pictures in self._decoded():
                 waiting.append((index, pictures, pool.submit(self._encode, pictures)))
                 # The first batch has the weights read; alone, so that they are read once.
@@ -277,7 +277,7 @@ class _Job:
                 yield head, future.result()
 
 
-def _one_thread_here() -> None:
+def _threads_here() -> None:
     import torch
 
     torch.set_num_threads(1)

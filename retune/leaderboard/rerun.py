@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -13,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from retune.avalanche_bridge import names as avalanche
+from retune.backbones.precision import threads
 from retune.errors import RetuneError
 from retune.leaderboard.command import LONG, spec_of
 from retune.leaderboard.entry import Entry, Run
@@ -139,7 +138,7 @@ def _address(entry: Entry) -> str:
 
 def _repeated(spec: Spec, entry: Entry, run: Run, shared: Shared) -> float:
     """By how much the AUC of a label at a moment differs at most when a run is repeated."""
-    with tempfile.TemporaryDirectory(prefix="retune-rerun-") as folder, _threads(run.threads):
+    with tempfile.TemporaryDirectory(prefix="retune-rerun-") as folder, threads(run.threads or cores()):
         ready = prepare(spec, Path(folder) / "run", shared=shared)
         parts = ready.plan.parts
         here = {
@@ -195,16 +194,3 @@ def _require_facts(entry: Entry, run: Run, result: Result) -> None:
                 raise Wrong(
                     f"run again with seed {run.seed}, {part}.{name} is {mine}, the entry says {theirs}"
                 )
-
-
-@contextmanager
-def _threads(wanted: int | None) -> Iterator[None]:
-    """As many threads as the run had, as far as there are cores: the last bits depend on them."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(min(wanted or before, cores()))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -188,6 +188,7 @@ class RidgeStrategy(LinearStrategy):
 
     # Weights are solved for from the moments.
     statistics: ClassVar[frozenset[str]] = frozenset({"moments", "penalties"})
+    optimises: ClassVar[bool] = False
 
     penalty: Positive | None = None
 

@@ -52,6 +52,9 @@ class Strategy(ABC):
     """Named settings: ``re-tune/paper`` is ``re-tune`` with the settings of its preset ``paper``."""
     sees_everything: ClassVar[bool] = False
     """An upper bound: it is given all training images and all labels at once, and marked so."""
+    optimises: ClassVar[bool] = True
+    """Whether ``fit`` may use an optimiser of PyTorch. The first of a process imports for a second, which is
+    done before the time of learning is taken; closed forms are spared it."""
     keeps_samples: ClassVar[bool] = False
     """Whether anything of single past images is kept. It then stands in :meth:`state_dict` under keys that
     start with ``memory.``, where the runner meters it; see :mod:`retune.methods.memory`."""

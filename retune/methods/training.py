@@ -41,7 +41,7 @@ def train(
     """
     trained = list(parameters)
     make = torch.optim.Adam if optimizer == "adam" else torch.optim.SGD
-    optim = make(trained, lr=lr, weight_decay=weight_decay)
+    optim = make(trained, lr=lr, weight_decay=weight_decay, fused=True)
     device = trained[0].device
     for _ in range(epochs if n else 0):
         for batch in torch.randperm(n, generator=generator).to(device).split(batch_size):
@@ -94,7 +94,7 @@ def train_adamw(
     def share(step: int) -> float:
         return min((step + 1) / (rising + 1), (steps - step) / max(1, steps - rising))
 
-    optimizer = torch.optim.AdamW(trained, lr=lr, weight_decay=weight_decay)
+    optimizer = torch.optim.AdamW(trained, lr=lr, weight_decay=weight_decay, fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, share)
     for _ in range(epochs if n else 0):
         for batch in torch.randperm(n, generator=generator).to(trained[0].device).split(batch_size):

@@ -144,7 +144,22 @@ class PromptEmbeddings:
 
     def map(self, fn: Callable[[Tensor], Tensor]) -> PromptEmbeddings:
         """The same prompts with ``fn``, (n, d) to (n, d'), applied to both sides, e.g. a text adaptor."""
-        return replace(self, positive=fn(self.positive), negative=fn(self.negative))
+        both = fn(torch.cat([self.positive, self.negative]))
+        return replace(self, positive=both[: len(self.positive)], negative=both[len(self.positive) :])
+
+    def of(self, columns: Sequence[int]) -> PromptEmbeddings:
+        """The prompts of some labels alone, in the order of ``columns``, their indices."""
+        chosen = list(columns)
+        place = self.positive_label.new_full((len(self.labels),), -1)
+        place[chosen] = torch.arange(len(chosen), device=place.device)
+        positive, negative = place[self.positive_label], place[self.negative_label]
+        return PromptEmbeddings(
+            self.positive[positive >= 0],
+            positive[positive >= 0],
+            self.negative[negative >= 0],
+            negative[negative >= 0],
+            tuple(self.labels[c] for c in chosen),
+        )
 
     def embedded(self, bank: PromptBank, encode: Callable[[Sequence[str]], Tensor]) -> PromptEmbeddings:
         """The same prompts as another text tower embeds them.

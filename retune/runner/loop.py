@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from retune.backbones.precision import repeatable
+from retune.backbones.precision import repeatable, threads
 from retune.methods.memory import Stored, metered
 from retune.methods.strategy import State, Strategy
 from retune.metrics import best_f1_threshold
@@ -24,7 +24,7 @@ from retune.runner.guard import Guard, attributed
 from retune.runner.images import Inputs, encode
 from retune.runner.plan import Plan
 from retune.runner.search import Found, search, split
-from retune.runner.session import Session
+from retune.runner.session import IN_TOWERS, Session
 from retune.runner.trained import Trained
 from retune.streams.stream import Experience, Stream
 from retune.system import keep_freed_memory
@@ -48,6 +48,7 @@ class Outcome:
         encode_seconds: Wall time of decoding and encoding in the process that finished.
         images_encoded: How many images went through the encoder in it.
         unreadable: Identifiers of the images that were left out because they cannot be read.
+        threads: In how many threads it learnt and scored.
         stored: The most that was kept of past images after any experience.
     """
 
@@ -64,6 +65,7 @@ class Outcome:
     encode_seconds: float = 0.0
     images_encoded: int = 0
     unreadable: list[str] = field(default_factory=list)
+    threads: int = 1
     stored: Stored = field(default_factory=Stored)
 
     @contextmanager
@@ -84,13 +86,18 @@ def learn(plan: Plan, folder: Path, progress: Progress) -> Outcome:
         progress: Told what is done.
     """
     keep_freed_memory()
-    # The first optimiser of a process imports this for a second: no method is to be charged for it.
-    importlib.import_module("torch._dynamo")
+    if any(strategy.optimises for strategy in plan.parts.tried):
+        # The first optimiser of a process imports this for a second: no method is to be charged for it.
+        importlib.import_module("torch._dynamo")
+    # On matrices as small as features, threads that wait for each other cost more than they bring.
+    wanted = torch.get_num_threads() if plan.parts.needs & IN_TOWERS else 1
     with repeatable(plan.parts.backbone.torch_device):
         if plan.parts.search is not None:
             # What cannot be searched is told before hours of encoding.
             split(plan.stream, plan.spec.seed)
-        return _Loop(plan, folder, progress, encode(plan, progress)).run()
+        inputs = encode(plan, progress)
+        with threads(wanted):
+            return _Loop(plan, folder, progress, inputs).run()
 
 
 class _Loop:
@@ -108,6 +115,7 @@ class _Loop:
             encode_seconds=inputs.seconds,
             images_encoded=inputs.images_encoded,
             unreadable=inputs.unreadable,
+            threads=torch.get_num_threads(),
         )
 
     def run(self) -> Outcome:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import torch
 
 from retune import __version__
 from retune.backbones.contamination import contamination
@@ -77,7 +76,7 @@ def _document(plan: Plan, outcome: Outcome, report: ContinualReport, command: st
             "command": command,
             "seed": plan.spec.seed,
             "versions": versions(),
-            "threads": torch.get_num_threads(),
+            "threads": outcome.threads,
         },
         "dataset": {
             "name": dataset.name,

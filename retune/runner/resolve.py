@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,10 +39,14 @@ class Parts:
     search: Candidates | None = None
 
     @property
+    def tried(self) -> Sequence[Strategy]:
+        """The strategy, or all that a search tries."""
+        return self.search.strategies if self.search else (self.strategy,)
+
+    @property
     def needs(self) -> frozenset[Need]:
         """What the strategy asks of the backbone, or any that is tried in a search."""
-        tried = self.search.strategies if self.search else (self.strategy,)
-        return frozenset().union(*(strategy.requires() for strategy in tried))
+        return frozenset().union(*(strategy.requires() for strategy in self.tried))
 
     def identity(self) -> dict[str, Any]:
         """Whatever names and settings determine a result; data and seed are added by the runner."""

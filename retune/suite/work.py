@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal, TextIO
 
+from retune.backbones.precision import threads
 from retune.errors import RetuneError, UserError
 from retune.plugins import BUILT_IN
 from retune.progress import Progress
@@ -55,18 +56,11 @@ class Ended:
 
 def work(job: Job) -> Ended:
     """Do what is left of one run, in this process, with as many threads as every run gets."""
-    import torch
-
     # The runner seeds the generators of the whole process: two runs at once would disturb each other.
     with _one_at_a_time:
-        begun, threads = time.monotonic(), torch.get_num_threads()
-        torch.set_num_threads(THREADS)
-        heard = io.StringIO()
-        try:
-            with redirect_stderr(_Tee(sys.stderr, heard)):
-                how = _attempt(job)
-        finally:
-            torch.set_num_threads(threads)
+        begun, heard = time.monotonic(), io.StringIO()
+        with threads(THREADS), redirect_stderr(_Tee(sys.stderr, heard)):
+            how = _attempt(job)
         printed = "" if job.origin == BUILT_IN else heard.getvalue().strip()
         return replace(how, seconds=time.monotonic() - begun, printed=printed)
 

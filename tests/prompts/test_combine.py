@@ -183,3 +183,14 @@ def test_map_passes_both_sides_through() -> None:
     score = mapped.score(draw(N, 3), "embeddings", "difference").sum()
     for grad in torch.autograd.grad(score, [mapped.positive, mapped.negative, layer.weight]):
         assert grad.abs().sum() > 0
+
+
+def test_some_labels_alone_are_scored_as_among_all() -> None:
+    own, images = embeddings(), draw(N, D)
+    for columns in ([2], [3, 0], [0, 1, 2, 3]):
+        alone = own.of(columns)
+        assert alone.labels == tuple("abcd"[c] for c in columns)
+        for rule in RULES:
+            torch.testing.assert_close(
+                alone.score(images, rule, "difference"), own.score(images, rule, "difference")[:, columns]
+            )

@@ -257,10 +257,24 @@ def test_what_is_declared_to_be_kept_is_metered(tmp_path: Path, backbone: str) -
     assert Stored(cost.stored_images, cost.stored_features, cost.stored_bytes) == Stored(0, 2, 64)
 
 
-def test_the_number_of_threads_is_recorded(tmp_path: Path, backbone: str) -> None:
+@pytest.mark.parametrize(("needs", "many"), [("features", 1), ("pixels", 2)])
+def test_maps_learn_on_one_thread_and_towers_on_what_there_is(
+    tmp_path: Path, needs: str, many: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("retune.backbones.precision.cores", lambda: 2)
+    more = (
+        f"needs = frozenset({{'features', '{needs}'}})\n"
+        + FIT
+        + "self.learnt = float(torch.get_num_threads())"
+    )
     before = torch.get_num_threads()
     torch.set_num_threads(3)
     try:
-        assert run(tmp_path, backbone, "").run.threads == 3
+        small = {"data.images": "60", "data.size": "64"}
+        result = run(tmp_path, "phantom-clip", more, settings=small, data="phantom", steps=1)
+        assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(before)
+    scores = load_file(tmp_path / "out" / "scores.safetensors")["scores"]
+    assert result.run.threads == many
+    np.testing.assert_allclose(scores[1] / scores[0], many + 1)

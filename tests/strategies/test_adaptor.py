@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ import pytest
 import torch
 from retune.strategies.adaptor import CrossModalAdaptor
 from sklearn.metrics import roc_auc_score
+from torch.nn.functional import normalize
 
 import retune
 from retune import Strategy, registry
@@ -64,6 +66,23 @@ class TestCrossModalAdaptor:
             torch.testing.assert_close(adaptor.images(vectors), x, rtol=1e-4, atol=1e-5)
         assert layer.self_attn.num_heads == 1
         assert layer.linear1.out_features == 170
+
+    def test_trains_as_pytorch_s_own_layers_on_sequences_of_one(self) -> None:
+        adaptor, vectors = small(dropout=0.5).train(), random(6, 5)
+
+        def trained(forward: Callable[[], torch.Tensor]) -> list[torch.Tensor]:
+            adaptor.zero_grad()
+            with seeded(4):
+                (forward() @ torch.arange(64.0)).sum().backward()
+            return [p.grad for p in adaptor.layers.parameters() if p.grad is not None]
+
+        def through_pytorch() -> torch.Tensor:
+            sequences = normalize(adaptor.image(vectors), dim=-1)[:, None]
+            for layer in adaptor.layers:
+                sequences = layer(sequences)
+            return normalize(sequences[:, 0], dim=-1)
+
+        torch.testing.assert_close(trained(lambda: adaptor.images(vectors)), trained(through_pytorch))
 
     def test_both_modalities_share_the_layers(self) -> None:
         adaptor = small(image_dim=5, text_dim=5)
