@@ -120,6 +120,8 @@ def _digests(db: sqlite3.Connection, stats: list[_Stat | None]) -> list[bytes | 
     query = "SELECT sha256 FROM file WHERE path = ? AND size = ? AND mtime = ? AND ctime = ? AND inode = ?"
     known = {stat: row[0] for stat in stats if stat and (row := db.execute(query, stat).fetchone())}
     new = list(dict.fromkeys(stat for stat in stats if stat and stat not in known))
+    if not new:
+        return [known[stat] if stat else None for stat in stats]
     # Reading and hashing both let other threads run.
     with ThreadPoolExecutor(cores()) as pool:
         digests = dict(zip(new, pool.map(_digest, (stat[0] for stat in new)), strict=True))
