@@ -199,10 +199,10 @@ def _solid(batch: Batch, shape: Shape, x: F32, y: F32, dome: F32) -> F32:
     wide = shape.mediastinum * (np.float32(0.80) + np.float32(0.45) * lower)
     column_ = ramp((wide - np.abs(xs - np.float32(0.02))) * np.float32(14)) * np.float32(0.75)
     np.maximum(solid, column_, out=solid)
-    for centre, wide, tall, thick in ((-0.33, shape.knob, shape.knob, 0.85), (-0.13, 0.09, 0.13, 0.6)):
-        here = band(y, centre - tall - _ROOM, centre + tall + _ROOM)
-        qx, qy = xs[:, here] - shape.mediastinum, y[:, here] - np.float32(centre)
-        vessel = _chord(qx / np.float32(wide), qy / np.float32(tall)) * np.float32(thick)
+    for height, breadth, reach, thick in ((-0.33, shape.knob, shape.knob, 0.85), (-0.13, 0.09, 0.13, 0.6)):
+        here = band(y, height - reach - _ROOM, height + reach + _ROOM)
+        qx, qy = xs[:, here] - shape.mediastinum, y[:, here] - np.float32(height)
+        vessel = _chord(qx / np.float32(breadth), qy / np.float32(reach)) * np.float32(thick)
         np.maximum(solid[:, here], vessel, out=solid[:, here])
     return np.clip(solid, 0, 1, out=solid)
 

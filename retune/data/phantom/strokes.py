@@ -63,9 +63,8 @@ class Strokes:
             np.concatenate(self._at), weights=np.concatenate(self._weight), minlength=count * pitch * pitch
         )
         used = np.unique(np.concatenate(self._rows))
-        sharp = flat.reshape(count, pitch, pitch)[used, 2:-2, 2:-2]
         # Mass over pixel area: what is left is attenuation.
-        sharp *= size * size / 4
+        sharp = flat.reshape(count, pitch, pitch)[used, 2:-2, 2:-2] * (size * size / 4)
         drawn[used] = blurred(sharp.astype(np.float32), max(width * size / 2, 0.45), mode="constant")
         return drawn
 
