@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from stat import S_ISREG
+from stat import S_ISLNK, S_ISREG
+from typing import Final
 
 from retune.errors import StorageError, UserError
 from retune.files import group_of
@@ -17,6 +19,10 @@ from retune.system import cores
 
 _Stat = tuple[str, int, int, int, str]
 """Path, size, times of content and entry, and inode, as text for it may have 64 bits."""
+_TOGETHER: Final = 500
+"""Files whose digests are asked for at a time."""
+_TICK: Final = 50_000_000
+"""Nanoseconds; the clock that stamps files moves at least as often."""
 
 
 def cache_dir() -> Path:
@@ -64,7 +70,7 @@ def file_digests(paths: Sequence[str | Path]) -> list[bytes | None]:
     Raises:
         StorageError: If the cache cannot be used.
     """
-    stats = [_stat(path) for path in paths]
+    stats = _stats(paths)
     with _remembered() as db:
         return _digests(db, stats)
 
@@ -79,17 +85,22 @@ def forget_digests() -> None:
         db.execute("DELETE FROM file")
 
 
-def changed_files() -> list[str]:
+def changed_files(*, beside: Path | None = None) -> list[str]:
     """Files that are not what their remembered digest says, though nothing of them tells; these digests are forgotten.
+
+    Args:
+        beside: Files in this folder are not looked at.
 
     Raises:
         StorageError: If the cache cannot be used.
     """
+    left_out = None if beside is None else os.path.join(os.path.realpath(beside), "")
     with _remembered() as db:
         kept = {row[:-1]: row[-1] for row in db.execute("SELECT * FROM file").fetchall()}
-        wrong = [
-            stat[0] for stat, digest in kept.items() if _stat(stat[0]) == stat and _digest(stat[0]) != digest
-        ]
+        looked_at = [path for path, *_ in kept if left_out is None or not path.startswith(left_out)]
+        same = [stat for stat in _stats(looked_at) if stat is not None and stat in kept]
+        found = _read([path for path, *_ in same])
+        wrong = [stat[0] for stat, digest in zip(same, found, strict=True) if digest != kept[stat]]
         with db:
             db.executemany("DELETE FROM file WHERE path = ?", [(path,) for path in wrong])
     return sorted(wrong)
@@ -117,30 +128,52 @@ def _remembered() -> Iterator[sqlite3.Connection]:
 
 
 def _digests(db: sqlite3.Connection, stats: list[_Stat | None]) -> list[bytes | None]:
-    query = "SELECT sha256 FROM file WHERE path = ? AND size = ? AND mtime = ? AND ctime = ? AND inode = ?"
-    known = {stat: row[0] for stat in stats if stat and (row := db.execute(query, stat).fetchone())}
-    new = list(dict.fromkeys(stat for stat in stats if stat and stat not in known))
-    if not new:
-        return [known[stat] if stat else None for stat in stats]
-    # Reading and hashing both let other threads run.
-    with ThreadPoolExecutor(cores()) as pool:
-        digests = dict(zip(new, pool.map(_digest, (stat[0] for stat in new)), strict=True))
+    found: dict[_Stat, bytes | None] = {}
+    paths = [stat[0] for stat in stats if stat]
+    for some in (paths[start : start + _TOGETHER] for start in range(0, len(paths), _TOGETHER)):
+        query = f"SELECT * FROM file WHERE path IN ({', '.join('?' * len(some))})"
+        found.update((row[:-1], row[-1]) for row in db.execute(query, some))
+    new = [stat for stat in dict.fromkeys(stats) if stat and stat not in found]
+    # What was written a moment ago may be written again without another time.
+    settled = time.time_ns() - _TICK
+    read = dict(zip(new, _read([path for path, *_ in new]), strict=True))
     with db:
         db.executemany(
             "INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?, ?, ?)",
-            [(*stat, digest) for stat, digest in digests.items() if digest],
+            [(*stat, digest) for stat, digest in read.items() if digest and max(stat[2:4]) < settled],
         )
-    found = known | digests
+    found.update(read)
     return [found[stat] if stat else None for stat in stats]
 
 
-def _stat(path: str | Path) -> _Stat | None:
+def _stats(paths: Iterable[str | Path]) -> list[_Stat | None]:
+    folders: dict[str, str] = {}
+    return [_stat(os.fspath(path), folders) for path in paths]
+
+
+def _stat(path: str, folders: dict[str, str]) -> _Stat | None:
+    """What there is of a file; ``folders`` remembers where each really lies, which takes longer to find."""
     try:
-        stat = os.stat(path)
+        stat = os.lstat(path)
+        if S_ISLNK(stat.st_mode):
+            path = os.path.realpath(path)
+            stat = os.stat(path)
     except OSError:
         return None
-    there = (os.path.realpath(path), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, str(stat.st_ino))
-    return there if S_ISREG(stat.st_mode) else None
+    if not S_ISREG(stat.st_mode):
+        return None
+    folder, name = os.path.split(path)
+    if folder not in folders:
+        folders[folder] = os.path.realpath(folder)
+    real = os.path.join(folders[folder], name)
+    return real, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, str(stat.st_ino)
+
+
+def _read(paths: Sequence[str]) -> list[bytes | None]:
+    if len(paths) < 2:
+        return list(map(_digest, paths))
+    with ThreadPoolExecutor(cores()) as pool:
+        return list(pool.map(_digest, paths))
 
 
 def _digest(path: str) -> bytes | None:

@@ -49,6 +49,10 @@ class UserError(RetuneError):
         super().__init__(" ".join((line if fix is None else f"{line}; {fix}").split()))
 
 
+_SHOWN = 60
+"""How many known names a message lists."""
+
+
 class UnknownName(UserError):
     """A name that is not in a list of known names; the message offers the nearest ones.
 
@@ -62,7 +66,8 @@ class UnknownName(UserError):
         names = sorted(known)
         spelt = {n.lower(): n for n in reversed(names)}
         close = [spelt[n] for n in difflib.get_close_matches(name.lower(), spelt, n=3, cutoff=0.5)]
-        fix = f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(names) or 'none'}"
+        shown = ", ".join(names[:_SHOWN]) + f" and {len(names) - _SHOWN:,} more" * (len(names) > _SHOWN)
+        fix = f"did you mean {' or '.join(close)}?" if close else f"known: {shown or 'none'}"
         super().__init__(f"unknown {kind} '{name}'", where=where, fix=fix)
 
 
@@ -116,7 +121,7 @@ def install(extra: str) -> str:
     return f"pip install -e '.[{extra}]'" if checkout else f"pip install 'retune-cxr[{extra}]'"
 
 
-def gist(error: Exception) -> str:
+def gist(error: BaseException) -> str:
     """The gist of another library's message: its kind and its first two lines, cut."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = " ".join(lines[:2])

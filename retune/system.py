@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -49,8 +49,13 @@ def keep_freed_memory() -> None:
 def safetensors_header(path: Path) -> tuple[dict[str, Any], int]:
     """What a safetensors file says of its arrays, and where their values begin; nothing is checked."""
     with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        return json.loads(file.read(length), object_pairs_hook=once), 8 + length
+        return read_header(file)
+
+
+def read_header(file: IO[bytes]) -> tuple[dict[str, Any], int]:
+    """What :func:`safetensors_header` tells, of a file open at its start."""
+    length = int.from_bytes(file.read(8), "little")
+    return json.loads(file.read(length), object_pairs_hook=once), 8 + length
 
 
 def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -65,7 +70,7 @@ def map_array(path: Path, dtype: str, shape: Sequence[int], offset: int) -> npt.
     """An array in a file, whose values stay there until they are asked for."""
     if 0 in shape:
         return np.empty(shape, dtype)
-    return np.memmap(path, dtype, "r", offset, tuple(shape))
+    return np.memmap(str(path), dtype, "r", offset, tuple(shape))
 
 
 def take_rows(mapped: npt.NDArray[Any], rows: npt.NDArray[np.int64], out: npt.NDArray[Any]) -> None:

@@ -10,7 +10,7 @@ from safetensors.numpy import load_file
 
 from retune.metrics import continual_report
 from retune.results.result import RESULT_FILE, SCORES_FILE, Result
-from retune.results.scores import write_finished
+from retune.results.scores import REPLICATES, write_finished
 from retune.sealed import seal_json
 from retune.suite.runs import Finished
 
@@ -52,6 +52,7 @@ def made_run(
     backbone: dict | None = None,
     cost: dict | None = None,
     search: dict | None = None,
+    keep_replicates: bool = False,
 ) -> Finished:
     """Write ``result.json`` and ``scores.safetensors`` of a run, and say where."""
     report = continual_report(targets, scores, first, patients, replicates=5)
@@ -102,6 +103,8 @@ def made_run(
         "patients": patients.astype(np.int64),
         "rows": np.arange(len(targets)),
     }
+    if keep_replicates:
+        arrays |= {REPLICATES + key: values for key, values in report.replicates.items()}
     write_finished(Result.model_validate(document), arrays, folder)
     return Finished(strategy, scenario, data, "made-clip", "", seed, folder)
 

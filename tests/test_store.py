@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import resource
+import sqlite3
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,14 +18,14 @@ import torch
 from PIL import Image
 
 from retune.backbones.base import Backbone, BackboneCard, Capability
-from retune.cache import file_digests
+from retune.cache import changed_files, digests_path, file_digests, forget_digests
 from retune.data.dataset import BoolArray, Dataset, IntArray
 from retune.data.dicom import NOTE
 from retune.data.images import FileImages
 from retune.errors import BadImage, StorageError, UserError
 from retune.features.encode import BATCH, SHARD, encode_images, encode_texts
 from retune.features.housekeeping import prune, spaces, verify
-from retune.features.store import as_keys, spaces_dir
+from retune.features.store import MAPPED, Index, Space, as_keys, spaces_dir
 
 SIDE = 8
 
@@ -270,6 +273,98 @@ def test_files_that_contradict_themselves_are_told_by_name() -> None:
     assert found.contradictions == told
     # What was decoded long ago is not decoded again for that.
     assert encode_images(Counting(), data, np.arange(100)).contradictions == ()
+
+
+def test_a_space_of_more_shards_than_files_may_be_open(store: Path) -> None:
+    space = Space({"backbone": "a"}, "images", name="a")
+    keys = as_keys([hashlib.sha256(b"%d" % row).digest() for row in range(300)])
+    for row in range(0, 300, 3):
+        space.add(keys[row : row + 3], np.arange(row, row + 3, dtype=np.float32)[:, None])
+    space.refresh()
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.open(os.devnull, os.O_RDONLY)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free + MAPPED + 18, limits[1]))
+    try:
+        order = np.random.default_rng(0).permutation(300)
+        found = space.gather(space.find(keys[order]))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    np.testing.assert_array_equal(found[:, 0], order)
+
+
+def test_keys_are_found_though_they_begin_alike() -> None:
+    rng = np.random.default_rng(0)
+    keys = rng.integers(0, 3, (500, 32), dtype=np.uint8)
+    keys[:, : rng.integers(0, 30)] = 1
+    keys[100:200, 2:30] = keys[0, 2:30]
+    keys[300] = keys[7]
+    wanted = np.concatenate([keys[rng.permutation(500)], rng.integers(0, 3, (200, 32), dtype=np.uint8)])
+    first: dict[bytes, int] = {}
+    for row, key in enumerate(keys):
+        first.setdefault(key.tobytes(), row)
+    assert Index(keys).find(wanted).tolist() == [first.get(key.tobytes(), -1) for key in wanted]
+    assert Index(keys[:0]).find(wanted).tolist() == [-1] * len(wanted)
+
+
+def spoil_unseen(shard: Path, at: int) -> None:
+    """Change a byte as a disk does: nothing of the file tells, and it is remembered as sound."""
+    content = bytearray(shard.read_bytes())
+    content[at] ^= 1
+    shard.write_bytes(bytes(content))
+    stat = shard.stat()
+    row = str(shard.resolve()), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, str(stat.st_ino)
+    with sqlite3.connect(digests_path()) as db:
+        db.execute("INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?, ?, ?)", (*row, bytes.fromhex(shard.stem)))
+
+
+@pytest.mark.parametrize("compare", ["cache verify", "--recheck"])
+def test_a_shard_is_read_whole_once_and_again_when_all_is_compared(compare: str, store: Path) -> None:
+    encode_images(Counting(), squares(100), np.arange(100))
+    (victim,) = shards(store)
+    spoil_unseen(victim, -100 * 32 - 3)
+    assert encode_images(Counting(), squares(100), np.arange(100)).images_encoded == 0
+    if compare == "--recheck":
+        forget_digests()
+    else:
+        assert changed_files(beside=store) == []
+        assert verify(spaces()) == [victim]
+    assert encode_images(Counting(), squares(100), np.arange(100)).images_encoded == 100
+    assert hashlib.sha256(victim.read_bytes()).hexdigest() == victim.stem
+
+
+@pytest.mark.parametrize("at", [0, 7, 8, 12])
+def test_a_shard_whose_header_cannot_be_read_is_made_again(at: int, store: Path) -> None:
+    encode_images(Counting(), squares(100), np.arange(100))
+    (victim,) = shards(store)
+    spoil_unseen(victim, at)
+    assert encode_images(Counting(), squares(100), np.arange(100)).images_encoded == 100
+
+
+def test_a_wrong_or_damaged_memory_costs_no_sound_shard(store: Path) -> None:
+    encode_images(Counting(), squares(600), np.arange(600))
+    time.sleep(0.06)
+    encode_images(Counting(), squares(600), np.arange(600))
+    with sqlite3.connect(digests_path()) as db:
+        assert db.execute("UPDATE file SET sha256 = ?", (b"wrong",)).rowcount == len(shards(store))
+    assert encode_images(Counting(), squares(600), np.arange(600)).images_encoded == 0
+    digests_path().write_bytes(b"no database" * 100)
+    assert encode_images(Counting(), squares(600), np.arange(600)).images_encoded == 0
+
+
+@pytest.mark.parametrize("what", ["changed", "gone"])
+def test_a_shard_that_changes_while_it_is_in_use_is_refused(what: str, store: Path) -> None:
+    found = encode_images(Counting(), squares(600), np.arange(600))
+    victim = shards(store)[1]
+    content = victim.read_bytes()
+    victim.chmod(0o600)  # Its times change, its bytes do not.
+    assert len(found.take(np.arange(600))) == 600
+    again = encode_images(Counting(), squares(600), np.arange(600))
+    victim.unlink()
+    if what == "changed":
+        victim.write_bytes(content[:-1] + b"\0")
+    with pytest.raises(UserError, match=f"{victim.name}: has {what} while it was in use; issue the command"):
+        again.take(np.arange(600))
 
 
 def spoil(store: Path, file: str) -> Path:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 from retune.cache import file_digests
@@ -60,6 +62,25 @@ def digests(parts: Mapping[str, Path]) -> dict[str, str]:
             raise MissingFiles("cannot be read", where=str(path))
         found[part] = digest.hex()
     return found
+
+
+@contextmanager
+def folder_of(parts: Mapping[str, Path], written: Mapping[str, str] | None = None) -> Iterator[Path]:
+    """A folder of what a fingerprint knows of a model, and no more: nothing else can act on its features.
+
+    Libraries look for many more files beside a model's than are listed here, others in every version.
+
+    Args:
+        parts: Files by the names that the library looks for.
+        written: Texts of further files.
+    """
+    with TemporaryDirectory(prefix="retune-") as name:
+        folder = Path(name)
+        for part, path in parts.items():
+            (folder / part).symlink_to(path.absolute())
+        for part, text in (written or {}).items():
+            (folder / part).write_text(text, encoding="utf-8")
+        yield folder
 
 
 def fingerprint(about: Mapping[str, Any]) -> str:

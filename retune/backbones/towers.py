@@ -95,6 +95,30 @@ class TextTower(ABC):
         module: nn.Module = self.tower
         return module
 
+    def ids(self, texts: Sequence[str]) -> torch.Tensor:
+        """Token numbers of P texts, int64 (P, C), on the tower's device.
+
+        Raises:
+            UserError: If the tower's table has no such word.
+        """
+        ids: torch.Tensor = self.tokenizer(list(texts))
+        self.require_known(int(ids.max()))
+        return ids.to(self.device)
+
+    def require_known(self, number: int) -> None:
+        """See that a word is in the table of words: a GPU would break down over it.
+
+        Raises:
+            UserError: If it is not.
+        """
+        known = self.embedding.num_embeddings
+        if number >= known:  # type: ignore[operator]
+            raise UserError(
+                f"its tokenizer gives word piece {number}, its weights know {known}",
+                where=self.where,
+                fix="see that its tokenizer's files are those that came with its weights",
+            )
+
     def embed(self, texts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
         """Word embeddings of P texts, (P, L, w), and which of them are words, bool (P, L), on the CPU.
 
@@ -151,7 +175,7 @@ class TextTower(ABC):
 
     def _tokens(self, texts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
         """Token numbers of P texts, int64 (P, C), and which of them are words, bool (P, C)."""
-        ids: torch.Tensor = self.tokenizer(list(texts)).to(self.device)
+        ids = self.ids(texts)
         return ids, self._is_word(ids)
 
     def _is_word(self, ids: torch.Tensor) -> torch.Tensor:

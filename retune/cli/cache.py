@@ -48,12 +48,12 @@ def verify(json: AsJson = False) -> None:
     from retune.cli.console import bars, console, print_json
     from retune.features.housekeeping import spaces
     from retune.features.housekeeping import verify as check
-    from retune.features.store import SUFFIX
+    from retune.features.store import SUFFIX, spaces_dir
 
     found = spaces()
     with bars() as progress:
         damaged = check(found, progress)
-    changed = changed_files()
+    changed = changed_files(beside=spaces_dir())
     if json:
         shards = sum(s.shards for s in found)
         print_json({"shards": shards, "damaged": [str(path) for path in damaged], "changed": changed})

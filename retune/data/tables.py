@@ -7,8 +7,8 @@ import difflib
 import gzip
 import zlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from io import BytesIO, StringIO
+from collections.abc import Callable, Mapping, Sequence
+from io import BytesIO, StringIO, TextIOWrapper
 from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, NoReturn, cast
@@ -38,7 +38,11 @@ SEXES: Final = {"M": "M", "F": "F", "": ""}
 _SEPARATORS: Final = {",": "commas", ";": "semicolons", "\t": "tabs"}
 _ENOUGH: Final = 1 << 17
 """So many bytes hold a table's first rows."""
+_BLOCK: Final = 1 << 24
+"""Bytes of a table looked at together; positions of its separators take eight times as many."""
 _MARK: Final = "separator"
+_OUTSIDE: Final = r"^[/\\~]|^[A-Za-z]:|(?:^|[/\\])\.\.(?:[/\\]|$)"
+"""The name of a file that may lie out of the folder it is relative to."""
 _DECIMAL_COMMA: Final = r"^(\s*[-+]?(?:0|[1-9][0-9]*)),([0-9]{1,2}|[0-9]{4,})(\s*)$"
 """A number such as 63,5; with three digits behind the comma it may be thousands, and is no number."""
 
@@ -132,12 +136,13 @@ def table_notes(*tables: tuple[pd.DataFrame, Path]) -> tuple[str, ...]:
 
 def _separator(data: bytes, required: Sequence[str], path: Path) -> tuple[bytes, str, int]:
     """The table without a line ``sep=;``, what separates its values, and how many lines were taken off."""
-    first, _, rest = data.replace(b"\r\n", b"\n", 1).partition(b"\n")
+    first = data[: data.find(b"\n") + 1 or len(data)].removesuffix(b"\n").removesuffix(b"\r")
     said = first.strip().strip(b'"').lower() if first[-1:] != b"\t" else b"sep=\t"
     if said.startswith(b"sep="):
         mark = said[4:].decode() or ","
         if mark not in _SEPARATORS:
             raise BadTable(f"is separated by '{mark}'", where=str(path), fix="save it with commas in between")
+        rest = data.partition(b"\n")[2]
         if not rest.strip():
             raise BadTable("the table is empty", where=str(path))
         return rest, mark, 1
@@ -185,7 +190,7 @@ def _read(path: Path) -> bytes:
     _refuse_encoding(data, path)
     at = data.find(b"\0")
     reason = "a NUL byte"
-    if at < 0:
+    if at < 0 and not data.isascii():
         try:
             data.decode()
         except UnicodeDecodeError as error:
@@ -231,7 +236,9 @@ def _unpacked(path: Path) -> bytes:
 def _shape(data: bytes, path: Path, mark: str, above: int) -> tuple[IntArray, list[str]]:
     """Fields per row, 0 for a blank line, and the header."""
     counts: list[int] = []
-    reader = csv.reader(StringIO(data.decode(), newline=""), delimiter=mark, strict=True)
+    # Line by line: the whole text at once takes four bytes a character.
+    lines = TextIOWrapper(BytesIO(data), encoding="utf-8", newline="")
+    reader = csv.reader(lines, delimiter=mark, strict=True)
     try:
         header = next(reader)
         if b'"' not in data:
@@ -246,11 +253,17 @@ def _shape(data: bytes, path: Path, mark: str, above: int) -> tuple[IntArray, li
 
 def _count_fields(data: bytes, mark: str) -> IntArray:
     # Without quotes every one of them separates; csv.reader would take most of the reading time.
-    text = np.frombuffer(data.replace(b"\r\n", b"\n").replace(b"\r", b"\n").rstrip(b"\n") + b"\n", np.uint8)
-    ends = np.flatnonzero(text == ord("\n"))
-    marks = np.searchsorted(np.flatnonzero(text == ord(mark)), ends)
-    lengths = np.diff(ends, prepend=-1) - 1
-    return np.where(lengths > 0, np.diff(marks, prepend=0) + 1, 0).astype(np.int64)
+    text = np.frombuffer(data.replace(b"\r\n", b"\n").replace(b"\r", b"\n"), np.uint8)
+    ends, marks, before = [np.array([-1])], [np.array([0])], 0
+    for start in range(0, len(text), _BLOCK):
+        block = text[start : start + _BLOCK]
+        here, separators = np.flatnonzero(block == ord("\n")), np.flatnonzero(block == ord(mark))
+        ends.append(start + here)
+        marks.append(before + np.searchsorted(separators, here))
+        before += len(separators)
+    # The last line may lack its end; if not, one more blank line is counted.
+    end, passed = np.append(np.concatenate(ends), len(text)), np.append(np.concatenate(marks), before)
+    return np.where(np.diff(end) > 1, np.diff(passed) + 1, 0).astype(np.int64)
 
 
 def _check_header(header: list[str], required: Sequence[str], path: Path) -> None:
@@ -320,7 +333,12 @@ def refuse_escapes(frame: pd.DataFrame, column: str, path: Path) -> None:
         BadTable: Naming file, row and column.
     """
     refuse_blank(frame, column, path, "the file name is blank")
-    outside = frame[column].str.contains(r"^[/\\~]|^[A-Za-z]:|(?:^|[/\\])\.\.(?:[/\\]|$)", regex=True)
+    names = frame[column]
+    # Hardly a table holds any of these signs, and to look for the pattern takes longer than to read the table.
+    together = "\n" + "\n".join(names)
+    if not any(sign in together for sign in (":", "..", "\n/", "\n\\", "\n~")):
+        return
+    outside = names.str.contains(_OUTSIDE, regex=True)
     refuse(frame, outside, column, path, "'{}' leads out of the data set's folder")
 
 
@@ -340,6 +358,16 @@ def refuse_folders(
 def refuse_twice(frame: pd.DataFrame, names: pd.Series[Any], column: str, path: Path) -> None:
     """Raise for the first image that has a second row; see :func:`refuse`."""
     refuse(frame, names.duplicated(), column, path, "image '{}' stands in the table twice")
+
+
+def by_value(values: pd.Series[Any], function: Callable[[pd.Series[Any]], pd.Series[Any]]) -> pd.Series[Any]:
+    """What a function makes of a column (N,) value by value, asked once for each of its distinct values."""
+    import pandas as pd
+
+    which, distinct = pd.factorize(values, use_na_sentinel=False)
+    made = function(pd.Series(distinct)).take(which)
+    made.index = values.index
+    return made
 
 
 def text(values: pd.Series[Any]) -> Array:
@@ -369,7 +397,7 @@ def recode(
     Raises:
         BadTable: Naming file, row and column of the first word that is not among them.
     """
-    values = (frame[column] if words is None else words).map(names)
+    values = by_value(frame[column] if words is None else words, lambda distinct: distinct.map(names))
     what = what or f"'{{}}' is not {' or '.join(name for name in names if name)}"
     refuse(frame, values.isna(), column, path, what)
     return text(values)
@@ -400,7 +428,7 @@ def numbers(frame: pd.DataFrame, column: str, path: Path) -> FloatArray:
         BadTable: With the row of the first value that is neither blank nor a finite number.
     """
     values = _numeric(frame, column).astype(np.float64)
-    blank = (frame[column].str.strip() == "").to_numpy(dtype=bool)
+    blank = by_value(frame[column], lambda distinct: distinct.str.strip() == "").to_numpy(dtype=bool)
     refuse(frame, ~blank & ~np.isfinite(values), column, path, "'{}' is not a number")
     return np.where(blank, np.nan, values).astype(np.float32)
 
@@ -408,7 +436,9 @@ def numbers(frame: pd.DataFrame, column: str, path: Path) -> FloatArray:
 def _numeric(frame: pd.DataFrame, column: str) -> Any:
     import pandas as pd
 
-    values = frame[column]
-    if frame.attrs.get(_MARK, ",") != ",":
-        values = values.str.replace(_DECIMAL_COMMA, r"\1.\2\3", regex=True)
-    return pd.to_numeric(values, errors="coerce").to_numpy()
+    def numeric(distinct: pd.Series[Any]) -> pd.Series[Any]:
+        if frame.attrs.get(_MARK, ",") != ",":
+            distinct = distinct.str.replace(_DECIMAL_COMMA, r"\1.\2\3", regex=True)
+        return pd.to_numeric(distinct, errors="coerce")
+
+    return by_value(frame[column], numeric).to_numpy()

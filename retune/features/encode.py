@@ -102,7 +102,8 @@ def encode_images(
     wanted = as_keys([key for key in found if key is not None])
     space = _space(backbone, kind)
     encoded, contradictions = 0, list[str]()
-    if (space.find(wanted) < 0).any():
+    places = space.find(wanted)
+    if (places < 0).any():
         # One process encodes at a time; the next finds the work done.
         with space.lock():
             space.refresh()
@@ -112,7 +113,7 @@ def encode_images(
                 encoded = job.run(progress)
                 contradictions = sorted(job.contradictions)
                 space.refresh()
-    places = space.find(wanted)
+        places = space.find(wanted)
     good[good] = places >= 0
     places = places[places >= 0]
     seconds = time.perf_counter() - start

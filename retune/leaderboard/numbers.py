@@ -11,9 +11,10 @@ import numpy.typing as npt
 from numpy.typing import ArrayLike
 
 from retune.leaderboard.entry import Bootstrap, Entry
-from retune.metrics import auroc, average_precision, expected_calibration_error, patient_weights
+from retune.metrics import distinct, expected_calibration_error, patient_weights
+from retune.metrics.binary import ranking
 from retune.metrics.table import DECIDES, PUBLISHED
-from retune.results.compare import Comparison, Estimate, Sample, distinct
+from retune.results.compare import Comparison, Estimate, Sample
 
 Floats = npt.NDArray[np.float64]
 BOOTSTRAP: Final = Bootstrap(replicates=1000, level=0.95, seed=0)
@@ -55,11 +56,11 @@ def measure(
     matrices, values, samples = [], [], []
     for first, run in zip(firsts, scores, strict=True):
         columns, label, place = distinct(run)
-        matrix = np.asarray(auroc(targets[:, label], columns))[place]
+        matrix, ap = (x[place] for x in ranking(targets[:, label], columns))
         sample = Sample.of(matrix, first, targets, run, weights)
         probabilities = 0.5 * (1 + np.tanh(run[-1].astype(np.float64) / 2))
         bases = {
-            "ap": np.asarray(average_precision(targets[:, label], columns))[place],
+            "ap": ap,
             "ece": np.asarray(expected_calibration_error(targets, probabilities)),
         }
         beside = {m.key: float(m.of(bases[m.basis], first)) for m in PUBLISHED if not m.compared}

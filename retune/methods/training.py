@@ -57,8 +57,10 @@ def seeded(seed: int) -> Iterator[None]:
     Args:
         seed: Of the CPU's generator and of every GPU's.
     """
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-        torch.manual_seed(seed)
+    cards = range(torch.cuda.device_count())
+    with torch.random.fork_rng(devices=cards):
+        # Where there is no accelerator, seeding every kind of them costs a millisecond, and each call of a method pays.
+        (torch if cards or torch.backends.mps.is_available() else torch.default_generator).manual_seed(seed)
         yield
 
 
@@ -114,8 +116,10 @@ def isolated(seed: int) -> Iterator[None]:
     import torch
 
     python, numpy = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-        torch.manual_seed(seed)
+    cards = range(torch.cuda.device_count())
+    with torch.random.fork_rng(devices=cards):
+        # Where there is no accelerator, seeding every kind of them costs a millisecond, and each call of a method pays.
+        (torch if cards or torch.backends.mps.is_available() else torch.default_generator).manual_seed(seed)
         random.seed(seed)
         np.random.seed(seed % 2**32)
         try:

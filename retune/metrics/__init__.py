@@ -25,6 +25,7 @@ from retune.metrics.continual import (
     forgetting_per_label,
     forward_transfer,
 )
+from retune.metrics.distinct import distinct
 from retune.metrics.report import ContinualReport, Measured, continual_report
 from retune.metrics.seeds import mean_and_sd
 from retune.metrics.table import METRICS, Metric
@@ -44,6 +45,7 @@ __all__ = [
     "bootstrap_f1",
     "bootstrap_ranking",
     "continual_report",
+    "distinct",
     "expected_calibration_error",
     "f1",
     "final_auc",

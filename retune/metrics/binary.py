@@ -8,7 +8,7 @@ and one that is infinite is a fault upstream, so both raise ``ValueError`` namin
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -27,7 +27,7 @@ def auroc(targets: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = Non
     Returns:
         A float, or ``(C,)``.
     """
-    return _per_label(_auroc, targets, scores, weights)
+    return _per_label((_auroc,), targets, scores, weights)[0]
 
 
 def average_precision(
@@ -43,7 +43,13 @@ def average_precision(
     Returns:
         A float, or ``(C,)``.
     """
-    return _per_label(_average_precision, targets, scores, weights)
+    return _per_label((_average_precision,), targets, scores, weights)[0]
+
+
+def ranking(targets: ArrayLike, scores: ArrayLike) -> tuple[Floats, Floats]:
+    """AUROC and average precision of many labels, ``(C,)`` each, for the price of one of them."""
+    auc, ap = _per_label((_auroc, _average_precision), targets, scores)
+    return np.asarray(auc), np.asarray(ap)
 
 
 def f1(targets: ArrayLike, scores: ArrayLike, threshold: ArrayLike) -> float | Floats:
@@ -79,7 +85,7 @@ def best_f1_threshold(targets: ArrayLike, scores: ArrayLike) -> float | Floats:
     Returns:
         A float, or ``(C,)``; NaN for a label that lacks a class.
     """
-    return _per_label(_best_f1_threshold, targets, scores, None)
+    return _per_label((_best_f1_threshold,), targets, scores)[0]
 
 
 def expected_calibration_error(
@@ -164,11 +170,12 @@ def _column(wrong: NDArray[np.bool_]) -> str:
 
 
 def _per_label(
-    metric: Callable[[Floats, Floats, Floats], float],
+    metrics: Sequence[Callable[[Floats, Floats, Floats], float]],
     targets: ArrayLike,
     scores: ArrayLike,
-    weights: ArrayLike | None,
-) -> float | Floats:
+    weights: ArrayLike | None = None,
+) -> list[float] | list[Floats]:
+    """Of each metric, a float or ``(C,)``; what they are functions of is worked out once for all."""
     y, s = check_pair(targets, scores)
     w = np.ones(len(y)) if weights is None else np.asarray(weights, dtype=np.float64)
     if w.shape != y.shape[:1]:
@@ -176,14 +183,18 @@ def _per_label(
     if not (np.isfinite(w) & (w >= 0)).all():
         raise ValueError("weights must be finite and not negative")
 
-    def one(y: Floats, s: Floats) -> float:
+    def one(y: Floats, s: Floats) -> list[float]:
         use = ~np.isnan(y) & (w > 0)  # a row of weight zero is no row, even for what counts as a threshold
         y, s = y[use], s[use]
-        return metric(y, s, w[use]) if has_both_classes(y) else float("nan")
+        if not has_both_classes(y):
+            return [float("nan")] * len(metrics)
+        curve = _curve(y, s, w[use])
+        return [metric(*curve) for metric in metrics]
 
     if y.ndim == 1:
         return one(y, s)
-    return np.array([one(y[:, c], s[:, c]) for c in range(y.shape[1])], dtype=np.float64)
+    columns = np.array([one(y[:, c], s[:, c]) for c in range(y.shape[1])], dtype=np.float64)
+    return list(np.ascontiguousarray(columns.reshape(-1, len(metrics)).T))
 
 
 def _curve(y: Floats, s: Floats, w: Floats) -> tuple[Floats, Floats, Floats]:
@@ -194,19 +205,16 @@ def _curve(y: Floats, s: Floats, w: Floats) -> tuple[Floats, Floats, Floats]:
     return np.cumsum(w * y)[ends], np.cumsum(w * (1 - y))[ends], s[ends]
 
 
-def _auroc(y: Floats, s: Floats, w: Floats) -> float:
-    tp, fp, _ = _curve(y, s, w)
+def _auroc(tp: Floats, fp: Floats, thresholds: Floats) -> float:
     tp, fp = tp / tp[-1], fp / fp[-1]
     before_tp, before_fp = np.append(0.0, tp[:-1]), np.append(0.0, fp[:-1])
     return float(((fp - before_fp) * (tp + before_tp)).sum() / 2)
 
 
-def _average_precision(y: Floats, s: Floats, w: Floats) -> float:
-    tp, fp, _ = _curve(y, s, w)
+def _average_precision(tp: Floats, fp: Floats, thresholds: Floats) -> float:
     gain = np.diff(tp, prepend=0.0) / tp[-1]
     return float((gain * (tp / (tp + fp))).sum())
 
 
-def _best_f1_threshold(y: Floats, s: Floats, w: Floats) -> float:
-    tp, fp, thresholds = _curve(y, s, w)
+def _best_f1_threshold(tp: Floats, fp: Floats, thresholds: Floats) -> float:
     return float(thresholds[np.argmax(2 * tp / (tp + fp + tp[-1]))])

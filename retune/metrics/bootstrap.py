@@ -2,31 +2,30 @@
 
 A replicate draws patients with replacement and takes every image of each. It is kept as a count per image
 (how often its patient was drawn), so a metric of the replicate is that metric weighted by the counts: the
-rows are sorted once per label, not once per replicate, and a replicate costs one gather and one running sum.
-Four replicates share each 64-bit word of that sum. Counts are summed as integers, hence exactly, and
-no result depends on the number of threads.
+rows are sorted once per label, not once per replicate. What a replicate has of each step of a label's ROC curve, its
+positives and negatives with scores between two thresholds, is a sum of counts; all such sums of many labels and
+replicates are one product with a sparse matrix of ones. Counts are summed as integers, hence exactly.
 
 A replicate in which a label lacks one of the two classes is NaN for that label.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from retune.metrics.binary import Floats, check_scores, check_targets
-from retune.system import cores
 
 Counts = NDArray[np.unsignedinteger[Any]]
 
-_BLOCK_BYTES = 1 << 20  # of running sums at a time in each thread: smaller ones spend their time on locks
-_LONG = 8192  # rows from which a NumPy call each is worth its cost
+_CELLS = 1 << 21  # scores sorted at a time
+_BLOCK = 1 << 24  # steps of curves, of all replicates, walked at a time
+_WIDE = 128  # replicates whose sums are taken at a time: their counts stay in the cache
 
 
 def patient_weights(patients: ArrayLike, replicates: int, seed: int) -> Counts:
@@ -51,77 +50,77 @@ def patient_weights(patients: ArrayLike, replicates: int, seed: int) -> Counts:
     codes = np.array([number.setdefault(i, len(number)) for i in ids], dtype=np.intp)
     if replicates < 1 or not ids:
         raise ValueError("a bootstrap needs at least one replicate and one patient")
-    n = len(number)
+    # Images along rows: what is done with the counts goes image by image.
+    return _drawn(len(number), replicates, seed)[codes].T
+
+
+@lru_cache(maxsize=1)
+def _drawn(n: int, replicates: int, seed: int) -> Counts:
+    """How often each patient is drawn, ``(n, B)``; the same for all runs with as many patients."""
     stream = np.random.PCG64(seed)
     counts = np.empty((replicates, n), dtype=np.uint32)
     for row in counts:
         # The top 32 bits scaled to [0, n): Lemire's multiply-and-shift, biased by less than n / 2**32.
         drawn = ((stream.random_raw(n) >> np.uint64(32)) * np.uint64(n)) >> np.uint64(32)
         row[:] = np.bincount(drawn.astype(np.intp), minlength=n)
-    return counts.astype(np.min_scalar_type(counts.max()))[:, codes]
+    return np.ascontiguousarray(counts.astype(np.min_scalar_type(counts.max())).T)
 
 
-def bootstrap_auroc(
-    targets: ArrayLike, scores: ArrayLike, weights: NDArray[Any], threads: int | None = None
-) -> Floats:
+def bootstrap_auroc(targets: ArrayLike, scores: ArrayLike, weights: NDArray[Any]) -> Floats:
     """AUROC of each replicate; ties count one half.
 
     Args:
         targets: ``(N, C)`` of 1, 0 and NaN (unknown: the row is ignored for that label).
         scores: ``(N, C)``, or ``(K, N, C)`` for K moments scored on the same images.
         weights: ``(B, N)`` counts, from `patient_weights`.
-        threads: How many to use; by default one per core. The result does not depend on it.
 
     Returns:
         ``(B, C)`` or ``(B, K, C)``.
     """
-    return bootstrap_ranking(targets, scores, weights, threads, precision=False)[0]
+    return bootstrap_ranking(targets, scores, weights, precision=False)[0]
 
 
 def bootstrap_ranking(
-    targets: ArrayLike,
-    scores: ArrayLike,
-    weights: NDArray[Any],
-    threads: int | None = None,
-    *,
-    precision: bool = True,
+    targets: ArrayLike, scores: ArrayLike, weights: NDArray[Any], *, precision: bool = True
 ) -> tuple[Floats, Floats]:
-    """AUROC and average precision of each replicate from the same running sums.
+    """AUROC and average precision of each replicate from the same sums.
 
     Args:
         targets: ``(N, C)``.
         scores: ``(N, C)`` or ``(K, N, C)``.
         weights: ``(B, N)`` counts.
-        threads: How many to use; by default one per core.
         precision: Whether to work out average precision; if not, it is NaN.
 
     Returns:
         Two arrays ``(B, C)`` or ``(B, K, C)``.
     """
+    y, s, shape = side_by_side(targets, scores)
+    w, lane = check_counts(weights, len(y))
+    auc, ap = np.empty((2, len(w), s.shape[1]))
+    few = max(1, _CELLS // max(1, len(y)))
+    for c in range(0, s.shape[1], few):
+        curves = _Curves.of(y[:, c : c + few], s[:, c : c + few])
+        some = max(1, _BLOCK // (_WIDE * curves.ends[-1])) * _WIDE
+        for b in range(0, len(w), some):
+            part = w[b : b + some]
+            counts = [np.ascontiguousarray(part[block].T, dtype=lane) for block in blocks(len(part))]
+            auc[b : b + some, c : c + few], ap[b : b + some, c : c + few] = curves.measure(counts, precision)
+    return auc.reshape(len(w), *shape), ap.reshape(len(w), *shape)
+
+
+def side_by_side(targets: ArrayLike, scores: ArrayLike) -> tuple[Floats, Floats, tuple[int, ...]]:
+    """Checked targets and scores, ``(N, C)`` or of K moments ``(K, N, C)``, as two (N, F); and (C,) or (K, C)."""
     y, s = check_targets(targets), check_scores(scores)
     if y.ndim != 2 or s.ndim not in (2, 3) or s.shape[-2:] != y.shape:
         raise ValueError(f"targets {y.shape} must be (N, C) and scores {s.shape} (N, C) or (K, N, C)")
-    w, lane = check_counts(weights, len(y))
-    moments = s if s.ndim == 3 else s[None]
-    threads = max(1, threads or _threads())
-    auc = np.full((len(w), len(moments), y.shape[1]), np.nan)
-    ap = np.full_like(auc, np.nan)
+    if s.ndim == 2:
+        return y, s, s.shape[1:]
+    return np.tile(y, len(s)), s.transpose(1, 0, 2).reshape(len(y), -1), (len(s), y.shape[1])
 
-    with ThreadPoolExecutor(threads) as pool:
-        cells = [(k, c) for k in range(len(moments)) for c in range(y.shape[1])]
-        rankings = list(pool.map(lambda kc: _Ranking.of(y[:, kc[1]], moments[kc[0], :, kc[1]]), cells))
 
-        def run(block: slice) -> None:
-            packed = _pack(w[block], lane)
-            size = block.stop - block.start
-            for (k, c), ranking in zip(cells, rankings, strict=True):
-                if ranking is not None:
-                    a, p = ranking.measure(packed, lane, precision)
-                    auc[block, k, c], ap[block, k, c] = a[:size], p[:size]
-
-        for _ in pool.map(run, _blocks(len(w), len(y), lane)):
-            pass
-    return (auc, ap) if s.ndim == 3 else (auc[:, 0], ap[:, 0])
+def blocks(replicates: int) -> Iterator[slice]:
+    """Replicates whose sums are taken at a time."""
+    return (slice(i, min(i + _WIDE, replicates)) for i in range(0, replicates, _WIDE))
 
 
 def interval(samples: ArrayLike, level: float = 0.95) -> tuple[Floats, Floats]:
@@ -163,87 +162,95 @@ def check_counts(weights: NDArray[Any], rows: int) -> tuple[NDArray[Any], type[n
     return w, np.uint16 if total < 1 << 16 else np.uint32
 
 
-@dataclass(frozen=True, slots=True)
-class _Ranking:
-    """One label at one moment, sorted by score; groups of tied scores without a positive need no place."""
+@dataclass(frozen=True)
+class _Curves:
+    """The ROC curves of some labels, walked side by side from the highest score to the lowest.
 
-    order: NDArray[np.intp]  # (n+1,) rows by rising score, after one row of weight zero
-    start: NDArray[np.intp]  # (G,) how many rows score lower than each group of ties that holds a positive
-    end: NDArray[np.intp]  # (G,) the same and the group itself
-    positive: NDArray[np.intp]  # (P,) rows of the positives by rising score
-    group: NDArray[np.intp] | None  # (G,) where each group begins among the positives; None if all are single
+    A step of a curve is a score that a positive has, with the negatives since the step before; the last holds the
+    negatives below all positives. Rows of the matrices are steps: the first of every curve, the second of every
+    curve that has one, and so on.
+    """
+
+    positives: Any  # sparse (steps, N): 1 where an image is positive and stands in the step
+    negatives: Any  # the same of negatives, those tied with the step's positives among them
+    tied: Any  # sparse (ties, N): the latter alone
+    tied_step: NDArray[np.intp]  # (ties,) where
+    tied_curve: Any  # sparse (K, ties): 1 where such a step is of a curve
+    ends: list[int]  # where the rows of each step end
+    curves: NDArray[np.intp]  # (K,) which label each curve is of: the longest curve first
 
     @classmethod
-    def of(cls, y: Floats, s: Floats) -> _Ranking | None:
-        rows = np.flatnonzero(~np.isnan(y))
-        rows = rows[np.argsort(s[rows], kind="stable")]
-        y, s = y[rows], s[rows]
-        place = np.flatnonzero(y == 1)
-        if len(place) in (0, len(y)):
-            return None
-        edges = np.concatenate([[0], np.flatnonzero(s[1:] != s[:-1]) + 1, [len(s)]])
-        tie, group = np.unique(np.searchsorted(edges, place, side="right") - 1, return_index=True)
-        order = np.append(-1, rows)  # the last column of the packed weights is zero
-        singles = len(tie) == len(place)
-        return cls(order, edges[tie], edges[tie + 1], rows[place], None if singles else group)
+    def of(cls, y: Floats, s: Floats) -> _Curves:
+        """Of targets and scores ``(N, K)``."""
+        from scipy.sparse import csr_array
 
-    def measure(
-        self, packed: NDArray[np.uint64], lane: type[np.unsignedinteger[Any]], precision: bool
-    ) -> tuple[Floats, Floats]:
-        """AUROC and average precision of each replicate packed in ``(m, N+1)`` words."""
-        sums = packed.take(self.order, axis=1)
-        # NumPy holds the interpreter lock during a running sum over several rows, not over one.
-        for part in sums if len(self.order) > _LONG else [sums]:
-            np.cumsum(part, axis=-1, out=part)
-        lower = _unpack(sums.take(self.start, axis=1), lane)  # (m * lanes, G) images scoring lower
-        upper = _unpack(sums.take(self.end, axis=1), lane)  # and the group itself
-        total = _unpack(sums[:, -1:], lane)[:, 0]
-        drawn = packed.take(self.positive, axis=1)
-        if self.group is not None:
-            drawn = np.add.reduceat(drawn, self.group, axis=1)
-        hits = _unpack(drawn, lane)  # positives in the group
-        positives = hits.sum(axis=1)
-        pairs = positives * (total - positives)
+        n, k = y.shape
+        s = np.where(np.isnan(y), -np.inf, s).T
+        order = np.argsort(-s, axis=1)
+        s, y = np.take_along_axis(s, order, axis=1), np.take_along_axis(y.T, order, axis=1)
+        positive, negative = (y == 1).ravel(), (y == 0).ravel()
+        image, curve = order.ravel(), np.repeat(np.arange(k), n)
+        begins = np.ones((k, n), dtype=bool)
+        begins[:, 1:] = s[:, 1:] != s[:, :-1]
+        tie = np.cumsum(begins.ravel()) - 1
+        steps = np.logical_or.reduceat(positive, np.flatnonzero(begins))  # which scores a positive has
+        before = np.cumsum(steps) - steps
+        step = before[tie] + curve  # every curve has its last step beside these
+
+        sizes = np.bincount(curve[begins.ravel()], weights=steps, minlength=k).astype(np.intp) + 1
+        longest = np.argsort(-sizes, kind="stable")
+        rank = np.empty(k, dtype=np.intp)
+        rank[longest] = np.arange(k)
+        of = np.repeat(np.arange(k), sizes)
+        nth = np.arange(len(of)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+        walk = np.lexsort((rank[of], nth))
+
+        def matrix(chosen: NDArray[np.bool_]) -> Any:
+            start = np.concatenate([[0], np.cumsum(np.bincount(step[chosen], minlength=len(of)))])
+            ones = np.ones(int(chosen.sum()), dtype=np.uint8)
+            return csr_array((ones, image[chosen], start), shape=(len(of), n))[walk]
+
+        tied = matrix(negative & steps[tie])
+        at = np.flatnonzero(np.diff(tied.indptr))
+        of_curve = csr_array((np.ones(len(at)), (rank[of[walk[at]]], np.arange(len(at)))), shape=(k, len(at)))
+        ends = np.cumsum(np.bincount(nth)).tolist()
+        return cls(matrix(positive), matrix(negative), tied[at], at, of_curve, ends, longest)
+
+    def measure(self, counts: list[Counts], precision: bool) -> tuple[Floats, Floats]:
+        """AUROC and average precision ``(b, K)`` of replicates whose counts are ``(N, ...)``, some in each array."""
+        lane = counts[0].dtype
+
+        def sums(matrix: Any) -> Counts:
+            matrix, at = matrix.astype(lane), 0
+            found = np.empty((matrix.shape[0], sum(some.shape[1] for some in counts)), dtype=lane)
+            for some in counts:
+                found[:, at : at + some.shape[1]] = matrix @ some
+                at += some.shape[1]
+            return found
+
+        hits, falls, tied = sums(self.positives), sums(self.negatives), sums(self.tied)
+        shape = (len(self.curves), hits.shape[1])
+        true, false = np.zeros((2, *shape), dtype=lane)
+        # Exact for as many images as the counts' type can hold.
+        lost = np.zeros(shape, dtype=np.uint32 if lane == np.uint16 else np.float64)
+        gain = np.zeros(shape)
+        start = 0
+        for end in self.ends:
+            k, hit = end - start, hits[start:end]
+            false[:k] += falls[start:end]
+            lost[:k] += np.multiply(hit, false[:k], dtype=lost.dtype)
+            true[:k] += hit
+            if precision:
+                called = np.maximum((true[:k] + false[:k]).astype(np.float64), 1)
+                gain[:k] += np.multiply(hit, true[:k], dtype=lost.dtype) / called
+            start = end
+        positives = true.astype(np.float64)
+        pairs = positives * false
+        # Twice the pairs won, ties as half: all but those lost.
+        won = 2 * (pairs - lost) + self.tied_curve @ (hits[self.tied_step].astype(np.float64) * tied)
+        auc, ap = np.full((2, hits.shape[1], len(self.curves)), np.nan)
         both = pairs > 0
-        # Twice the pairs won, ties as half: positives x negatives lower and upper. Summed over groups, the
-        # positives among lower and upper telescope to positives squared.
-        won = np.einsum("bg,bg->b", hits, lower + upper) - positives**2
-        auc = np.where(both, won / np.maximum(2 * pairs, 1), np.nan)
-        if not precision:
-            return auc, np.full_like(auc, np.nan)
-        above = total[:, None] - lower  # images called positive at this threshold
-        true = positives[:, None] - np.cumsum(hits, axis=1) + hits
-        gain = hits * true / np.maximum(above, 1)
-        return auc, np.where(both, gain.sum(axis=1) / np.maximum(positives, 1), np.nan)
-
-
-def _pack(weights: NDArray[Any], lane: type[np.unsignedinteger[Any]]) -> NDArray[np.uint64]:
-    """``(b, N)`` counts as ``(m, N+1)`` words that hold several replicates each; the last column is zero."""
-    lanes = 8 // np.dtype(lane).itemsize
-    words = -(-len(weights) // lanes)
-    packed = np.zeros((words, weights.shape[1] + 1, lanes), dtype=lane)
-    for i in range(lanes):
-        part = weights[i * words : (i + 1) * words]
-        packed[: len(part), :-1, i] = part
-    return packed.view(np.uint64)[..., 0]
-
-
-def _unpack(words: NDArray[np.uint64], lane: type[np.unsignedinteger[Any]]) -> Floats:
-    """``(m, G)`` words as ``(m * lanes, G)`` numbers, in the order that `_pack` was given."""
-    lanes = 8 // np.dtype(lane).itemsize
-    parts = words.view(lane).reshape(*words.shape, lanes).transpose(2, 0, 1)
-    return parts.astype(np.float64, order="C").reshape(-1, words.shape[1])
-
-
-def _blocks(replicates: int, rows: int, lane: type[np.unsignedinteger[Any]]) -> Iterator[slice]:
-    """Slices of replicates; their size depends on nothing that changes from machine to machine."""
-    size = 8 // np.dtype(lane).itemsize * max(1, _BLOCK_BYTES // (8 * (rows + 1)))
-    return (slice(i, min(i + size, replicates)) for i in range(0, replicates, size))
-
-
-def _threads() -> int:
-    """As many as this process was told to use, else may use."""
-    told = os.environ.get("OMP_NUM_THREADS", "")
-    if told.isdecimal() and int(told):
-        return int(told)
-    return cores()
+        auc[:, self.curves] = np.where(both, won / np.maximum(2 * pairs, 1), np.nan).T
+        if precision:
+            ap[:, self.curves] = np.where(both, gain / np.maximum(positives, 1), np.nan).T
+        return auc, ap

@@ -1,6 +1,7 @@
 """Bootstrap of metrics that are made of sums over images: F1 at a fixed threshold, and calibration error.
 
-A replicate is a weight per image, so every such sum, over every replicate, is one matrix product.
+A replicate is a weight per image, so every such sum, over every replicate, is one matrix product. What an image
+takes no part in is a zero there, and the product knows where the zeros are.
 """
 
 from __future__ import annotations
@@ -10,10 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from retune.metrics.binary import Floats, calibration_bins, check_pair, check_scores, check_targets
-from retune.metrics.bootstrap import check_counts
-
-_BLOCK = 1 << 22  # weights held as float64 at a time
+from retune.metrics.binary import Floats, calibration_bins, check_pair
+from retune.metrics.bootstrap import blocks, check_counts, side_by_side
 
 
 def bootstrap_f1(
@@ -30,22 +29,19 @@ def bootstrap_f1(
     Returns:
         ``(B, C)`` or ``(B, K, C)``; NaN where a replicate lacks a class or a label a threshold.
     """
-    y, s = check_targets(targets), check_scores(scores)
-    check_counts(weights, len(y))
-    if y.ndim != 2 or s.ndim not in (2, 3) or s.shape[-2:] != y.shape:
-        raise ValueError(f"targets {y.shape} must be (N, C) and scores {s.shape} (N, C) or (K, N, C)")
+    y, s, shape = side_by_side(targets, scores)
     limits = np.asarray(thresholds, dtype=np.float64)
-    if limits.shape != y.shape[1:]:
-        raise ValueError(f"thresholds {limits.shape} must be ({y.shape[1]},)")
-    positives, negatives = _sums(weights, y == 1), _sums(weights, y == 0)
+    if limits.shape != shape[-1:]:
+        raise ValueError(f"thresholds {limits.shape} must be ({shape[-1]},)")
+    limits = np.tile(limits, y.shape[1] // max(1, shape[-1]))
+    w, lane = check_counts(weights, len(y))
+    called = s >= limits
+    positives, negatives, hits, alarms = (
+        _counted(w, chosen, lane) for chosen in (y == 1, y == 0, called & (y == 1), called & (y == 0))
+    )
     valid = (positives > 0) & (negatives > 0) & ~np.isnan(limits)
-
-    def one(moment: Floats) -> Floats:
-        called = (moment >= limits) & ~np.isnan(y)
-        hits, calls = _sums(weights, called & (y == 1)), _sums(weights, called)
-        return np.where(valid, 2 * hits / np.maximum(calls + positives, 1), np.nan)
-
-    return one(s) if s.ndim == 2 else np.stack([one(moment) for moment in s], axis=1)
+    f1 = np.where(valid, 2 * hits / np.maximum(hits + alarms + positives, 1), np.nan)
+    return f1.reshape(len(f1), *shape)
 
 
 def bootstrap_calibration(
@@ -63,24 +59,35 @@ def bootstrap_calibration(
         ``(B, C)``; NaN where a replicate lacks a class.
     """
     y, p = check_pair(targets, probabilities)
-    check_counts(weights, len(y))
-    cells, known = calibration_bins(p, bins), ~np.isnan(y)
-    positives, negatives = _sums(weights, y == 1), _sums(weights, y == 0)
-    gap = np.where(known, p - np.where(known, y, 0.0), 0.0)
-    error = np.empty_like(positives)
-    for c in range(y.shape[1]):
-        in_bin = np.where(cells[:, c, None] == np.arange(bins), gap[:, c, None], 0.0)
-        error[:, c] = np.abs(_sums(weights, in_bin)).sum(axis=1)
+    w, lane = check_counts(weights, len(y))
+    cells = calibration_bins(p, bins)
+    label, image = np.nonzero(~np.isnan(y).T)
+    gap = (p - y)[image, label]
+    in_bin = _sums(w, gap, label * bins + cells[image, label], image, y.shape[1] * bins)
+    error = np.abs(in_bin).reshape(-1, y.shape[1], bins).sum(axis=2)
+    positives, negatives = _counted(w, y == 1, lane), _counted(w, y == 0, lane)
     valid = (positives > 0) & (negatives > 0)
     return np.where(valid, error / np.maximum(positives + negatives, 1), np.nan)
 
 
-def _sums(weights: NDArray[Any], values: NDArray[Any]) -> Floats:
-    """``weights @ values``, ``(B, N) @ (N, F)``, in blocks of replicates."""
-    w = np.asarray(weights)
-    v = np.asarray(values, dtype=np.float64)
-    step = max(1, _BLOCK // max(1, len(v)))
-    out = np.empty((len(w), v.shape[1]))
-    for i in range(0, len(w), step):
-        np.matmul(w[i : i + step].astype(np.float64), v, out=out[i : i + step])
+def _counted(weights: NDArray[Any], chosen: NDArray[np.bool_], lane: type[np.unsignedinteger[Any]]) -> Floats:
+    """How many images of each column of ``chosen`` (N, F) each replicate holds, (B, F)."""
+    column, image = np.nonzero(chosen.T)
+    return _sums(weights, np.ones(len(image), dtype=lane), column, image, chosen.shape[1])
+
+
+def _sums(
+    weights: NDArray[Any],
+    values: NDArray[Any],
+    row: NDArray[np.intp],
+    image: NDArray[np.intp],
+    rows: int,
+) -> Floats:
+    """Sums (B, rows) over images of values that each belong to a row, in every replicate."""
+    from scipy.sparse import csr_array
+
+    matrix = csr_array((values, (row, image)), shape=(rows, weights.shape[1]))
+    out = np.empty((len(weights), rows))
+    for block in blocks(len(weights)):
+        out[block] = (matrix @ np.ascontiguousarray(weights[block].T, dtype=values.dtype)).T
     return out

@@ -10,17 +10,17 @@ from numpy.typing import ArrayLike
 from retune.metrics import continual
 from retune.metrics.binary import (
     Floats,
-    auroc,
-    average_precision,
     check_scores,
     check_targets,
     expected_calibration_error,
     f1,
     has_both_classes,
+    ranking,
 )
 from retune.metrics.bootstrap import bootstrap_ranking, interval, patient_weights
 from retune.metrics.bootstrap_sums import bootstrap_calibration, bootstrap_f1
-from retune.metrics.table import METRICS, Basis, Metric
+from retune.metrics.distinct import distinct
+from retune.metrics.table import COMPARED, METRICS, Basis, Metric
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ class ContinualReport:
         f1_matrix: F1 at the frozen thresholds; None without thresholds.
         ece: ``(C,)`` calibration error of each label after the last experience.
         undefined: Columns that lack a class in the test set and so are in no mean.
+        replicates: By key, of each metric that methods are compared by: what it is on every resample, ``(B,)``.
     """
 
     metrics: dict[str, Measured]
@@ -55,6 +56,7 @@ class ContinualReport:
     f1_matrix: Floats | None
     ece: Floats
     undefined: tuple[int, ...]
+    replicates: dict[str, Floats]
 
 
 def continual_report(
@@ -66,7 +68,6 @@ def continual_report(
     replicates: int = 1000,
     seed: int = 0,
     level: float = 0.95,
-    threads: int | None = None,
 ) -> ContinualReport:
     """Work out every metric of a run, with percentile intervals from a bootstrap over patients.
 
@@ -86,7 +87,6 @@ def continual_report(
         replicates: How many bootstrap replicates.
         seed: Seed of the bootstrap.
         level: Coverage of the intervals.
-        threads: How many to use; by default one per core. The result does not depend on it.
 
     Returns:
         The report.
@@ -97,29 +97,33 @@ def continual_report(
     weights = patient_weights(patients, replicates, seed)
     if weights.shape[1] != len(y):
         raise ValueError(f"patients: {weights.shape[1]} identifiers for {len(y)} rows of targets")
-    auc = np.stack([auroc(y, moment) for moment in s])
-    ap = np.stack([average_precision(y, moment) for moment in s])
+    columns, label, place = distinct(s)
+    known = y[:, label]
+    auc, ap = (x[place] for x in ranking(known, columns))
     continual.check_first(auc, first)
-    auc_samples, ap_samples = bootstrap_ranking(y, s, weights, threads)
+    auc_samples, ap_samples = (x.take(place, axis=1) for x in bootstrap_ranking(known, columns, weights))
 
     f1_matrix: Floats | None = None
     # Of each basis, the whole test set and every resample; without thresholds there is no F1.
     bases: dict[Basis, tuple[Floats, Floats]] = {"auc": (auc, auc_samples), "ap": (ap, ap_samples)}
     if thresholds is not None:
-        f1_matrix = np.stack([f1(y, moment, thresholds) for moment in s])
-        bases["f1"] = f1_matrix, bootstrap_f1(y, s, thresholds, weights)
+        limits = np.asarray(thresholds, dtype=np.float64)[label]
+        f1_matrix = np.asarray(f1(known, columns, limits))[place]
+        bases["f1"] = f1_matrix, bootstrap_f1(known, columns, limits, weights).take(place, axis=1)
     probabilities = 0.5 * (1 + np.tanh(s[-1] / 2))  # the logistic function, without overflow
     ece = np.asarray(expected_calibration_error(y, probabilities))
     bases["ece"] = ece, bootstrap_calibration(y, probabilities, weights)
 
+    resampled = {m.key: m.of(bases[m.basis][1], first) for m in METRICS if m.basis in bases}
+
     def measured(metric: Metric) -> Measured:
-        if metric.basis not in bases:
+        if metric.key not in resampled:
             return Measured(np.nan, np.nan, np.nan)
-        whole, samples = bases[metric.basis]
-        low, high = interval(metric.of(samples, first), level)
-        return Measured(float(metric.of(whole, first)), float(low), float(high))
+        low, high = interval(resampled[metric.key], level)
+        return Measured(float(metric.of(bases[metric.basis][0], first)), float(low), float(high))
 
     metrics = {metric.key: measured(metric) for metric in METRICS}
     low, high = interval(auc_samples, level)
     undefined = tuple(int(c) for c in np.flatnonzero(~has_both_classes(y)))
-    return ContinualReport(metrics, auc, low, high, ap, f1_matrix, ece, undefined)
+    compared = {metric.key: resampled[metric.key] for metric in COMPARED}
+    return ContinualReport(metrics, auc, low, high, ap, f1_matrix, ece, undefined, compared)

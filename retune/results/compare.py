@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from retune.metrics import bootstrap_auroc, interval, mean_and_sd
+from retune.metrics import bootstrap_auroc, distinct, interval, mean_and_sd
 from retune.metrics.binary import Floats
 from retune.metrics.table import COMPARED
 from retune.results.result import Number, Record
@@ -80,11 +80,14 @@ class Sample:
             ValueError: If they do not fit each other.
         """
         columns, label, place = distinct(scores)
-        resampled = bootstrap_auroc(np.asarray(targets)[:, label], columns, weights)[:, place]
-        return cls(
-            {metric.key: float(metric.of(matrix, first)) for metric in COMPARED},
-            {metric.key: metric.of(resampled, first) for metric in COMPARED},
-        )
+        resampled = bootstrap_auroc(np.asarray(targets)[:, label], columns, weights)
+        resampled = resampled.take(place, axis=1)
+        return cls.of_replicates(matrix, first, {m.key: m.of(resampled, first) for m in COMPARED})
+
+    @classmethod
+    def of_replicates(cls, matrix: Floats, first: ArrayLike, replicates: Mapping[str, Floats]) -> Sample:
+        """A run that was resampled before."""
+        return cls({metric.key: float(metric.of(matrix, first)) for metric in COMPARED}, replicates)
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,26 +124,3 @@ class Comparison:
             return Estimate.of([])
         low, high = interval(np.mean([replicates for _, replicates in known], axis=0), self.level)
         return Estimate.of([value for value, _ in known], float(low), float(high))
-
-
-def distinct(scores: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.intp], NDArray[np.intp]]:
-    """The columns of scores that differ: a label's scores that did not change since are measured once.
-
-    Args:
-        scores: ``(T+1, N, C)``.
-
-    Returns:
-        ``(N, K)`` the columns, ``(K,)`` the label of each, ``(T+1, C)`` where each moment's and label's is among them.
-    """
-    moments, _, labels = scores.shape
-    columns = np.ascontiguousarray(scores.transpose(2, 0, 1))  # (C, T+1, N)
-    found: dict[tuple[int, bytes], int] = {}
-    place = np.array(
-        [
-            [found.setdefault((c, columns[c, i].tobytes()), len(found)) for c in range(labels)]
-            for i in range(moments)
-        ]
-    )
-    _, one_of_each = np.unique(place, return_index=True)
-    moment, label = np.unravel_index(one_of_each, place.shape)
-    return columns[label, moment].T, label, place

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy.typing as npt
 
@@ -14,6 +14,8 @@ from retune.results.result import SCORES_FILE, Result
 from retune.sealed import DIGEST, Untrusted, open_tensors, seal_tensors
 
 Arrays = dict[str, npt.NDArray[Any]]
+REPLICATES: Final = "replicates."
+"""Before a metric's key: an array of what it is on every resample of the test patients."""
 
 
 def write_finished(result: Result, arrays: Mapping[str, npt.NDArray[Any]], folder: Path) -> Result:
@@ -21,7 +23,7 @@ def write_finished(result: Result, arrays: Mapping[str, npt.NDArray[Any]], folde
 
     Args:
         result: Of the run.
-        arrays: ``scores``, ``targets``, ``patients``, ``rows`` and ``items``.
+        arrays: ``scores``, ``targets``, ``patients``, ``rows`` and ``items``, and the replicates of metrics.
         folder: Must exist.
 
     Returns:

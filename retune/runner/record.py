@@ -6,6 +6,7 @@ import resource
 import sys
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
@@ -18,7 +19,7 @@ from retune.metrics import ContinualReport, continual_report, forgetting_per_lab
 from retune.progress import Progress
 from retune.results.image_digests import digests
 from retune.results.result import CHECKPOINT_FILE, Result
-from retune.results.scores import write_finished
+from retune.results.scores import REPLICATES, write_finished
 from retune.runner.loop import Outcome
 from retune.runner.plan import Plan
 from retune.settings import values_of
@@ -58,6 +59,8 @@ def record(plan: Plan, outcome: Outcome, folder: Path, command: str, progress: P
         "patients": patients.astype(np.int64),
         "rows": stream.test,
         "items": items,
+        # Methods are compared on the same resamples: they are not measured again for it.
+        **{REPLICATES + key: values for key, values in report.replicates.items()},
     }
     result = write_finished(result, {name: np.ascontiguousarray(a) for name, a in arrays.items()}, folder)
     (folder / CHECKPOINT_FILE).unlink(missing_ok=True)
@@ -163,9 +166,13 @@ def _cost(plan: Plan, outcome: Outcome) -> dict[str, Any]:
 def versions() -> dict[str, str]:
     """Versions of Python and the packages that numbers depend on."""
     found = {"python": ".".join(map(str, sys.version_info[:3])), "retune": __version__}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "not installed"
-    return found
+    return found | {package: _version(package) for package in PACKAGES}
+
+
+@cache
+def _version(package: str) -> str:
+    """What is installed, looked for once in a process."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from retune.errors import UserError
 from retune.metrics import patient_weights
+from retune.metrics.table import COMPARED
 from retune.results.compare import Comparison, Sample
 from retune.results.result import SCORES_FILE
-from retune.results.scores import Arrays, read_scores
+from retune.results.scores import REPLICATES, Arrays, read_scores
 
 if TYPE_CHECKING:
     from retune.suite.runs import Finished
@@ -48,14 +49,27 @@ def compare(
         reference = reference or (run, arrays)
         _require_paired(run, arrays, *reference)
         _require_stream(run, streams.setdefault(run.seed, run))
-        if weights is None:
-            weights = patient_weights(arrays["patients"], replicates, seed)
         seeds = samples.setdefault(run.strategy, {})
         if run.seed in seeds:
             raise UserError(f"{run.strategy} with seed {run.seed} stands there twice", where=str(run.folder))
-        seeds[run.seed] = _sample(run, arrays, weights)
+        sample = _resampled_before(run, arrays, replicates, seed)
+        if sample is None:
+            if weights is None:
+                weights = patient_weights(arrays["patients"], replicates, seed)
+            sample = _sample(run, arrays, weights)
+        seeds[run.seed] = sample
         progress()
     return Comparison(samples, level)
+
+
+def _resampled_before(run: Finished, arrays: Arrays, replicates: int, seed: int) -> Sample | None:
+    """A run whose own intervals come from the same resamples; None where they are not kept."""
+    made = run.result.bootstrap
+    kept = {m.key: arrays[REPLICATES + m.key] for m in COMPARED if REPLICATES + m.key in arrays}
+    fits = len(kept) == len(COMPARED) and all(values.shape == (replicates,) for values in kept.values())
+    if not fits or (made.replicates, made.seed) != (replicates, seed):
+        return None
+    return Sample.of_replicates(run.result.array("auc_matrix"), np.array(run.result.first), kept)
 
 
 def _sample(run: Finished, arrays: Arrays, weights: NDArray[Any]) -> Sample:

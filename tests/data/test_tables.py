@@ -223,3 +223,19 @@ def test_names_in_capitals_are_the_same_tables(tmp_path: Path) -> None:
     write(tmp_path, "a\n", "Train.csv")
     with pytest.raises(BadTable, match=r"TRAIN.csv and Train.csv may both be train.csv"):
         find_table(tmp_path, ["train.csv"])
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\n\n"])
+@pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"])
+def test_rows_are_counted_alike_wherever_a_block_ends(
+    newline: str, end: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = ["a,b", "1,2", "", "3,4", "5,6"]
+    path, wrong = tmp_path / "t.csv", tmp_path / "wrong.csv"
+    path.write_bytes((newline.join(rows) + end.replace("\n", newline)).encode())
+    wrong.write_bytes((newline.join([*rows, "7,8,9,10"]) + end.replace("\n", newline)).encode())
+    for size in (*range(1, 12), 1 << 20):
+        monkeypatch.setattr("retune.data.tables._BLOCK", size)
+        assert read_table(path, ()).index.tolist() == [2, 4, 5]
+        with pytest.raises(BadTable, match="row 6: 4 fields where the header has 2"):
+            read_table(wrong, ())

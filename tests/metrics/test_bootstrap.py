@@ -57,7 +57,7 @@ def _resampled(y, s, weights, metric):
 )
 def test_equals_resampling_and_scikit_learn(kind, fast, slow):
     y, s, patients = _data(kind)
-    weights = patient_weights(patients, 10, seed=1)  # 10: the last word of four holds two
+    weights = patient_weights(patients, 10, seed=1)
     expected = [[_resampled(y, moment, w, slow) for moment in s] for w in weights]
     got = fast(y, s, weights)
     assert got.shape == (10, 3, 4)
@@ -102,22 +102,21 @@ def test_unknown_targets_have_no_influence():
     np.testing.assert_array_equal(bootstrap_ranking(y, s, weights), before)
 
 
-def test_thread_count_and_block_size_do_not_matter(monkeypatch):
+def test_how_much_is_done_at_a_time_does_not_matter(monkeypatch):
     y, s, patients = _data("tied")
     weights = patient_weights(patients, 50, seed=1)
-    one = bootstrap_ranking(y, s, weights, threads=1)
-    np.testing.assert_array_equal(bootstrap_ranking(y, s, weights), one)
-    monkeypatch.setattr(bootstrap_module, "_BLOCK_BYTES", 1)  # a block for each word: several threads at work
-    for threads in (1, 2, 5):
-        np.testing.assert_array_equal(bootstrap_ranking(y, s, weights, threads=threads), one)
+    whole = bootstrap_ranking(y, s, weights)
+    for name, size in (("_WIDE", 7), ("_BLOCK", 1), ("_CELLS", 1)):  # some replicates, fewer of them, a label
+        monkeypatch.setattr(bootstrap_module, name, size)
+        np.testing.assert_array_equal(bootstrap_ranking(y, s, weights), whole)
 
 
-def test_long_rows_are_summed_alike(monkeypatch):
-    y, s, patients = _data("tied")
+def test_the_layout_of_counts_does_not_matter():
+    y, s, patients = _data("masked")
     weights = patient_weights(patients, 50, seed=1)
-    short = bootstrap_ranking(y, s, weights)
-    monkeypatch.setattr(bootstrap_module, "_LONG", 0)
-    np.testing.assert_array_equal(bootstrap_ranking(y, s, weights), short)
+    np.testing.assert_array_equal(
+        bootstrap_ranking(y, s, np.ascontiguousarray(weights)), bootstrap_ranking(y, s, weights)
+    )
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.int64, np.uint64])
@@ -125,7 +124,7 @@ def test_counts_of_any_type_and_sums_too_long_for_sixteen_bits(dtype):
     y, s, patients = _data("tied")
     weights = patient_weights(patients, 7, seed=1).astype(dtype)
     small = bootstrap_ranking(y, s, weights)
-    weights = weights.astype(np.int64) * 1000  # 300,000 images a replicate: two to a word
+    weights = weights.astype(np.int64) * 1000  # 300,000 images a replicate
     large = bootstrap_ranking(y, s, weights)
     np.testing.assert_allclose(large, small, rtol=0, atol=1e-12)
 

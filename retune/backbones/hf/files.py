@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -12,6 +13,7 @@ from retune.backbones.files import (
     count_parameters,
     digests,
     fingerprint,
+    folder_of,
     is_parameter,
     local_folder,
     read_json,
@@ -28,7 +30,8 @@ WEIGHTS: Final = (
     "pytorch_model.bin.index.json",
 )
 _PROCESSORS: Final = ("processor_config.json", "preprocessor_config.json")
-_TOKENIZER_SETTINGS: Final = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+TOKENIZER_CONFIG: Final = "tokenizer_config.json"
+_TOKENIZER_SETTINGS: Final = (TOKENIZER_CONFIG, "special_tokens_map.json", "added_tokens.json")
 _VOCABULARIES: Final = (
     "vocab.txt",
     "vocab.json",
@@ -59,7 +62,7 @@ _IDLE: Final = (
 
 _ADAPTERS: Final = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
 # Keys by which a configuration sends transformers elsewhere than to the files listed here.
-_ELSEWHERE: Final = ("transformers_weights", "configuration_files")
+_ELSEWHERE: Final = ("transformers_weights", "configuration_files", "fast_tokenizer_files")
 _ATTENTION: Final = ("attn_implementation", "_attn_implementation", "_attn_implementation_internal")
 _PLAIN_ATTENTION: Final = (None, "eager", "sdpa")
 
@@ -74,15 +77,17 @@ class HfFiles:
         config: Its ``config.json``.
         parts: The files that, with the configuration, make the features what they are, by name: weights with
             all their shards, the image processor's settings, the tokenizer's files.
+        whole: Whether transformers is shown the whole folder, and not these files alone.
     """
 
     where: str
     folder: Path
     config: dict[str, Any]
     parts: dict[str, Path] = field(default_factory=dict)
+    whole: bool = False
 
 
-def find_hf_files(name: str, *, image: bool = True, text: bool = True, quantised: bool = False) -> HfFiles:
+def find_hf_files(name: str, *, image: bool = True, text: bool = True, writes: bool = False) -> HfFiles:
     """Find the files of ``hf-hub:ORG/REPO`` or ``local-dir:PATH``.
 
     Files of the hub are downloaded, all from one revision, unless they are in its cache already.
@@ -91,7 +96,8 @@ def find_hf_files(name: str, *, image: bool = True, text: bool = True, quantised
         name: The model.
         image: Whether an image processor's settings are needed.
         text: Whether a tokenizer is needed.
-        quantised: Whether weights may be quantised.
+        writes: Whether it is a language model that writes: weights may be quantised, and whatever lies beside
+            them, such as a template of conversations, may act.
 
     Raises:
         MissingFiles: If files are missing and cannot be downloaded.
@@ -111,7 +117,7 @@ def find_hf_files(name: str, *, image: bool = True, text: bool = True, quantised
         raise UnknownName("model scheme", scheme, ("hf-hub", "local-dir"))
     config = read_config(folder / CONFIG)
     refuse_adapter(folder)
-    if "quantization_config" in config and not quantised:
+    if "quantization_config" in config and not writes:
         raise UserError(
             "asks for quantised weights (quantization_config), retune reads float32",
             where=str(folder / CONFIG),
@@ -125,7 +131,9 @@ def find_hf_files(name: str, *, image: bool = True, text: bool = True, quantised
     if text:
         parts |= _some(where, folder, _VOCABULARIES, "tokenizer", "tokenizer.json")
         parts |= _there(folder, _TOKENIZER_SETTINGS)
-    return HfFiles(where, folder, config, parts)
+        if not writes:
+            refuse_tokenizer_elsewhere(parts.get(TOKENIZER_CONFIG))
+    return HfFiles(where, folder, config, parts, whole=writes)
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -160,7 +168,7 @@ def refuse_elsewhere(config: dict[str, Any], path: Path) -> None:
             raise UserError(
                 f"names other files to read ({key})",
                 where=str(path),
-                fix=f"take {key} out, and give weights and configuration their usual names",
+                fix=f"take {key} out, and give weights, configuration and tokenizer their usual names",
             )
     for key, value in _attentions(config):
         raise UserError(
@@ -168,6 +176,12 @@ def refuse_elsewhere(config: dict[str, Any], path: Path) -> None:
             where=str(path),
             fix=f'take {key} out, or write "sdpa" or "eager"',
         )
+
+
+def refuse_tokenizer_elsewhere(path: Path | None) -> None:
+    """As :func:`refuse_elsewhere`, for a ``tokenizer_config.json`` where there is one."""
+    if path is not None:
+        refuse_elsewhere(_read_object(path), path)
 
 
 def refuse_adapter(folder: Path) -> None:
@@ -184,10 +198,14 @@ def refuse_adapter(folder: Path) -> None:
         )
 
 
-def written_config(files: HfFiles, folder: Path) -> Path:
-    """Write what the fingerprint knows of a configuration, and no more, to a folder; returns that."""
-    (folder / CONFIG).write_text(json.dumps(_without_idle(files.config)), encoding="utf-8")
-    return folder
+@contextmanager
+def shown(files: HfFiles) -> Iterator[Path]:
+    """The folder that transformers is shown: what the fingerprint knows of a model, unless it is to be whole."""
+    if files.whole:
+        yield files.folder
+        return
+    with folder_of(files.parts, {CONFIG: json.dumps(_without_idle(files.config))}) as folder:
+        yield folder
 
 
 def fingerprint_of(adapter: str, files: HfFiles) -> str:

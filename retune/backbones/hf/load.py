@@ -6,12 +6,12 @@ import importlib.util
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Final, TypeVar
 
-from retune.backbones.hf.files import HfFiles, written_config
+from retune.backbones.hf.files import HfFiles, shown
 from retune.backbones.quiet import quiet
-from retune.errors import UserError, gist, install
+from retune.backbones.told import told
+from retune.errors import UserError, install
 
 _SAFE: Final[dict[str, Any]] = {"local_files_only": True, "trust_remote_code": False}
 Loaded = TypeVar("Loaded")
@@ -24,18 +24,12 @@ def load_config(files: HfFiles) -> Any:
         UserError: If transformers cannot use it.
     """
 
-    def load() -> Any:
+    def load(folder: Path) -> Any:
         from transformers import AutoConfig
 
-        return from_clean(AutoConfig, files, **_SAFE)
+        return AutoConfig.from_pretrained(folder, **_SAFE)
 
-    return told(load, "transformers cannot use its config.json", files.where)
-
-
-def from_clean(config: Any, files: HfFiles, **options: Any) -> Any:
-    """What a class of configurations makes of the keys that are in the fingerprint; the others cannot act."""
-    with TemporaryDirectory() as folder:
-        return config.from_pretrained(written_config(files, Path(folder)), **options)
+    return with_files(load, "transformers cannot use its config.json", files)
 
 
 def load_model(files: HfFiles) -> Any:
@@ -76,12 +70,12 @@ def load_strictly(model: Any, files: HfFiles, **options: Any) -> Any:
 def loaded(model: Any, files: HfFiles, **options: Any) -> tuple[Any, dict[str, Any]]:
     """What ``from_pretrained`` makes of a class and these files, and its notes on the weights."""
 
-    def load() -> tuple[Any, dict[str, Any]]:
+    def load(folder: Path) -> tuple[Any, dict[str, Any]]:
         import torch
 
         # weights_only: a pickle that would run code is refused.
         found: tuple[Any, dict[str, Any]] = model.from_pretrained(
-            files.folder,
+            folder,
             output_loading_info=True,
             weights_only=True,
             dtype=torch.float32,
@@ -90,7 +84,7 @@ def loaded(model: Any, files: HfFiles, **options: Any) -> tuple[Any, dict[str, A
         )
         return found
 
-    return told(load, "its weights do not fit its configuration or are damaged", files.where)
+    return with_files(load, "its weights do not fit its configuration or are damaged", files)
 
 
 def class_of(name: str, files: HfFiles) -> Any:
@@ -118,10 +112,10 @@ def config_of(model: Any, files: HfFiles) -> Any:
     Raises:
         UserError: If it has impossible values.
     """
-    return told(
-        lambda: from_clean(model.config_class, files, local_files_only=True),
-        "transformers cannot use its configuration",
-        files.where,
+    return with_files(
+        lambda folder: model.config_class.from_pretrained(folder, local_files_only=True),
+        "transformers cannot use its config.json",
+        files,
     )
 
 
@@ -167,14 +161,14 @@ def load_image_processor(files: HfFiles) -> Any:
         UserError: If transformers cannot use its settings.
     """
 
-    def load() -> Any:
+    def load(folder: Path) -> Any:
         import transformers
 
         newer = int(transformers.__version__.split(".")[0]) >= 5
         pillow: dict[str, Any] = {"backend": "pil"} if newer else {"use_fast": False}
-        return transformers.AutoImageProcessor.from_pretrained(files.folder, **pillow, **_SAFE)
+        return transformers.AutoImageProcessor.from_pretrained(folder, **pillow, **_SAFE)
 
-    return told(load, "transformers cannot use its image processor's settings", files.where)
+    return with_files(load, "transformers cannot use its image processor's settings", files)
 
 
 def load_tokenizer(files: HfFiles) -> Any:
@@ -184,10 +178,11 @@ def load_tokenizer(files: HfFiles) -> Any:
         UserError: If its files are damaged or it needs a package that is not there.
     """
 
-    def load() -> Any:
+    def load(folder: Path) -> Any:
         from transformers import AutoTokenizer
 
-        tokenizer = AutoTokenizer.from_pretrained(files.folder, **_SAFE)
+        tokenizer = AutoTokenizer.from_pretrained(folder, **_SAFE)
+        settle(tokenizer, files.folder)
         tokenizer(["a"])
         for name in tokenizer.vocab_files_names.values():
             if (files.folder / name).is_file() and name not in files.parts:
@@ -199,7 +194,7 @@ def load_tokenizer(files: HfFiles) -> Any:
         return tokenizer
 
     try:
-        return told(load, "its tokenizer cannot be loaded", files.where)
+        return with_files(load, "its tokenizer cannot be loaded", files)
     except UserError:
         trained = [name for name in files.parts if name.endswith(".model")]
         if trained and importlib.util.find_spec("sentencepiece") is None:
@@ -211,19 +206,44 @@ def load_tokenizer(files: HfFiles) -> Any:
         raise
 
 
-def told(load: Callable[[], Loaded], what: str, where: str) -> Loaded:
-    """Let transformers work in silence; whatever it raises is told in one line.
+def settle(tokenizer: Any, home: Path) -> None:
+    """See that a tokenizer gives the same words every time, and can be copied.
+
+    Args:
+        tokenizer: Of transformers, just loaded.
+        home: Where its files lie.
+
+    Raises:
+        UserError: If it draws lots, as it may in training.
+    """
+    fast = getattr(getattr(tokenizer, "backend_tokenizer", None), "model", None)
+    lots = {name: getattr(fast, name, None) for name in ("dropout", "alpha", "nbest_size")}
+    lots |= getattr(tokenizer, "sp_model_kwargs", None) or {}
+    for name in ("dropout", "alpha", "nbest_size", "enable_sampling"):
+        if lots.get(name):
+            raise UserError(
+                f"its tokenizer cuts a text otherwise every time ({name} = {lots[name]})",
+                where=str(home),
+                fix=f"take {name} out of its tokenizer's files",
+            )
+    if isinstance(file := getattr(tokenizer, "vocab_file", None), str):
+        # A copy of SentencePiece's reads it again.
+        tokenizer.vocab_file = str(home / Path(file).name)
+
+
+def with_files(load: Callable[[Path], Loaded], what: str, files: HfFiles) -> Loaded:
+    """Let transformers work in silence on what the fingerprint knows of a model, and tell in one line what it raises.
+
+    Args:
+        load: Makes something of a folder.
+        what: What to say where it cannot.
+        files: The model.
 
     Raises:
         UserError: With ``what`` and the gist of the error.
     """
-    try:
-        with quiet(), _no_bars():
-            return load()
-    except UserError:
-        raise
-    except Exception as error:
-        raise UserError(f"{what} ({gist(error)})", where=where) from error
+    with quiet(), _no_bars(), shown(files) as folder, told(what, files.where, behind=folder):
+        return load(folder)
 
 
 @contextmanager

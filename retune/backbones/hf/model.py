@@ -11,6 +11,7 @@ from PIL import Image
 from retune.backbones.base import Backbone, BackboneCard, Capability, TextPath
 from retune.backbones.hf.files import HfFiles, count_all_parameters, find_hf_files, fingerprint_of
 from retune.backbones.hf.load import load_config, load_image_processor, load_model, load_tokenizer
+from retune.backbones.told import in_one_line
 from retune.errors import UserError
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ _SEE_PADDING: Final = ("siglip",)
 """Trained on texts of full length without a mask."""
 
 
+@in_one_line
 class TransformersDual(Backbone):
     """An image tower and a text tower that transformers loads as one model.
 
@@ -156,7 +158,9 @@ class TransformersDual(Backbone):
         from retune.backbones.towers import encode_in_batches
 
         def encode(batch: list[str]) -> torch.Tensor:
-            return pooled(self._model.get_text_features(**self._tokens(batch).to(self.torch_device)))
+            tokens = self._tokens(batch)
+            self._text.require_known(int(tokens.input_ids.max()))
+            return pooled(self._model.get_text_features(**tokens.to(self.torch_device)))
 
         with torch.inference_mode(), self.autocast():
             return encode_in_batches(texts, encode, self.card.dim)
@@ -240,7 +244,7 @@ class TransformersDual(Backbone):
         from retune.backbones.hf.towers import HfText
 
         tokenizer = self._tokenizer
-        return HfText(
+        text = HfText(
             self._model,
             lambda texts: self._tokens(texts, padding_side="right").input_ids,
             self._length,
@@ -249,6 +253,8 @@ class TransformersDual(Backbone):
             sees_padding=self._config.model_type in _SEE_PADDING,
             pads_left=tokenizer.padding_side == "left",
         )
+        text.where = self.source
+        return text
 
 
 def _licence(files: HfFiles) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from retune.backbones.files import local_folder, read_json
-from retune.backbones.hf.files import refuse_elsewhere
+from retune.backbones.hf.files import TOKENIZER_CONFIG, refuse_elsewhere, refuse_tokenizer_elsewhere
 from retune.backbones.hub import cached, fetched, from_hub
 from retune.backbones.quiet import quiet
 from retune.errors import MissingFiles, UnknownName, UserError
@@ -28,7 +28,12 @@ _WEIGHTS: Final = (
     "pytorch_model.pth",
     "model.pth",
 )
-_TOKENIZER_SETTINGS: Final = ("tokenizer_config.json", "special_tokens_map.json", "config.json")
+_TOKENIZER_SETTINGS: Final = (
+    TOKENIZER_CONFIG,
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "config.json",
+)
 # Read only where there is no tokenizer.json, which holds all of them.
 _VOCABULARIES: Final = (
     "vocab.txt",
@@ -38,6 +43,9 @@ _VOCABULARIES: Final = (
     "sentencepiece.bpe.model",
     "tokenizer.model",
 )
+TOKENIZER: Final = "tokenizer/"
+"""How the names of a tokenizer's parts begin."""
+TEXT_TOWER: Final = "text tower/config.json"
 
 Json = dict[str, Any]
 
@@ -104,7 +112,12 @@ def _in_folder(folder: Path) -> ModelFiles:
     text_tower = tokenizer = None
     if text_cfg.get("hf_model_name"):
         beside = folder / text_cfg["hf_model_name"]
-        text_tower = beside if beside.is_dir() else _text_tower_on_hub(text_cfg["hf_model_name"])
+        try:
+            text_tower = beside if beside.is_dir() else _text_tower_on_hub(text_cfg["hf_model_name"])
+        except UserError as error:
+            raise MissingFiles(
+                f"text_cfg.hf_model_name names no folder beside it, and {error}", where=str(config)
+            ) from error
         if not (text_tower / "config.json").is_file():
             raise MissingFiles("holds no config.json of the text tower", where=str(text_tower))
     if text_cfg.get("hf_tokenizer_name"):
@@ -179,9 +192,10 @@ def _with_parts(
         vocabulary = ("tokenizer.json",) if (tokenizer / "tokenizer.json").is_file() else _VOCABULARIES
         for name in (*_TOKENIZER_SETTINGS, *vocabulary):
             if (tokenizer / name).is_file():
-                parts[f"tokenizer/{name}"] = tokenizer / name
+                parts[f"{TOKENIZER}{name}"] = tokenizer / name
+        refuse_tokenizer_elsewhere(parts.get(f"{TOKENIZER}{TOKENIZER_CONFIG}"))
     if text_tower is not None:
-        of_tower = parts["text tower/config.json"] = text_tower / "config.json"
+        of_tower = parts[TEXT_TOWER] = text_tower / "config.json"
         if isinstance(config := read_json(of_tower), dict):
             refuse_elsewhere(config, of_tower)
     return ModelFiles(where, architecture, model_cfg, preprocess_cfg, weights, tokenizer, text_tower, parts)
@@ -201,7 +215,27 @@ def _read_config(path: Path) -> tuple[Json, Json]:
     preprocess_cfg = config.get("preprocess_cfg", {})
     if not isinstance(preprocess_cfg, dict):
         raise UserError("preprocess_cfg is not an object", where=str(path))
+    _refuse_elsewhere(model_cfg, path)
     return model_cfg, preprocess_cfg
+
+
+def _refuse_elsewhere(model_cfg: Json, path: Path) -> None:
+    """See that an image tower and a tokenizer are described here, and not by files that nothing tells of."""
+    tower = model_cfg["vision_cfg"].get("timm_model_name")
+    if tower and ":" in str(tower):
+        raise UserError(
+            f"vision_cfg.timm_model_name names another model's files ({tower})",
+            where=str(path),
+            fix="write the name of an architecture of timm",
+        )
+    options = model_cfg["text_cfg"].get("tokenizer_kwargs") or {}
+    for key in options if isinstance(options, dict) else ():
+        if key.endswith(("_file", "_path")):
+            raise UserError(
+                f"text_cfg.tokenizer_kwargs names a file to read ({key})",
+                where=str(path),
+                fix=f"take {key} out, and give the tokenizer's files their usual names",
+            )
 
 
 _JSON_NAMES: Final = {int: "whole number", dict: "JSON object"}

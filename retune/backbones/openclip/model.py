@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, Final
 from PIL import Image
 
 from retune.backbones.base import Backbone, BackboneCard, Capability, TextPath
-from retune.backbones.files import count_parameters, digests, fingerprint
+from retune.backbones.files import count_parameters, digests, fingerprint, folder_of
+from retune.backbones.hf.load import settle
 from retune.backbones.openclip import config
-from retune.backbones.openclip.files import ModelFiles, find_files
+from retune.backbones.openclip.files import TEXT_TOWER, TOKENIZER, ModelFiles, find_files
 from retune.backbones.quiet import quiet
-from retune.errors import UserError, gist
+from retune.backbones.told import in_one_line, told
 
 if TYPE_CHECKING:
     import torch
@@ -25,6 +26,7 @@ ADAPTER: Final = "open_clip/2"
 """Enters every fingerprint; goes up whenever this file would turn the same weights into other features."""
 
 
+@in_one_line
 class OpenClip(Backbone):
     """A CLIP-like model that open_clip can load.
 
@@ -108,7 +110,7 @@ class OpenClip(Backbone):
         from retune.backbones.towers import encode_in_batches
 
         def encode(batch: list[str]) -> torch.Tensor:
-            features: torch.Tensor = self._model.encode_text(self._tokenizer(batch).to(self.torch_device))
+            features: torch.Tensor = self._model.encode_text(self._text.ids(batch))
             return features
 
         with torch.inference_mode(), self.autocast():
@@ -164,7 +166,9 @@ class OpenClip(Backbone):
         from retune.backbones.openclip.towers import text_tower
 
         length = config.context_length(self.files.model_cfg)
-        return text_tower(self._model, self._tokenizer, length, self.autocast)
+        text = text_tower(self._model, self._tokenizer, length, self.autocast)
+        text.where = self.source
+        return text
 
     @cached_property
     def _transform(
@@ -178,14 +182,10 @@ class OpenClip(Backbone):
             files = self.files
             settings = transforms.merge_preprocess_dict(transforms.PreprocessCfg(), files.preprocess_cfg)
             settings["size"] = files.model_cfg["vision_cfg"].get("image_size", 224)
-            try:
+            with told("open_clip cannot use its preprocess_cfg", files.where):
                 steps = transforms.image_transform_v2(
                     transforms.PreprocessCfg(**settings), is_train=False
                 ).transforms
-            except (AssertionError, KeyError, TypeError, ValueError) as error:
-                raise UserError(
-                    f"open_clip cannot use its preprocess_cfg ({error})", where=files.where
-                ) from error
         cut = next(k for k, step in enumerate(steps) if isinstance(step, ToTensor))
         (normalise,) = (step for step in steps if isinstance(step, Normalize))
         return Compose(steps[:cut]), normalise
@@ -201,50 +201,46 @@ class OpenClip(Backbone):
 
             files = self.files
             text_cfg = dict(files.model_cfg["text_cfg"])
-            if files.text_tower is not None:
-                text_cfg |= {"hf_model_name": str(files.text_tower), "hf_model_pretrained": False}
-            try:
-                with _no_remote_code():
-                    model = open_clip.create_model(
-                        files.architecture, load_weights=False, pretrained_text=False, text_cfg=text_cfg
-                    )
-            except Exception as error:
-                raise UserError(
-                    f"open_clip cannot build this model ({gist(error)})", where=files.where
-                ) from error
-            try:
+            of_tower = {"config.json": files.parts[TEXT_TOWER]} if files.text_tower else {}
+            with (
+                folder_of(of_tower) as folder,
+                told("open_clip cannot build this model", files.where, behind=folder),
+                _no_remote_code(),
+            ):
+                if of_tower:
+                    text_cfg |= {"hf_model_name": str(folder), "hf_model_pretrained": False}
+                model = open_clip.create_model(
+                    files.architecture, load_weights=False, pretrained_text=False, text_cfg=text_cfg
+                )
+            with told("does not fit its configuration or is damaged", str(files.weights)):
                 # A text tower's own configuration may have made it of half precision.
                 model.float()
                 # weights_only: a pickle that would run code is refused.
                 open_clip.load_checkpoint(model, str(files.weights), strict=True, weights_only=True)
-            except Exception as error:
-                raise UserError(
-                    f"does not fit its configuration or is damaged ({gist(error)})",
-                    where=str(files.weights),
-                ) from error
         return model.to(device).eval().requires_grad_(False)
 
     @cached_property
-    def _tokenizer(self) -> Callable[[list[str]], torch.Tensor]:
+    def _tokenizer(self) -> Any:
         text_cfg = self.files.model_cfg["text_cfg"]
         settings = dict(text_cfg.get("tokenizer_kwargs", {}))
         settings["context_length"] = config.context_length(self.files.model_cfg)
         with quiet():
             import open_clip.tokenizer as tokenizers
 
-            tokenizer: Callable[[list[str]], torch.Tensor]
-            try:
-                if self.files.tokenizer is None:
-                    tokenizer = tokenizers.SimpleTokenizer(**settings)
-                else:
-                    # Last, so that no configuration can allow it.
-                    settings |= {"tokenizer_mode": text_cfg.get("tokenizer_mode"), "trust_remote_code": False}
-                    tokenizer = tokenizers.HFTokenizer(str(self.files.tokenizer), **settings)
-            except Exception as error:
-                raise UserError(
-                    f"its tokenizer cannot be loaded ({gist(error)})",
-                    where=str(self.files.tokenizer or self.files.where),
-                ) from error
+            home = self.files.tokenizer
+            parts = {
+                name.removeprefix(TOKENIZER): path
+                for name, path in self.files.parts.items()
+                if name.startswith(TOKENIZER)
+            }
+            where = str(home or self.files.where)
+            with folder_of(parts) as folder, told("its tokenizer cannot be loaded", where, behind=folder):
+                if home is None:
+                    return tokenizers.SimpleTokenizer(**settings)
+                # Last, so that no configuration can allow it.
+                settings |= {"tokenizer_mode": text_cfg.get("tokenizer_mode"), "trust_remote_code": False}
+                tokenizer = tokenizers.HFTokenizer(str(folder), **settings)
+                settle(tokenizer.tokenizer, home)
         return tokenizer
 
 

@@ -13,6 +13,7 @@ from PIL import Image
 
 from retune.backbones.base import Backbone, BackboneCard, TextPath
 from retune.backbones.files import fingerprint
+from retune.backbones.told import in_one_line
 from retune.errors import UnknownName, UserError
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ KNOWN: Final[dict[str, Known]] = {
 }
 
 
+@in_one_line
 class Pair(Backbone):
     """A vision tower beside a text tower; a cosine between an image and a text means nothing here.
 

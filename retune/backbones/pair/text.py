@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Final
 
 import torch
@@ -19,7 +20,7 @@ from retune.backbones.hf.load import (
     load_strictly,
     load_tokenizer,
     refuse_code,
-    told,
+    with_files,
 )
 from retune.backbones.quiet import quiet
 from retune.backbones.towers import TEXT_BATCH, Autocast, TextTower
@@ -91,11 +92,11 @@ class TextHalf:
     def parameters(self) -> int:
         """Number of parameters, counted without reading them."""
 
-        def build() -> int:
+        def build(_: Path) -> int:
             with torch.device("meta"):
                 return sum(p.numel() for p in self._class(self._config, **self._options).parameters())
 
-        return told(build, "transformers cannot build this model", self.files.where)
+        return with_files(build, "transformers cannot build this model", self.files)
 
     def load(self, device: torch.device, autocast: Autocast) -> TextModel:
         """The tower with its weights.
@@ -233,11 +234,7 @@ class TextModel(TextTower):
             )["input_ids"]
         # A text without words is one end token.
         rows = [list(row) or [self.tokenizer.eos_token_id] for row in rows]
-        if (most := max(map(max, rows))) >= self.embedding.num_embeddings:
-            raise UserError(
-                f"its tokenizer gives word piece {most}, its weights know {self.embedding.num_embeddings}",
-                where=self.where,
-            )
+        self.require_known(max(map(max, rows)))
         return rows
 
     def _rounded(self, n: int) -> int:

@@ -20,7 +20,7 @@ from retune.backbones.hf.load import (
     load_image_processor,
     load_strictly,
     refuse_code,
-    told,
+    with_files,
 )
 from retune.backbones.pair.vision import ImageTower, VisionTower, flat
 from retune.errors import UserError, gist
@@ -46,6 +46,7 @@ class _Kind:
     options: tuple[tuple[str, Any], ...] = ()
 
 
+_SQUARE: Final = 'set "do_center_crop" and "crop_size", or a "size" of height and width'
 _CLIP: Final = _Kind("CLIPVisionModel", "pooled", lambda config: 1)
 _SIGLIP: Final = _Kind("SiglipVisionModel", "pooled")
 KINDS: Final[dict[str, _Kind]] = {
@@ -89,20 +90,27 @@ class HfVision(VisionTower):
             raise UserError(
                 "its image processor does not make square pictures of one size",
                 where=self.files.where,
-                fix='set "do_center_crop" and "crop_size", or a "size" of height and width',
+                fix=_SQUARE,
             )
         return int(side.pop())
 
     def preprocess(self, image: Image.Image) -> Tensor:
         """Resized and cropped by the model's own image processor; uint8 (S, S)."""
-        return torch.from_numpy(self._processed(image))
+        made = self._processed(image)
+        if made.shape != (self.size, self.size):
+            raise UserError(
+                f"its image processor makes a picture of {'x'.join(map(str, made.shape))}, not of {self.size}",
+                where=self.files.where,
+                fix=_SQUARE,
+            )
+        return torch.from_numpy(made)
 
     def build(self) -> ImageTower:
         """The tower with random weights."""
-        return told(
-            lambda: self._tower(self._class(self._config, **dict(self._kind.options))),
+        return with_files(
+            lambda _: self._tower(self._class(self._config, **dict(self._kind.options))),
             "transformers cannot build this model",
-            self.files.where,
+            self.files,
         )
 
     def load(self) -> ImageTower:

@@ -200,6 +200,12 @@ def _described(where: str, config: Path, weights: Path) -> TimmFiles:
         classes = int(read["num_classes"] if "num_classes" in read else read["pretrained_cfg"]["num_classes"])
     except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"is not a configuration of timm ({gist(error)})", where=str(config)) from error
+    if loading := [key for key in about["model_args"] if key.startswith("pretrained")]:
+        raise UserError(
+            f"model_args says how weights are read ({loading[0]}); retune reads them all",
+            where=str(config),
+            fix=f"take {loading[0]} out",
+        )
     with quiet():
         timm: Any = import_module("timm")
         if not timm.is_model(about["architecture"]):

@@ -18,6 +18,7 @@ from retune.data.images import FileImages
 from retune.data.lists import unread
 from retune.data.readers.base import Reader, kept
 from retune.data.tables import (
+    by_value,
     numbers,
     read_table,
     recode,
@@ -157,7 +158,7 @@ class Csv(Reader):
         roles = self._roles(frame, table)
         names = _image_names(frame, self.image, table, folder)
         patients = _text(frame, self.patient)
-        blank = ~frame[self.patient].str.contains(r"[\w!-~]")
+        blank = by_value(frame[self.patient], lambda values: ~values.str.contains(r"[\w!-~]"))
         refuse(frame, blank, self.patient, table, "the patient is blank")
         labels, targets = self._targets(frame, roles, table)
         columns = self._columns(frame, roles, table)
@@ -175,24 +176,30 @@ class Csv(Reader):
             what = f"no image is left with views={self.views}"
             what += f" ({strange[0]})" if strange else ""
             raise BadTable(what, where=f"{table}, column '{self.view}'", fix="choose --set data.views=all")
+        notes = (
+            *table_notes((frame, table)),
+            *strange,
+            *self._notes(frame, roles, table),
+            *unread(folder, [table], f"a split is read from a column of {table.name}: data.split=COLUMN"),
+        )
+        choices = self._choices(frame, roles, table)
+        pictures = _image_folder(folder, table, names)
+        # The table takes more memory than all that is made of it, and so would a second copy of this.
+        del frame
+        names = names[keep]
         return Dataset(
             name=self.name,
             labels=labels,
-            image_id=names[keep],
+            image_id=names,
             patient_id=patients[keep],
             split=split[keep],
             targets=targets[keep],
-            images=FileImages(names[keep], _image_folder(folder, table, names)),
+            images=FileImages(names, pictures),
             columns={name: values[keep] for name, values in columns.items()},
             dropped=dropped,
             source=self.source,
-            notes=(
-                *table_notes((frame, table)),
-                *strange,
-                *self._notes(frame, roles, table),
-                *unread(folder, [table], f"a split is read from a column of {table.name}: data.split=COLUMN"),
-            ),
-            choices=self._choices(frame, roles, table),
+            notes=notes,
+            choices=choices,
         )
 
     def _choices(self, frame: pd.DataFrame, roles: dict[str, str], table: Path) -> dict[str, str]:
@@ -307,23 +314,28 @@ class Csv(Reader):
 
 
 def _text(frame: pd.DataFrame, column: str) -> Array:
-    return text(frame[column].str.strip())
+    return text(by_value(frame[column], lambda values: values.str.strip()))
 
 
 def _folded(frame: pd.DataFrame, column: str) -> pd.Series[str]:
-    return frame[column].str.strip().str.lower()
+    return by_value(frame[column], lambda values: values.str.strip().str.lower())
 
 
 def _values(frame: pd.DataFrame, column: str, table: Path) -> FloatArray:
-    words = _folded(frame, column)
+    values = by_value(
+        frame[column],
+        lambda distinct: distinct.str.strip().str.lower().map(lambda word: VALUES.get(word, np.inf)),
+    )
     what = "'{}' is none of 1, 0, -1, true, false and blank"
-    refuse(frame, ~words.isin(list(VALUES)), column, table, what)
-    return words.map(VALUES).to_numpy(np.float32)
+    refuse(frame, np.isinf(values), column, table, what)
+    return values.to_numpy(np.float32)
 
 
 def _image_names(frame: pd.DataFrame, column: str, table: Path, root: Path) -> Array:
     # A table written on Windows, or by `find .`, means the same files; so does one with whole paths into the root.
-    names = frame[column].str.strip().str.replace("\\", "/").str.replace(r"^(?:\./+)+", "", regex=True)
+    names = frame[column].str.strip().str.replace("\\", "/")
+    if names.str.startswith("./").any():
+        names = names.str.replace(r"^(?:\./+)+", "", regex=True)
     if names.str.startswith("/").any():
         for top in {os.path.abspath(root), os.path.realpath(root)}:
             names = names.str.replace(f"^{re.escape(top.rstrip('/'))}/+", "", regex=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Final, Protocol
 
 from retune.backbones.quiet import quiet
@@ -44,7 +45,7 @@ class LocalModel:
     def _files(self) -> Any:
         from retune.backbones.hf.files import find_hf_files
 
-        return find_hf_files(self._spec, image=False, quantised=True)
+        return find_hf_files(self._spec, image=False, writes=True)
 
     @cached_property
     def name(self) -> str:
@@ -57,17 +58,17 @@ class LocalModel:
 
     @cached_property
     def _model(self) -> tuple[Any, Any]:
-        from retune.backbones.hf.load import load_tokenizer, told
+        from retune.backbones.hf.load import load_tokenizer, with_files
         from retune.backbones.precision import choose_device
 
         device = choose_device(self._device)
         tokenizer = load_tokenizer(self._files)
 
-        def load() -> Any:
+        def load(folder: Path) -> Any:
             from transformers import AutoModelForCausalLM
 
             return AutoModelForCausalLM.from_pretrained(
-                self._files.folder,
+                folder,
                 torch_dtype="auto",
                 output_loading_info=True,
                 local_files_only=True,
@@ -75,7 +76,9 @@ class LocalModel:
                 weights_only=True,
             )
 
-        model, report = told(load, "is no causal language model that transformers can load", self._spec)
+        model, report = with_files(
+            load, "is no causal language model that transformers can load", self._files
+        )
         if missing := sorted(report.get("missing_keys", ())):
             # They would be filled with random numbers.
             raise UserError(f"lacks {len(missing)} weights, e.g. {missing[0]}", where=self._spec)
