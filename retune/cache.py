@@ -19,6 +19,7 @@ from retune.system import cores
 
 _Stat = tuple[str, int, int, int, str]
 """Path, size, times of content and entry, and inode, as text for it may have 64 bits."""
+OWN: Final = "let its owner share it (chmod g+rw), or set RETUNE_CACHE to a folder of your own"
 _TOGETHER: Final = 500
 """Files whose digests are asked for at a time."""
 _TICK: Final = 50_000_000
@@ -29,7 +30,7 @@ def cache_dir() -> Path:
     """The folder of features and digests: ``$RETUNE_CACHE``, else ``~/.cache/retune``.
 
     Raises:
-        UserError: If it cannot be made or written to.
+        UserError: If it cannot be made or looked into.
     """
     root = os.environ.get("RETUNE_CACHE")
     base = Path(root) if root else Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "retune"
@@ -41,6 +42,10 @@ def cache_dir() -> Path:
             where=str(base),
             fix="set RETUNE_CACHE to a folder you may write to",
         ) from error
+    try:
+        os.scandir(base).close()
+    except OSError as error:
+        raise UserError(f"cannot be read ({error.strerror})", where=str(base), fix=OWN) from error
     return base
 
 
@@ -121,8 +126,7 @@ def _remembered() -> Iterator[sqlite3.Connection]:
                     path.chmod(path.stat().st_mode | group)
             yield db
     except sqlite3.OperationalError as error:
-        mend = "let its owner share it (chmod g+rw), or set RETUNE_CACHE to a folder of your own"
-        raise StorageError(f"{path}: cannot be used ({error}); {mend}") from error
+        raise StorageError(f"{path}: cannot be used ({error}); {OWN}") from error
     except sqlite3.Error as error:
         raise StorageError(f"{path}: is damaged ({error}); 'retune cache verify' removes it") from error
 

@@ -6,11 +6,15 @@ import errno
 import io
 import json
 import os
+import struct
 import tempfile
+import tokenize
+import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from stat import S_IRGRP, S_IWGRP
+from stat import S_IRGRP, S_IWGRP, S_IXGRP
 from typing import IO, Any, Final
 
 from retune.errors import StorageError, UserError
@@ -18,6 +22,29 @@ from retune.errors import StorageError, UserError
 MOST: Final = 2**28
 """Bytes that a file of text may hold: results, prompt banks, settings of models."""
 PIECE: Final = 2**20
+LARGER: Final = 100
+"""Times that an npz may be larger unpacked: features and pictures hardly shrink."""
+FREE: Final = 10**8
+"""Bytes that it may always unpack to."""
+DAMAGE: Final = (
+    ValueError,
+    TypeError,
+    KeyError,
+    EOFError,
+    MemoryError,
+    OSError,
+    # Of a member that is encrypted, or packed in a way that is not known, or too deep.
+    RuntimeError,
+    SyntaxError,
+    IndexError,
+    AttributeError,
+    OverflowError,
+    struct.error,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What reading a damaged file of arrays raises."""
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FORBIDDEN: Final = (
     errno.EACCES,
@@ -71,6 +98,19 @@ def group_of(folder: Path) -> int:
     """What the group may do with files of a folder that it may write to; nothing where it may not."""
     mode = folder.stat().st_mode
     return mode & (S_IRGRP | S_IWGRP) if mode & S_IWGRP else 0
+
+
+def make_shared(folder: Path) -> None:
+    """Make a folder; where the group may write to the one around it, it may write to this one.
+
+    Raises:
+        StorageError: If the disk is full.
+        UserError: If it cannot be made there.
+    """
+    if not folder.is_dir():
+        make_folder(folder)
+        if group := group_of(folder.parent):
+            folder.chmod(folder.stat().st_mode | group | S_IXGRP)
 
 
 def write_whole(
@@ -143,6 +183,27 @@ def read_small(path: Path, most: int = MOST) -> bytes:
         what = f"is larger than {most // 2**20:,} MiB, which no such file needs"
         raise UserError(what, where=str(path), fix="see whether it is the file that was meant")
     return content
+
+
+def require_plain(path: Path) -> None:
+    """See that every member of an npz has a name of its own, and that a few bytes do not become gigabytes.
+
+    Raises:
+        ValueError: If two members have one name; and what :data:`DAMAGE` names, if it is none.
+        UserError: If it unpacks to more than a file of its size does.
+    """
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+    names = {member.filename for member in members}
+    if len(names) < len(members):
+        raise ValueError("two members have one name")
+    most = max(FREE, LARGER * path.stat().st_size)
+    if sum(member.file_size for member in members) > most:
+        raise UserError(
+            f"unpacks to more than {most / 1e6:,.0f} MB, {LARGER} times its size",
+            where=str(path),
+            fix="if that is right, save it unpacked (numpy.savez)",
+        )
 
 
 def parse_json(text: str | bytes) -> Any:

@@ -6,8 +6,10 @@ import hashlib
 import os
 import resource
 import sqlite3
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -489,3 +491,34 @@ def test_a_file_decoded_otherwise_is_another_picture(tmp_path: Path, monkeypatch
     after = images.keys(np.arange(2))
     assert before[1] is after[1] is None
     assert len({before[0], after[0], hashlib.sha256(b"x").digest()}) == 3
+
+
+@contextmanager
+def somebody() -> Iterator[None]:
+    """Be a user to whom permissions apply, though the tests be root's."""
+    before = os.geteuid()
+    try:
+        if before == 0:
+            os.seteuid(65534)
+        yield
+    finally:
+        os.seteuid(before)
+
+
+@pytest.mark.parametrize("closed", ["", "features", "features/a-space"])
+def test_a_store_that_cannot_be_looked_into_is_named_and_does_not_count_as_empty(
+    closed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        (root / "features" / "a-space").mkdir(parents=True)
+        root.chmod(0o755)
+        (root / closed).chmod(0)
+        monkeypatch.setenv("RETUNE_CACHE", name)
+        try:
+            with somebody(), pytest.raises(UserError, match="Permission denied") as caught:
+                spaces()
+        finally:
+            (root / closed).chmod(0o755)
+    assert str(caught.value).startswith(f"{root / closed}: ")
+    assert "set RETUNE_CACHE" in str(caught.value)

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from retune.data.dicom_bits import padding, raw_pixels, without_foreign_bits
+from retune.data.dicom_bits import decoded, own_sign, padding, raw_pixels, without_foreign_bits
 from retune.data.dicom_polarity import first_item, is_inverted, looked_up
 from retune.data.exposure import expose
 from retune.data.jpeg import listen
@@ -178,15 +178,13 @@ def _require_decoder(syntax: pydicom.uid.UID, bits: int) -> None:
 
 def _grey(header: pydicom.Dataset, notes: list[str]) -> npt.NDArray[np.uint8]:
     """The picture, brighter being larger; (Rows, Columns)."""
-    from pydicom.pixels.utils import pixel_array
-
     _hear(header)
     if header.PhotometricInterpretation in COLOURS:
-        return np.asarray(Image.fromarray(pixel_array(header)).convert("L"))  # YBR has become RGB.
+        return np.asarray(Image.fromarray(decoded(header)).convert("L"))  # YBR has become RGB.
     raw = raw_pixels(header)
     stored, bits = without_foreign_bits(header, raw, notes)
     outside = padding(header, stored) | (padding(header, raw) if stored is not raw else False)
-    signed = header.PixelRepresentation == 1
+    stored, signed = own_sign(header, stored, bits, notes)
     table = first_item(header, "ModalityLUTSequence")
     if table is not None:
         pixels = looked_up(header, table, stored, "Modality LUT")

@@ -19,16 +19,35 @@ FEW: Final = 0.001
 """Share of a picture's pixels that do not matter."""
 ROUGH: Final = 1 / 8
 """Mean step from pixel to pixel, as a share of all grey values, that no radiograph has; noise has a third."""
+NEAR: Final = 1 / 12
+"""A step within a radiograph is smaller, as a share of all grey values."""
+SAMPLED: Final = 256
+"""So many rows and columns of a picture tell whether its numbers have a sign."""
 
 
 def raw_pixels(header: pydicom.Dataset) -> Array:
     """The pixels with all bits that there are, whatever the header says of them."""
-    from pydicom.pixels.utils import pixel_array
     from pydicom.uid import JPEGLossless, JPEGLosslessSV1
 
     options: dict[str, Any] = {"correct_unused_bits": False}
     if header.file_meta.TransferSyntaxUID in (JPEGLossless, JPEGLosslessSV1):
         options["bits_stored"] = header.BitsAllocated
+    return decoded(header, **options)
+
+
+def decoded(header: pydicom.Dataset, **options: Any) -> Array:
+    """The pixels as pydicom gives them, by Pillow's decoders wherever it has one.
+
+    GDCM's give the same, but at some damaged files they end the whole process without a word.
+    """
+    from pydicom.pixels.utils import pixel_array
+    from pydicom.uid import JPEG2000, JPEG2000Lossless, JPEGBaseline8Bit, JPEGExtended12Bit
+
+    syntax = header.file_meta.TransferSyntaxUID
+    if syntax in (JPEGBaseline8Bit, JPEG2000, JPEG2000Lossless) or (
+        syntax == JPEGExtended12Bit and header.BitsStored <= 8
+    ):
+        options["decoding_plugin"] = "pillow"
     return pixel_array(header, **options)
 
 
@@ -51,6 +70,8 @@ def without_foreign_bits(header: pydicom.Dataset, raw: Array, notes: list[str]) 
     if declared >= container or (raw.min() >= lowest and raw.max() <= highest):
         return raw, declared
     wide = raw.astype(np.int32 if container <= 16 else np.int64)
+    if signed and wide.min() >= 0 and wide.max() < 1 << declared:  # The sign is not repeated above.
+        return _of_bits(wide, declared, signed), declared
     width = _own_bits(header, wide, container) or _claimed_bits(header, wide)
     if width is None or width > 16:
         raise BadImage(
@@ -65,6 +86,44 @@ def without_foreign_bits(header: pydicom.Dataset, raw: Array, notes: list[str]) 
             return values >> unused, declared
         notes.append(f"BitsStored (0028,0101) says {declared}, its pixels use {width} bits, which count")
     return values, width
+
+
+def own_sign(header: pydicom.Dataset, values: Array, bits: int, notes: list[str]) -> tuple[Array, bool]:
+    """The numbers with the sign that they have, and whether they have one, whatever PixelRepresentation says.
+
+    Read with the wrong one, numbers jump from one end of their range to the other where a radiograph goes through
+    its middle, and none goes through it.
+
+    Args:
+        header: The file's.
+        values: As PixelRepresentation says, shape (H, W).
+        bits: How many bits they have.
+        notes: Receives a contradiction.
+    """
+    signed = header.PixelRepresentation == 1
+    for lines in (values, values.T):
+        some = lines[:: max(1, len(lines) // SAMPLED)]
+        jumps, passes = _through_the_middle(header, some, bits, signed)
+        if 2 * jumps < len(some) or jumps <= AGREE * passes:
+            return values, signed
+    words = ("signed", "unsigned") if signed else ("unsigned", "signed")
+    notes.append("PixelRepresentation (0028,0103) says {}, its pixels are {}, which counts".format(*words))
+    return _of_bits(values.astype(np.int32), bits, not signed), not signed
+
+
+def _through_the_middle(header: pydicom.Dataset, lines: Array, bits: int, signed: bool) -> tuple[int, int]:
+    """In how many steps along lines the sign, or the upper bit, changes in a jump, and in how many gently.
+
+    Steps from the darkest or brightest there is do not count: they are edges of a frame or of letters.
+    """
+    whole = 1 << bits
+    upper = lines >= (0 if signed else whole >> 1)
+    crossed = upper[:, 1:] != upper[:, :-1]
+    a, b = (side[crossed].astype(np.int64) for side in (lines[:, 1:], lines[:, :-1]))
+    ends = (int(lines.min()), int(lines.max()))
+    edge = np.isin(a, ends) | np.isin(b, ends) | padding(header, a) | padding(header, b)
+    step = np.abs(a - b)[~edge]
+    return int((step > whole * (1 - NEAR)).sum()), int((step < whole * NEAR).sum())
 
 
 def _of_bits(values: Array, bits: int, signed: bool) -> Array:

@@ -72,6 +72,9 @@ def _falls(
     shown = looked_up(header, table, np.linspace(low, high, 4097).round().astype(np.int64), "VOI LUT")
     half = len(shown) // 2
     rises = float(shown[-1]) - float(shown[0]) or float(shown[half:].mean() - shown[:half].mean())
+    if not rises:  # No value in use is in the table, so that its own ends count.
+        first, last = looked_up(header, table, np.array([-1 << 17, 1 << 17]), "VOI LUT").tolist()
+        rises = last - first
     return rises < 0
 
 
@@ -87,7 +90,8 @@ def looked_up(
     """
     count, first, bits = (int(value) for value in table.LUTDescriptor)
     count = count & 0xFFFF or 65536
-    little = header.file_meta.TransferSyntaxUID.is_little_endian or table["LUTData"].VR != "OW"
+    # A list too long for its kind of element is written as UN.
+    little = header.file_meta.TransferSyntaxUID.is_little_endian or table["LUTData"].VR not in ("OW", "UN")
     entries = _entries(table["LUTData"].value, count, bits & 0xFFFF, "<" if little else ">")
     if len(entries) < count:
         raise BadImage(

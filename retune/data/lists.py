@@ -17,14 +17,15 @@ _PICTURES: Final = re.compile(
 )
 """Folders of pictures, too large to be looked through for a list."""
 _LIST: Final = re.compile(
-    r"(?=.*(list|split|test|train|valid|val[-_. ]|fold|ground[-_ ]?truth)).*\.(txt|csv|tsv|lst|list|tab|json)(\.gz)?",
+    r"(?=.*(list|split|test|train|valid|val[-_. ]|fold|ground[-_ ]?truth))"
+    r"(.*\.(txt|csv|tsv|lst|list|tab|json)(\.gz)?|[^.]+)",
     re.IGNORECASE,
 )
 _KNOWN: Final = re.compile(
     r"bbox_list.*|annotations_(train|test)\.csv|train_(visual)?chexbert\.csv", re.IGNORECASE
 )
 """Files of the publishers that are called like a list, and are none of a split."""
-_TABLE: Final = re.compile(r"\.(txt|csv|tsv|lst|list|tab|json)(\.gz)?$", re.IGNORECASE)
+_TABLE: Final = re.compile(r"\.(txt|csv|tsv|lst|list|tab|json)(\.gz)?$|^[^.]+$", re.IGNORECASE)
 _IMAGE: Final = re.compile(
     rb"\.(?:png|jpe?g|dcm|dicom)\b|patient\d+/study\d|\b[0-9a-f]{8}-[0-9a-f]{8}-|\b[0-9a-f]{32}\b",
     re.IGNORECASE,

@@ -33,10 +33,11 @@ SPELLINGS: Final[dict[str, tuple[str, ...]]] = {
     "frontal": ("frontal", "front", "f"),
     "lateral": (
         *("lateral", "lat", "l", "ll", "rl", "lateralleft", "lateralright", "leftlateral", "rightlateral"),
-        *("llat", "rlat", "latl", "latr", "leftlat", "rightlat", "latleft", "latright", "profile", "side"),
+        *("llat", "rlat", "latl", "latr", "leftlat", "rightlat", "latleft", "latright", "profile", "profil"),
+        "side",
     ),
     "other": ("other", "costal", "exclude"),
-    "": ("", "unk", "unknown", "nan", "none", "null", "na", "notavailable", "unspecified"),
+    "": ("", "unk", "unknown", "nan", "none", "null", "na", "notavailable", "unspecified", "notspecified"),
 }
 """The spellings of each, in small letters and without what stands between these."""
 BESIDE: Final = frozenset(
@@ -44,7 +45,8 @@ BESIDE: Final = frozenset(
         *("supine", "erect", "semi", "semierect", "upright", "semiupright", "sitting", "standing", "seated"),
         *("lying", "recumbent", "horizontal", "vertical", "portable", "mobile", "bedside", "bed", "chest"),
         *("thorax", "cxr", "view", "projection", "position", "inspiration", "expiration"),
-        *("xtable", "cross", "table", "crosstable"),
+        *("xtable", "cross", "table", "crosstable", "xray", "x", "ray", "rx", "torax", "radiograph", "icu"),
+        *("trauma", "ped", "pediatric", "paediatric", "erecto", "stehend", "liegend"),
     )
 )
 """Words that say how the patient lay, stood or breathed, and leave the projection what it is."""
@@ -69,7 +71,7 @@ def view_of(word: str) -> str | None:
     words = re.findall(r"[^\W_]+", re.sub(r"(?<=\w)\.(?=\w)", "", plain))
     if OBLIQUE.intersection(words):
         return "other"
-    rest = [part for part in words if part not in BESIDE]
+    rest = [part for part in words if part not in BESIDE and not part.isdigit()]
     view = _VIEW_OF.get("".join(rest)) if rest or not words else None
     if view is None and "frontal" in rest:
         view = _VIEW_OF.get("".join(part for part in rest if part != "frontal"))

@@ -51,8 +51,14 @@ class SpaceInfo:
 
 
 def spaces() -> list[SpaceInfo]:
-    """Every space of the store, by backbone and kind; nothing is verified."""
-    found = [_info(folder) for folder in sorted(spaces_dir().glob("*")) if folder.is_dir()]
+    """Every space of the store, by backbone and kind; nothing is verified.
+
+    Raises:
+        UserError: If the store, or a space, cannot be looked into.
+    """
+    with usable(spaces_dir()):
+        folders = sorted(spaces_dir().iterdir()) if spaces_dir().exists() else []
+    found = [_info(folder) for folder in folders if folder.is_dir()]
     return sorted(found, key=lambda s: (s.backbone, s.kind, s.precision, s.device, s.folder.name))
 
 
@@ -121,7 +127,7 @@ def prune(chosen: Sequence[SpaceInfo]) -> int:
                 ) from None
         for space in chosen:
             with usable(space.folder), suppress(FileNotFoundError):
-                shutil.rmtree(space.folder)
+                _remove(space.folder)
     finally:
         for lock in locks:
             lock.release()
@@ -148,8 +154,16 @@ def select(
     ]
 
 
-def _shards(folder: Path) -> Iterator[Path]:
-    yield from sorted(folder.glob(f"*{SUFFIX}"))
+def _remove(folder: Path) -> None:
+    try:
+        shutil.rmtree(folder)
+    except PermissionError as error:  # It names a file within without its folder.
+        raise PermissionError(error.errno, error.strerror, str(folder)) from error
+
+
+def _shards(folder: Path) -> list[Path]:
+    with usable(folder):
+        return sorted(path for path in folder.iterdir() if path.name.endswith(SUFFIX))
 
 
 def _info(folder: Path) -> SpaceInfo:
@@ -158,7 +172,7 @@ def _info(folder: Path) -> SpaceInfo:
         used = (folder / ABOUT if about else folder).stat().st_mtime
     except (OSError, UserError):
         about, used = {}, 0.0
-    paths = list(_shards(folder))
+    paths = _shards(folder)
     return SpaceInfo(
         folder,
         about.get("name", "unknown"),

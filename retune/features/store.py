@@ -17,7 +17,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from stat import S_IXGRP
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -28,7 +27,7 @@ from safetensors.numpy import save
 from retune.cache import cache_dir, file_digests
 from retune.data.dataset import Array, IntArray
 from retune.errors import StorageError, UserError
-from retune.files import group_of, make_folder, write_whole
+from retune.files import make_shared, write_whole
 from retune.system import map_array, read_header, take_rows
 
 Kind = Literal["images", "tokens", "pixels", "texts"]
@@ -76,7 +75,8 @@ class Space:
         if read_about(self.folder) is None:
             facts = {**about, "kind": kind, "name": name}
             with usable(self.folder):
-                _make_shared(self.folder)
+                make_shared(self.folder.parent)
+                make_shared(self.folder)
                 write_whole(
                     self.folder / ABOUT, (json.dumps(facts, sort_keys=True) + "\n").encode(), shared=True
                 )
@@ -270,15 +270,6 @@ def read_about(folder: Path) -> dict[str, Any] | None:
         except (FileNotFoundError, NotADirectoryError, ValueError):
             return None
     return found if isinstance(found, dict) and found.get("kind") in DTYPES and "name" in found else None
-
-
-def _make_shared(folder: Path) -> None:
-    """Make a folder; where the group may write to the one around it, it may write to this one."""
-    for each in (folder.parent, folder):
-        if not each.is_dir():
-            make_folder(each)
-            if group := group_of(each.parent):
-                each.chmod(each.stat().st_mode | group | S_IXGRP)
 
 
 def is_sound(path: Path) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import hashlib
+import os
 import signal
 import sys
 import threading
@@ -16,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from retune.data import findings
 from retune.data.readers.chestmnist import SIZES, URL, ChestMNIST
@@ -334,3 +336,35 @@ def test_a_cache_that_cannot_be_written(tmp_path: Path, own_cache: Path) -> None
 def test_a_size_that_is_not_published() -> None:
     with pytest.raises(BadSetting, match="size is 100; choose 28 or 64 or 128 or 224"):
         ChestMNIST(size=100)
+
+
+def test_an_archive_that_becomes_too_large_is_refused(tmp_path: Path) -> None:
+    made = changed(train_labels=np.zeros((8_000_000, 14), np.uint8))
+    assert "unpacks to more than 100 MB" in failure(archive(tmp_path, made=made), kind=UserError)
+
+
+def test_two_members_of_one_name_are_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(archive(tmp_path) / name_of(28), "a") as file, pytest.warns(match="Duplicate"):
+        file.writestr("val_labels.npy", b"")
+    assert "two members have one name" in failure(tmp_path)
+
+
+def test_an_encrypted_archive_is_refused(tmp_path: Path) -> None:
+    path = archive(tmp_path) / name_of(28)
+    content = path.read_bytes()
+    start = content.index(b"PK\x01\x02")
+    path.write_bytes(content[: start + 8] + b"\1" + content[start + 9 :])
+    assert "encrypted" in failure(tmp_path)
+
+
+def test_unpacked_pictures_are_the_group_s_whatever_the_umask(tmp_path: Path, own_cache: Path) -> None:
+    own_cache.parent.mkdir()
+    own_cache.parent.chmod(0o2770)
+    before = os.umask(0o077)
+    try:
+        images = ChestMNIST(size=28).read(archive(tmp_path)).images
+        assert isinstance(images.load(np.arange(2))[0], Image.Image)
+    finally:
+        os.umask(before)
+    for path in (own_cache, *own_cache.iterdir()):
+        assert path.stat().st_mode & 0o060 == 0o060

@@ -265,6 +265,8 @@ def test_bad_headers(tmp_path: Path, header: str, parts: tuple[str, ...]) -> Non
         ("C:\\9.png,p9,train,,PA,,50,M,1,0", "image", "leads out of"),
         ("b/3.png,p9,train,,PA,,50,M,1,0", "image", "stands in the table twice"),
         ("./b\\3.png,p9,train,,PA,,50,M,1,0", "image", "stands in the table twice"),
+        ("b//3.png,p9,train,,PA,,50,M,1,0", "image", "stands in the table twice"),
+        ("b/././3.png,p9,train,,PA,,50,M,1,0", "image", "stands in the table twice"),
         ("9.png, ,train,,PA,,50,M,1,0", "patient", "the patient is blank"),
         ("9.png,p9,,,PA,,50,M,1,0", "split", "'' is none of train, valid and test"),
         ("9.png,p9,fold1,,PA,,50,M,1,0", "split", "'fold1' is none of"),

@@ -768,3 +768,62 @@ def test_what_only_begins_like_dicom_is_refused() -> None:
             decode(start + junk, name="a.dcm")
         assert str(caught.value).startswith("a.dcm: ")
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("bits", [10, 12, 16])
+@pytest.mark.parametrize("signed", [False, True])
+def test_a_sign_that_the_header_gets_wrong_is_seen_in_the_pixels_and_said(bits: int, signed: bool) -> None:
+    numbers = deep(bits).astype(np.int32) - (signed << (bits - 1))
+    stored = (numbers & (2**bits - 1)).astype(np.uint16)
+    wrong = decode(dicom(stored, bits, BitsAllocated=16, PixelRepresentation=int(not signed)), name="a.dcm")
+    assert np.abs(np.asarray(wrong).astype(float) - GREY).mean() < 1
+    assert "PixelRepresentation (0028,0103)" in wrong.info[NOTE]
+    right = decode(dicom(stored, bits, BitsAllocated=16, PixelRepresentation=int(signed)), name="a.dcm")
+    assert NOTE not in right.info
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_a_bright_frame_is_no_wrong_sign(signed: bool) -> None:
+    framed = (deep(12) * 0.4).astype(np.int32)
+    framed[:20] = framed[:, :20] = framed[:, -20:] = 4095
+    stored = ((framed - (signed << 11)) & 0xFFF).astype(np.uint16)
+    image = decode(dicom(stored, 12, PixelRepresentation=int(signed)), name="a.dcm")
+    assert NOTE not in image.info
+    assert np.asarray(image)[0, 0] == 255
+
+
+def test_a_sign_need_not_be_repeated_in_unused_bits() -> None:
+    noise = np.random.default_rng(0).integers(0, 1024, (64, 64), dtype=np.uint16)
+    expected = expose(((noise + 512) & 1023) << 6)
+    assert (seen(dicom(noise, 10, PixelRepresentation=1)) == expected).all()
+
+
+def test_a_voi_lut_that_no_value_reaches_counts_by_its_own_ends() -> None:
+    rising, falling = np.arange(100), np.arange(100)[::-1]
+    for table, sign in ((rising, 1), (falling, -1)):
+        data = dicom(deep(10), 12, VOILUTSequence=Sequence([lut(table, first=2000)]))
+        assert np.sign(likeness(data)) == sign
+
+
+def test_a_long_list_in_a_big_endian_file_is_read_in_its_order() -> None:
+    table = Dataset()
+    table.LUTDescriptor = [0, 0, 16]
+    table.ModalityLUTType = "US"
+    table.add_new(0x00283006, "UN", np.arange(65535, -1, -1).astype(">u2").tobytes())
+    pixels = (65535 - deep(16)).astype(">u2")
+    data = dicom(pixels, 16, syntax=uid.ExplicitVRBigEndian, ModalityLUTSequence=Sequence([table]))
+    assert np.abs(seen(data) - GREY).mean() < 1
+
+
+@pytest.mark.parametrize("codec", ["JPEG2000Lossless", "JPEGBaselineProcess1"])
+def test_a_damaged_header_inside_is_refused_and_ends_no_process(codec: str) -> None:
+    bits = 8 if codec.startswith("JPEGB") else 12
+    sound = pressed(GREY if bits == 8 else deep(12), codec, bits)
+    start = sound.index(b"\xff\x4f\xff\x51" if bits == 12 else b"\xff\xd8\xff")
+    for at, count in itertools.product((2, 12, 27, 32, 40), (4, 16, 64)):
+        for harm in (
+            sound[: start + at] + sound[start + at + count :] + bytes(count),
+            sound[: start + at] + sound[start + at : start + at + count][::-1] + sound[start + at + count :],
+        ):
+            outcome = attempt(harm)
+            assert isinstance(outcome, BadImage) or outcome.size == PICTURE.shape[::-1]

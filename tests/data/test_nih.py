@@ -334,13 +334,14 @@ def test_official_lists_under_other_names(tmp_path: Path, train_val: str, test: 
 def test_lists_of_other_names_are_named_as_unread(tmp_path: Path) -> None:
     tree(tmp_path)
     (tmp_path / "my_test.txt").write_text(NAMES[0])
+    (tmp_path / "train_val_list").write_text(NAMES[0])
     (tmp_path / "test_notes.txt").write_text("nothing of images")
     (tmp_path / "BBox_List_2017.csv").write_text(f"Image Index\n{NAMES[0]}\n")
     data = NIH().read(tmp_path)
     assert "by a hash of patients" in data.choices["split"]
     assert "not there" in data.choices["split"]
     (note,) = data.notes
-    assert "my_test.txt" in note
+    assert "my_test.txt, train_val_list " in note
     assert "test_list.txt" in note
     assert "notes" not in note
     assert "BBox" not in note

@@ -377,6 +377,24 @@ def test_monochrome1_is_a_setting(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "word", ["monochrome1", "MONOCHROME 1", "'MONOCHROME1'", "b'MONOCHROME1'", " Monochrome1 "]
+)
+@pytest.mark.parametrize("column", [PHOTOMETRIC, "photometric_interpretation", "PhotometricInterpretation"])
+def test_monochrome1_is_understood_however_a_copy_spells_it(tmp_path: Path, column: str, word: str) -> None:
+    table = tree(tmp_path, {PHOTOMETRIC: word}) / TABLE
+    table.write_text(table.read_text().replace(PHOTOMETRIC, column))
+    (note,) = PadChest(monochrome1="inverted").read(tmp_path).notes
+    assert "MONOCHROME1: 1, inverted" in note
+
+
+def test_inverting_needs_the_column(tmp_path: Path) -> None:
+    table = tree(tmp_path, {}) / TABLE
+    table.write_text(table.read_text().replace(PHOTOMETRIC, "Other"))
+    with pytest.raises(BadTable, match=f"no column '{PHOTOMETRIC}', which monochrome1=inverted needs"):
+        PadChest(monochrome1="inverted").read(tmp_path)
+
+
+@pytest.mark.parametrize(
     ("border", "setting", "says"),
     [
         ((10, 240, 250), "as-stored", "choose the other value"),

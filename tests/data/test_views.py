@@ -13,7 +13,7 @@ from retune.data.views import in_views, read_views, view_of
 SPELT = {
     "PA": ["PA", "pa ", "P-A", "P.A.", "POSTERO_ANTERIOR", "Postero-Anterior", "PA erect", "Chest PA", "Frontal (PA)"],
     "AP": ["AP", "AP Supine", "AP semi erect", "ANTEROPOSTERIOR", "Frontal AP", "AP_horizontal", "AP, portable"],
-    "frontal": ["Frontal", "frontal view", "FRONT"],
+    "frontal": ["Frontal", "frontal view", "FRONT", "Rx Torax frontal", "Frontal 2", "Frontal X-ray"],
     "lateral": ["L", "LL", "RL", "LAT", "LATERAL", "Lateral Left", "left lateral", "XTABLE LATERAL"],
     "other": ["COSTAL", "EXCLUDE", "AP AXIAL", "PA LLD", "AP RLD", "LAO", "SWIMMERS", "oblique", "AP lordotic"],
     "": ["", " ", "UNK", "unknown", "nan", "None"],

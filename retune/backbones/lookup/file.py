@@ -23,10 +23,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import struct
-import tokenize
-import zipfile
-import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -35,36 +31,14 @@ import numpy as np
 
 from retune.data.dataset import Array, FloatArray
 from retune.errors import MissingFiles, UserError
-from retune.files import parse_json
+from retune.files import DAMAGE, parse_json, require_plain
 from retune.system import map_array, safetensors_header
 
 CHECKSUM: Final = "sha256"
 NAMES: Final = ("image_ids", "image_features", "texts", "text_features")
 BFLOAT: Final = "BF16"
 _DTYPES: Final = {"F32": "<f4", "F16": "<f2", BFLOAT: "<u2", "U8": "|u1"}
-LARGER: Final = 100
-"""Times that an npz may be larger unpacked: features hardly shrink."""
-FREE: Final = 10**8
-"""Bytes that it may always unpack to."""
 _ZIP: Final = b"PK\x03\x04"
-_DAMAGE: Final = (
-    ValueError,
-    TypeError,
-    KeyError,
-    EOFError,
-    MemoryError,
-    OSError,
-    # Of a member that is encrypted, or packed in a way that is not known, or too deep.
-    RuntimeError,
-    SyntaxError,
-    IndexError,
-    AttributeError,
-    OverflowError,
-    struct.error,
-    tokenize.TokenError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
 
 
 class Entry(NamedTuple):
@@ -99,7 +73,7 @@ def opened(path: Path) -> tuple[dict[str, Entry], Mapping[str, Any]]:
         raise MissingFiles(f"cannot be read ({error.strerror})", where=str(path)) from error
     try:
         entries, text = (_npz if head == _ZIP else _safetensors)(path)
-    except (*_DAMAGE, SafetensorError) as error:
+    except (*DAMAGE, SafetensorError) as error:
         reason = " ".join(str(error).split())[:160]
         raise UserError(
             f"is damaged, or neither safetensors nor npz ({reason})", where=str(path), fix="write it again"
@@ -133,7 +107,7 @@ def _safetensors(path: Path) -> tuple[dict[str, Entry], str]:
 def _npz(path: Path) -> tuple[dict[str, Entry], str]:
     entries: dict[str, Entry] = {}
     about = np.array("{}")
-    _require_plain(path)
+    require_plain(path)
     with np.load(path, allow_pickle=False) as archive:
         # Asked of the whole: numpy reads no further than the shape says, and a member's checksum is at its end.
         if (broken := archive.zip.testzip()) is not None:
@@ -162,22 +136,6 @@ def _npz(path: Path) -> tuple[dict[str, Entry], str]:
     if about.dtype.kind != "U" or about.shape:
         raise ValueError("'about' is not a text")
     return entries, str(about)
-
-
-def _require_plain(path: Path) -> None:
-    """See that every member of an archive has a name of its own, and that a few bytes do not become gigabytes."""
-    with zipfile.ZipFile(path) as archive:
-        members = archive.infolist()
-    names = {member.filename for member in members}
-    if len(names) < len(members):
-        raise ValueError("two members have one name")
-    most = max(FREE, LARGER * path.stat().st_size)
-    if sum(member.file_size for member in members) > most:
-        raise UserError(
-            f"unpacks to more than {most / 1e6:,.0f} MB, {LARGER} times its size",
-            where=str(path),
-            fix="if that is right, save it unpacked (numpy.savez)",
-        )
 
 
 def _check_kind(path: Path, name: str, kind: str, ndim: int) -> None:

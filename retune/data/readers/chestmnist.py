@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,7 +21,7 @@ from retune.data import findings
 from retune.data.dataset import Array, BoolArray, Dataset, FloatArray, IntArray
 from retune.data.readers.base import Published, Reader
 from retune.errors import BadImage, BadSetting, BadTable, MissingFiles, UserError, install
-from retune.files import make_folder, storing
+from retune.files import DAMAGE, group_of, make_shared, require_plain, storing, write_whole
 
 SIZES: Final = (28, 64, 128, 224)
 SPLITS: Final = {"train": "train", "val": "valid", "test": "test"}
@@ -101,6 +99,7 @@ class ChestMNIST(Reader):
         path = self._downloaded() if root is None else self._found(root)
         targets: list[FloatArray] = []
         with _reading(path), zipfile.ZipFile(path) as archive:
+            require_plain(path)
             for split in SPLITS:
                 with archive.open(f"{split}_labels.npy") as stream:
                     labels = np.lib.format.read_array(stream, allow_pickle=False)
@@ -141,8 +140,8 @@ class ChestMNIST(Reader):
         folder = cache_dir() / self.name
         if (folder / file).is_file():
             return folder / file
-        make_folder(folder)
-        with FileLock(folder / ".lock"):
+        make_shared(folder)
+        with FileLock(folder / ".lock", mode=0o666):
             if not (folder / file).is_file():
                 _download(self.size, folder)
         return folder / file
@@ -212,8 +211,8 @@ class NpzImages:
         target = folder / f"{digest.hex()[:32]}-{split}.npy"
         if target.is_file():
             return target
-        make_folder(folder)
-        with FileLock(folder / ".lock"):
+        make_shared(folder)
+        with FileLock(folder / ".lock", mode=0o666):
             if not target.is_file():
                 _unpack(self.path, f"{split}_images.npy", target)
         return target
@@ -237,10 +236,10 @@ def _reading(path: Path) -> Iterator[None]:
         raise BadTable(
             f"holds no array {name}", where=str(path), fix="is it a file of ChestMNIST?"
         ) from error
-    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError) as error:
-        raise BadTable(f"is not a whole npz file ({error})", where=str(path), fix="fetch it again") from error
     except PermissionError as error:
         raise MissingFiles(f"cannot be read ({error.strerror})", where=str(path)) from error
+    except DAMAGE as error:
+        raise BadTable(f"is not a whole npz file ({error})", where=str(path), fix="fetch it again") from error
 
 
 def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
@@ -295,18 +294,11 @@ def _download(size: int, folder: Path) -> None:
                 fix=f"put {URL.format(file)} there, or name its folder with --root",
             ) from error
         with storing(folder / file):
+            os.chmod(Path(partial) / file, 0o644 | group_of(folder))
             os.replace(Path(partial) / file, folder / file)
 
 
 def _unpack(path: Path, member: str, target: Path) -> None:
     """Copy an array out of an archive, checked by its CRC-32; whole or not at all."""
-    partial = target.with_suffix(".partial")
-    try:
-        with _reading(path), zipfile.ZipFile(path) as archive, archive.open(member) as packed:
-            with storing(target), partial.open("wb") as file:
-                shutil.copyfileobj(packed, file, 2**20)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, target)
-    finally:
-        partial.unlink(missing_ok=True)
+    with _reading(path), zipfile.ZipFile(path) as archive, archive.open(member) as packed:
+        write_whole(target, iter(lambda: packed.read(2**20), b""), shared=True)

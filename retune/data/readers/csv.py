@@ -336,6 +336,9 @@ def _image_names(frame: pd.DataFrame, column: str, table: Path, root: Path) -> A
     names = frame[column].str.strip().str.replace("\\", "/")
     if names.str.startswith("./").any():
         names = names.str.replace(r"^(?:\./+)+", "", regex=True)
+    # One picture is one name, however its path is spelt.
+    if any(names.str.contains(part, regex=False).any() for part in ("//", "/./")):
+        names = names.str.replace(r"(?<=.)/(?:\.?/)+", "/", regex=True)
     if names.str.startswith("/").any():
         for top in {os.path.abspath(root), os.path.realpath(root)}:
             names = names.str.replace(f"^{re.escape(top.rstrip('/'))}/+", "", regex=True)

@@ -51,6 +51,9 @@ BLANK: Final = ("", "nan", "None")
 """How the table writes that a value is missing."""
 PHOTOMETRIC: Final = "PhotometricInterpretation_DICOM"
 STORED_WHITE: Final = "MONOCHROME1"
+_PHOTOMETRIC: Final = re.compile(r"\W*photometric[\W_]*interpretation([\W_]*dicom)?\W*", re.IGNORECASE)
+_MONOCHROME: Final = re.compile(r"(?:b?['\"])?\s*monochrome[\W_]*([12])\s*['\"]?", re.IGNORECASE)
+"""How copies spell the column, and what stands in it."""
 """What the column says of pictures whose DICOM file held high values for black."""
 METHODS: Final = ("Physician", "RNN_model")
 
@@ -130,6 +133,9 @@ class PadChest(HashedReader):
         names, patients = _names(frame, table)
         targets, known, excluded = _targets(frame, table)
         columns = _columns(frame, table)
+        if INTERPRETATION not in columns and self.monochrome1 == "inverted":
+            what = f"has no column '{PHOTOMETRIC}', which monochrome1=inverted needs"
+            raise BadTable(what, where=str(table), fix="add it or choose monochrome1=as-stored")
         turned = columns.get(INTERPRETATION, np.full(len(names), "")) == STORED_WHITE
         columns["view"], strange = read_views(columns["view"])
         method = text(frame[METHOD])
@@ -221,13 +227,23 @@ def _columns(frame: pd.DataFrame, table: Path) -> dict[str, Array]:
     sex = recode(frame, SEX, SEXES, table, "'{}' is none of M, F and O", words=sexes)
     age = _year(frame, DATE, r"([0-9]{4})[0-9]{4}", table) - _year(frame, BIRTH, r"([0-9]{4})(?:\.0)?", table)
     impossible = (age < 0) | (age > OLDEST)
+    found = [name for name in frame.columns if _PHOTOMETRIC.fullmatch(str(name))]
     return {
         "view": text(frame[PROJECTION]),
-        **({INTERPRETATION: text(frame[PHOTOMETRIC].str.strip())} if PHOTOMETRIC in frame else {}),
+        **({INTERPRETATION: _interpretation(frame[found[0]])} if found else {}),
         "age": np.where(impossible, np.nan, age).astype(np.float32),
         "sex": sex,
         "report": frame[REPORT].str.strip().to_numpy(object),
     }
+
+
+def _interpretation(words: pd.Series[str]) -> Array:
+    """``MONOCHROME1`` and ``MONOCHROME2`` however they are spelt, other words as they stand; (N,)."""
+    import pandas as pd
+
+    codes, unique = pd.factorize(words.str.strip())
+    found = [(word, _MONOCHROME.fullmatch(word)) for word in map(str, unique)]
+    return np.array([f"MONOCHROME{match[1]}" if match else word for word, match in found])[codes]
 
 
 def _year(frame: pd.DataFrame, column: str, pattern: str, table: Path) -> FloatArray:
