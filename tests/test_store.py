@@ -147,6 +147,24 @@ def test_batches_are_always_full() -> None:
     assert encoder.batches == [BATCH, BATCH]
 
 
+def test_few_pictures_are_at_full_size_at_once_and_progress_is_told_from_the_start() -> None:
+    loads, told = list[int](), list[tuple[int, int]]()
+
+    class Heard(Squares):
+        def load(self, rows: IntArray, at_least: int | None = None) -> list[Image.Image | BadImage]:
+            loads.append(len(rows))
+            return super().load(rows, at_least)
+
+    source = Heard(BATCH + 5)
+    data = replace(squares(BATCH + 5), images=source)
+    encode_images(
+        Counting(), data, np.arange(BATCH + 5), progress=lambda stage, done, total: told.append((done, total))
+    )
+    assert max(loads) <= BATCH // 4
+    assert sorted(source.loaded) == list(range(BATCH + 5))
+    assert told == [(0, BATCH + 5), (BATCH, BATCH + 5), (BATCH + 5, BATCH + 5)]
+
+
 def test_values_are_copied_in_any_order_from_many_shards() -> None:
     data = squares(2000)
     found = encode_images(Counting(), data, np.arange(2000))

@@ -13,7 +13,15 @@ from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.segment import Segment
 from rich.table import Table
 
@@ -87,6 +95,7 @@ def bars(prefix: str = "") -> Iterator[Callable[[str, int, int], None]]:
     err = console(stderr=True)
     tasks: dict[str, TaskID] = {}
     columns = (
+        SpinnerColumn("line"),  # Something moves while a model is being read, too.
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),

@@ -37,7 +37,7 @@ def expose(pixels: npt.NDArray[np.uint16], outside: BoolArray | None = None) -> 
         ramp = np.arange(65536) >> 8
     else:
         ramp = np.rint(np.clip((np.arange(65536) - low) / float(high - low), 0, 1) * 255)
-    grey: Array = ramp.astype(np.uint8)[pixels]
+    grey: Array = ramp.astype(np.uint8).take(pixels)
     if outside is not None:
         grey[outside] = 0
     return grey

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -20,16 +19,20 @@ from retune.data.dicom import NOTE
 from retune.errors import BadImage, MissingFiles, UserError
 from retune.features.store import Keys, Kind, Space, as_keys
 from retune.progress import Progress, silent
-from retune.system import cores
+from retune.system import cores, keep_freed_memory
 
 if TYPE_CHECKING:
     import torch
+    from PIL import Image
 
     from retune.backbones.lookup.model import Precomputed
 
 SHARD: Final = 512
 BATCH: Final = 64
-WORKERS: Final = min(16, max(2, os.cpu_count() or 2))
+AT_ONCE: Final = 16
+"""Pictures that one thread holds at their full size: of 8 million pixels each, they are many megabytes."""
+MOST_THREADS: Final = 32
+"""More decode no faster: what the interpreter does between two pictures, one thread does at a time."""
 DECODER: Final = "1"
 """Part of every key, as ``at_least`` is; that of files is :data:`retune.data.images.DECODER`."""
 REDUCE: Final = 2
@@ -193,6 +196,8 @@ class _Job:
         """Encode everything; returns how many images could be read."""
         stage = "encoding images" if self.space.kind == "images" else f"preparing {self.space.kind}"
         done = read = 0
+        progress(stage, 0, len(self.rows))
+        keep_freed_memory()
         pending: list[tuple[Keys, Array]] = []
         for index, pictures, values in self._encoded():
             bad = next((p for p in pictures if isinstance(p, BadImage)), None)
@@ -247,23 +252,26 @@ class _Job:
     def _decoded(self) -> Iterator[tuple[slice, list[torch.Tensor | BadImage]]]:
         """Batches of preprocessed pictures in order, decoded beside the encoder."""
         at_least = _at_least(self.backbone)
+        images = self.dataset.images
 
-        def work(index: slice) -> list[torch.Tensor | BadImage]:
-            images, rows = self.dataset.images, self.rows[index]
-            pictures = images.load(rows, at_least)
-            self.contradictions += [
-                f"{images.describe(row)}: {picture.info[NOTE]}"
-                for row, picture in zip(rows.tolist(), pictures, strict=True)
-                if not isinstance(picture, BadImage) and NOTE in picture.info
-            ]
-            return [p if isinstance(p, BadImage) else self.backbone.preprocess(p) for p in pictures]
+        def prepared(row: int, picture: Image.Image | BadImage) -> torch.Tensor | BadImage:
+            if isinstance(picture, BadImage):
+                return picture
+            if NOTE in picture.info:
+                self.contradictions.append(f"{images.describe(row)}: {picture.info[NOTE]}")
+            return self.backbone.preprocess(picture)
 
-        slices = [slice(i, i + BATCH) for i in range(0, len(self.rows), BATCH)]
-        with ThreadPoolExecutor(WORKERS) as pool:
+        def work(rows: IntArray) -> list[torch.Tensor | BadImage]:
+            parts = (rows[i : i + AT_ONCE] for i in range(0, len(rows), AT_ONCE))
+            return [p for part in parts for p in map(prepared, part.tolist(), images.load(part, at_least))]
+
+        # Decoders, resizing and the phantom's arithmetic all let other threads run: processes gain nothing.
+        threads = min(MOST_THREADS, max(2, cores()))
+        with ThreadPoolExecutor(threads) as pool:
             waiting: deque[tuple[slice, Future[list[Any]]]] = deque()
-            for index in slices:
-                waiting.append((index, pool.submit(work, index)))
-                if len(waiting) > 2 * WORKERS:
+            for index in (slice(i, i + BATCH) for i in range(0, len(self.rows), BATCH)):
+                waiting.append((index, pool.submit(work, self.rows[index])))
+                if len(waiting) > 2 * threads:
                     head, future = waiting.popleft()
                     yield head, future.result()
             for head, future in waiting:

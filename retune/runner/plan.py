@@ -20,8 +20,8 @@ from retune.runner.spec import Spec
 from retune.settings import values_of
 from retune.streams.stream import Scenario, Stream
 
-BLOCK: Final = 4096
-"""Images whose digests are looked up at a time."""
+BLOCK: Final = 512
+"""Images whose digests are looked up at a time: as many as a second reads, so that progress is seen."""
 NAMES: Final = {"train": "training", "test": "test"}
 
 

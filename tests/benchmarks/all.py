@@ -3,8 +3,8 @@
     python tests/benchmarks/all.py [--only start,suite] [--shared DIR]
 
 Each prints what it measured beside a goal, a limit or a peer measured in the same run. DIR holds public data
-(``nih-labels``, ``nih-sample``, ``chexnet-predictions``); what needs it is left out where it is absent. Measure
-on a machine that does nothing else; a feature store of its own is used and thrown away.
+(``nih-labels``); what needs it is left out where it is absent. Measure on a machine that does nothing else; a
+feature store of its own is used and thrown away.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ LIMIT = 600
 
 def benchmarks(shared: Path) -> dict[str, list[str]]:
     """Arguments of each benchmark; those whose data is absent are left out."""
-    sample, table = shared / "nih-sample", shared / "nih-labels"
+    table = shared / "nih-labels"
     every = {
         "start": ["--times", "3"],
         "bootstrap": ["--rows", "5000", "--slow-replicates", "2"],
         "suite": ["--seeds", "2"],
         "phantom": [],
-        "encoding": ["--root", str(sample), "--images", "128"],
+        "encoding": [],
         "strategies": ["--images", "1200"],
         "stream": ["--root", str(table), "--dim", "128"],
         "threads": ["--images", "300", "--times", "2"],
         "scale": ["--rows", "200000", "--images", "200000"],
     }
-    needed = {"encoding": sample, "stream": table}
+    needed = {"stream": table}
     return {name: words for name, words in every.items() if name not in needed or needed[name].is_dir()}
 
 

@@ -16,6 +16,7 @@ import pytest
 from PIL import Image, ImageChops
 
 from retune.data.images import DECODER, FileImages, decode
+from retune.data.png import plain
 from retune.errors import BadImage, UserError
 
 SAMPLE = Path(__file__).parents[2].parent / "shared" / "data" / "nih-sample"
@@ -267,6 +268,24 @@ def test_no_flipped_byte_of_a_png_gives_another_picture(mode: str, options: dict
             assert (found == whole).all(), place
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("filtering", range(5))
+def test_plain_grey_has_the_pixels_that_pillow_gives_it(dtype: type, filtering: int) -> None:
+    values = np.random.default_rng(filtering).integers(0, np.iinfo(dtype).max, (31, 47)).astype(dtype)
+    # Every row filtered in one way: what its bytes undo to is noise of another kind.
+    rows = np.insert(values.astype(values.dtype.newbyteorder(">")).view(np.uint8), 0, filtering, axis=1)
+    head = struct.pack(">IIBBBBB", 47, 31, 8 * values.itemsize, 0, 0, 0, 0)
+    data = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"tEXt", b"Software\0a camera")
+    data += chunk(b"IDAT", zlib.compress(rows.tobytes())) + chunk(b"IEND", b"")
+    found = plain(data, 31, 47)
+    assert found is not None
+    np.testing.assert_array_equal(found, np.asarray(Image.open(BytesIO(data))))
+
+
+def chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
 def test_a_png_whose_own_checksum_comes_late_is_held_against_the_others() -> None:
     # Pillow has all lines before it comes to the checksum of the packed data, in a chunk of its own.
     packed = zlib.compress(b"".join(b"\0" + line.tobytes() for line in RAMP), 0)
@@ -344,6 +363,16 @@ def test_orientation_tag_is_followed(kind: str, turn: int) -> None:
     assert grey.shape == upright.shape
     assert np.abs(grey - upright).max() <= 3
     assert decode(data, name="a", at_least=16).size == ((16, 24) if kind == "JPEG" else (32, 48))
+
+
+def test_an_orientation_tag_behind_the_pixels_is_followed() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 8
+    data = encoded(Image.fromarray(RAMP), exif=exif)
+    start, body = data.index(b"eXIf") - 4, chunk(b"eXIf", exif.tobytes()[6:])
+    assert body in data
+    late = data[:start] + data[start + len(body) : -12] + body + data[-12:]
+    assert (pixels(decode(late, name="a.png")) == RAMP.T[::-1]).all()
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF")

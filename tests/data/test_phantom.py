@@ -7,9 +7,11 @@ from functools import lru_cache
 
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter1d
 
 from retune.data.findings import CHEXPERT
 from retune.data.phantom import BENCHMARK_SITES, PRETRAIN_SITES, SITES, Exams, exams, masks, render, reports
+from retune.data.phantom.frame import blurred
 from retune.data.phantom.phrases import ABSENT, PRESENT
 from retune.data.phantom.tables import DRAWN, PREVALENCE, correlations
 from retune.errors import BadSetting, UnknownName
@@ -72,6 +74,33 @@ def test_an_image_does_not_depend_on_its_batch(size: int) -> None:
     for row in (0, 7, 13, 19):
         np.testing.assert_array_equal(render(table, [row], size=size)[0], together[row])
     np.testing.assert_array_equal(render(table, [7, 3], size=size), together[[7, 3]])
+
+
+def test_what_is_looked_for_only_where_it_can_be_is_found_everywhere(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    table = exams(9, 20, tuple(SITES))
+    narrow = render(table, range(20), size=96)
+    monkeypatch.setattr("retune.data.phantom.body.band", lambda y, low, high: slice(None))
+    np.testing.assert_array_equal(render(table, range(20), size=96), narrow)
+
+
+@pytest.mark.parametrize(("mode", "outside"), [("constant", "constant"), ("edge", "nearest")])
+@pytest.mark.parametrize("sigma", [0.45, 0.64, 2.56])
+def test_a_blur_has_the_digits_of_scipys(mode: str, outside: str, sigma: float) -> None:
+    images = np.random.default_rng(0).normal(size=(3, 40, 33)).astype(np.float32)
+    expected = images
+    for ax in (1, 2):
+        expected = gaussian_filter1d(expected, sigma, axis=ax, mode=outside, truncate=2.5)
+    np.testing.assert_array_equal(blurred(images, sigma, mode=mode), expected)
+
+
+def test_noise_is_the_sum_of_the_quarters_of_words() -> None:
+    draws = exams(9, 5, "A").of_images()
+    quarters = draws.bits("grain", 6 * 7).astype("<u8").view("<u2").reshape(5, 6, 7, 4).astype(np.int64)
+    scale = np.float32(1 / (65536 * np.sqrt(1 / 3)))
+    expected = (quarters.sum(axis=-1) - 2 * 65535).astype(np.float32) * scale
+    np.testing.assert_array_equal(draws.noise("grain", 6, 7), expected)
 
 
 def test_sizes_show_the_same_anatomy() -> None:

@@ -7,11 +7,15 @@ lungs aside. Lengths are in units of half the image's side.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
-from retune.data.phantom.frame import Batch, Pose, Rows, column, ramp
+from retune.data.phantom.frame import Batch, Pose, Rows, band, column, ramp
 from retune.data.phantom.rng import F32
+
+_ROOM: Final = np.float32(0.01)
+"""What rounding may not exceed."""
 
 
 @dataclass
@@ -179,24 +183,27 @@ def _solid(batch: Batch, shape: Shape, x: F32, y: F32, dome: F32) -> F32:
     tall = np.float32(0.30) + np.float32(0.10) * (shape.ratio - np.float32(0.43))
     lean = np.float32(0.45)
     axis = np.sqrt(np.maximum(width * width - (lean * tall) ** 2, np.float32(0.01)))
-    dy = y - (low - np.float32(0.22))
-    heart = _chord((xs - np.float32(0.32) * width - lean * dy) / axis, dy / tall)
+    solid = np.zeros_like(xs)
+    middle = low - np.float32(0.22)
+    here = band(y, middle - tall - _ROOM, middle + tall + _ROOM)
+    dy = y[:, here] - middle
+    heart = _chord((xs[:, here] - np.float32(0.32) * width - lean * dy) / axis, dy / tall)
     heart *= np.float32(1.15)
     atrium = _chord(
-        (xs + np.float32(0.30) * width) / (np.float32(0.62) * width),
+        (xs[:, here] + np.float32(0.30) * width) / (np.float32(0.62) * width),
         (dy - np.float32(0.02)) / np.float32(0.25),
     )
-    solid = np.maximum(heart, atrium, out=heart)
+    np.maximum(heart, atrium, out=solid[:, here])
     # Great vessels: a column that narrows upwards, the knob on the left, the pulmonary trunk below it.
     lower = np.clip(y + np.float32(0.62), 0, 0.6)
     wide = shape.mediastinum * (np.float32(0.80) + np.float32(0.45) * lower)
     column_ = ramp((wide - np.abs(xs - np.float32(0.02))) * np.float32(14)) * np.float32(0.75)
     np.maximum(solid, column_, out=solid)
-    at = shape.mediastinum
-    knob = _chord((xs - at) / shape.knob, (y + np.float32(0.33)) / shape.knob)
-    np.maximum(solid, knob * np.float32(0.85), out=solid)
-    trunk = _chord((xs - at) / np.float32(0.09), (y + np.float32(0.13)) / np.float32(0.13))
-    np.maximum(solid, trunk * np.float32(0.6), out=solid)
+    for height, breadth, reach, thick in ((-0.33, shape.knob, shape.knob, 0.85), (-0.13, 0.09, 0.13, 0.6)):
+        here = band(y, height - reach - _ROOM, height + reach + _ROOM)
+        qx, qy = xs[:, here] - shape.mediastinum, y[:, here] - np.float32(height)
+        vessel = _chord(qx / np.float32(breadth), qy / np.float32(reach)) * np.float32(thick)
+        np.maximum(solid[:, here], vessel, out=solid[:, here])
     return np.clip(solid, 0, 1, out=solid)
 
 
@@ -214,13 +221,15 @@ def _soft(batch: Batch, shape: Shape, x: F32, y: F32, u: F32, outer: F32, dome: 
     body += ramp((y - dome) * np.float32(4)) * np.float32(0.45)
     # Windpipe and main bronchi: columns of air.
     centre = shape.shift * np.float32(0.6) + np.float32(0.01)
-    tube = ramp((np.float32(0.045) - np.abs(x - centre)) * np.float32(26))
-    tube *= ramp((-np.float32(0.22) - y) * np.float32(20))
-    fork = np.abs(u - np.float32(0.03) - np.float32(0.75) * (y + np.float32(0.22)))
+    here = band(y, -9, -0.04 + _ROOM)
+    height = y[:, here]
+    tube = ramp((np.float32(0.045) - np.abs(x[:, here] - centre)) * np.float32(26))
+    tube *= ramp((-np.float32(0.22) - height) * np.float32(20))
+    fork = np.abs(u[:, here] - np.float32(0.03) - np.float32(0.75) * (height + np.float32(0.22)))
     fork = ramp((np.float32(0.032) - fork) * np.float32(26))
-    fork *= ramp((np.float32(0.075) - np.abs(y + np.float32(0.14))) * np.float32(20))
+    fork *= ramp((np.float32(0.075) - np.abs(height + np.float32(0.14))) * np.float32(20))
     tube += fork * np.float32(0.6)
-    body -= tube * np.float32(0.42)
+    body[:, here] -= tube * np.float32(0.42)
     _abdomen(batch, shape, x, y, dome, body)
     rows = np.flatnonzero(batch.female > 0)
     if len(rows):
@@ -233,11 +242,12 @@ def _abdomen(batch: Batch, shape: Shape, x: F32, y: F32, dome: F32, body: F32) -
     place = batch.image.uniform("stomach", 6)
     size = column(0.04 + 0.09 * place[:, 0]) * column(place[:, 1] > 0.2)
     level = shape.dome_left + column(0.06 + 0.05 * place[:, 2]) + size * np.float32(0.6)
+    here = band(y, level - size - _ROOM, level + size + _ROOM)
     gas = _chord(
-        (x - column(0.30 + 0.12 * place[:, 3])) / (size * np.float32(1.6) + np.float32(1e-3)),
-        (y - level) / (size + np.float32(1e-3)),
+        (x[:, here] - column(0.30 + 0.12 * place[:, 3])) / (size * np.float32(1.6) + np.float32(1e-3)),
+        (y[:, here] - level) / (size + np.float32(1e-3)),
     )
-    body -= gas * column(0.35 + 0.35 * place[:, 4]) * (y > dome)
+    body[:, here] -= gas * column(0.35 + 0.35 * place[:, 4]) * (y[:, here] > dome[:, here])
 
 
 def _breasts(batch: Batch, rows: Rows, x: F32, y: F32, u: F32,

@@ -6,14 +6,13 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from scipy.ndimage import gaussian_filter1d
 
 from retune.data.findings import CHEXPERT
 from retune.data.phantom.beam import expose, finish
 from retune.data.phantom.body import Chest, chest
 from retune.data.phantom.bones import bones
 from retune.data.phantom.devices import devices
-from retune.data.phantom.frame import Batch, Rows, batch, column, enlarge, ramp
+from retune.data.phantom.frame import Batch, Rows, batch, blurred, column, enlarge, ramp
 from retune.data.phantom.opacities import Filling, filling
 from retune.data.phantom.pleura import pleura
 from retune.data.phantom.rng import F32
@@ -149,9 +148,7 @@ def _attenuation(group: Batch, body: Chest, fill: Filling, tree: Strokes, fine: 
 
 def _blur(group: Batch, attenuation: F32) -> F32:
     """What the detector's blur adds: a wide blur, mixed in so as to match each site's own."""
-    sigma = 0.010 * group.size / 2
-    wide = gaussian_filter1d(attenuation, sigma, axis=1, mode="nearest", truncate=2.5)
-    wide = gaussian_filter1d(wide, sigma, axis=2, mode="nearest", truncate=2.5)
+    wide = blurred(attenuation, 0.010 * group.size / 2, mode="edge")
     wide -= attenuation
     wide *= column(np.clip((group.of_site(lambda s: s.blur) / 0.010) ** 2, 0, 1.0))
-    return np.asarray(wide)
+    return wide

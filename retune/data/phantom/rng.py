@@ -17,7 +17,8 @@ U64 = npt.NDArray[np.uint64]
 _GOLD = np.uint64(0x9E3779B97F4A7C15)
 _MUL1 = np.uint64(0xBF58476D1CE4E5B9)
 _MUL2 = np.uint64(0x94D049BB133111EB)
-_S30, _S27, _S31, _S11 = (np.uint64(n) for n in (30, 27, 31, 11))
+_S30, _S27, _S31, _S11, _S16, _S32 = (np.uint64(n) for n in (30, 27, 31, 11, 16, 32))
+_PAIRS = np.uint64(0x0000FFFF0000FFFF)
 
 
 def mix(state: U64) -> U64:
@@ -72,10 +73,12 @@ class Draws:
         Each value is the sum of the four 16-bit quarters of one word, which is normal enough for grain.
         """
         words = self.bits(name, height * width)
-        quarters = words.view(np.uint16).reshape(len(self.index), height, width, 4)
-        total = quarters[..., 0].astype(np.float32)
-        for k in range(1, 4):
-            total += quarters[..., k]
+        pairs = words >> _S16
+        pairs &= _PAIRS
+        words &= _PAIRS
+        words += pairs
+        words += words >> _S32
+        total = words.astype(np.uint32).astype(np.float32).reshape(len(self.index), height, width)
         total -= np.float32(2 * 65535)
         total *= np.float32(1.0 / (65536.0 * np.sqrt(1 / 3)))
         return total

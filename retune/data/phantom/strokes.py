@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.ndimage import gaussian_filter1d
 
-from retune.data.phantom.frame import Pose
+from retune.data.phantom.frame import Pose, blurred
 from retune.data.phantom.rng import F32, I64
 
 
@@ -19,6 +18,7 @@ class Strokes:
 
     def __init__(self, pose: Pose, size: int) -> None:
         self.pose, self.size = pose, size
+        self._rows: list[I64] = []
         self._at: list[I64] = []
         self._weight: list[F32] = []
 
@@ -35,6 +35,7 @@ class Strokes:
             y: (m, k) likewise.
             weight: (m, k) or (m, 1) what the curve attenuates, times its width.
         """
+        self._rows.append(rows)
         step = np.empty_like(x)
         step[:, 1:] = np.hypot(np.diff(x), np.diff(y))
         step[:, 0] = step[:, 1]
@@ -55,17 +56,17 @@ class Strokes:
     def draw(self, count: int, width: float) -> F32:
         """(count, size, size) the curves, blurred to ``width`` (a Gaussian's deviation, half image sides)."""
         pitch, size = self.size + 4, self.size
+        drawn = np.zeros((count, size, size), dtype=np.float32)
         if not self._at:
-            return np.zeros((count, size, size), dtype=np.float32)
+            return drawn
         flat = np.bincount(
             np.concatenate(self._at), weights=np.concatenate(self._weight), minlength=count * pitch * pitch
         )
+        used = np.unique(np.concatenate(self._rows))
         # Mass over pixel area: what is left is attenuation.
-        image = (flat.reshape(count, pitch, pitch)[:, 2:-2, 2:-2] * (size * size / 4)).astype(np.float32)
-        sigma = max(width * size / 2, 0.45)
-        for ax in (1, 2):
-            image = gaussian_filter1d(image, sigma, axis=ax, mode="constant", truncate=2.5)
-        return np.asarray(image, dtype=np.float32)
+        sharp = flat.reshape(count, pitch, pitch)[used, 2:-2, 2:-2] * (size * size / 4)
+        drawn[used] = blurred(sharp.astype(np.float32), max(width * size / 2, 0.45), mode="constant")
+        return drawn
 
 
 def bezier(control: F32, count: int) -> tuple[F32, F32]:
