@@ -77,7 +77,7 @@ def test_it_is_recomputed_where_it_is_not(home: Path, cache: Path) -> None:
 
 
 def test_another_setting_than_it_had_is_found(home: Path, cache: Path) -> None:
-    shutil.copytree(home / "board", home / "changed")
+    shutil.copytree(home / "board", home / "changed", ignore=shutil.ignore_patterns("verified"))
     folder = home / "changed" / "submissions" / "small-v1" / "positive-mean-1"
     edit(folder, lambda entry: entry["strategy"].update(settings={"prior": -5.5}))
     done = calling(home, cache)("leaderboard", "verify", "--board", "changed", "--rerun", "--json")
