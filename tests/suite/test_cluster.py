@@ -32,12 +32,12 @@ def on_cluster(out: Path, strategies: list[str], address: str, **more: object) -
 
 @pytest.mark.slow
 def test_one_worker_killed_half_way_gives_the_same_results(address: str, tmp_path: Path) -> None:
-    strategies = [made.dies_once(tmp_path), "joint"]
+    strategies = [made.dies_once(tmp_path), "ridge"]
     outcome = on_cluster(tmp_path / "cluster", strategies, address)
     assert (tmp_path / "killed").exists()
     assert not outcome.failures
     assert [(run.strategy, run.seed) for run in outcome.finished] == [
-        ("joint", 0), ("joint", 1), ("dies", 0), ("dies", 1),
+        ("ridge", 0), ("ridge", 1), ("dies", 0), ("dies", 1),
     ]  # fmt: skip
     # The first experience of the killed run was not learnt again.
     assert sorted((tmp_path / "log").read_text().split()) == ["0:0", "0:7", "0:7", "1:0", "1:7"]

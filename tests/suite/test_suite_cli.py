@@ -49,7 +49,7 @@ def test_a_suite_from_its_plan_to_its_tables(capsys: pytest.CaptureFixture[str],
     file = tmp_path / "absent.py"
     file.write_text("import nothing_of_that_name\n")
     nasty = made.write(tmp_path, "nasty", fit="torch.Tensor.softmax = torch.Tensor.sigmoid = None")
-    out, ours = tmp_path / "out", ["zero-shot", "joint"]
+    out, ours = tmp_path / "out", ["zero-shot", "ridge"]
     # A plugin is asked for first; built-in methods run before it nevertheless, and never after it in one process.
     strategies = [word for name in (nasty, *ours, str(file)) for word in ("--strategy", name)]
     code, text, _ = call(capsys, *strategies, "--out", str(out), "--dry-run")
@@ -62,7 +62,7 @@ def test_a_suite_from_its_plan_to_its_tables(capsys: pytest.CaptureFixture[str],
     assert [line.partition("]")[0] for line in lines.splitlines() if line.startswith("[")] == [
         f"[{k}/6" for k in (1, 2, 3, 4, 5, 6)
     ]
-    assert "joint" in text
+    assert "ridge" in text
     assert "nothing_of_that_name" in text
     assert f"retune run --scenario class-incremental --strategy {file}" in text
     document = json.loads((out / "suite.json").read_text())
