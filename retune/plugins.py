@@ -16,7 +16,7 @@ import inspect
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import redirect_stdout
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib.metadata import EntryPoint, entry_points
@@ -144,7 +144,8 @@ class Registry:
         module = importlib.util.module_from_spec(spec)
         # Dataclasses look their own module up by name.
         sys.modules[module_name] = module
-        _guarded(lambda: loader.exec_module(module), where, path.absolute())
+        with _beside(path.resolve().parent):
+            _guarded(lambda: loader.exec_module(module), where, path.absolute())
         if class_name.startswith(":"):
             wanted = class_name[1:]
             if not hasattr(module, wanted):
@@ -312,6 +313,35 @@ def _guarded(load: Callable[[], Any], where: str, home: Path | None) -> Any:
     except (Exception, SystemExit) as error:
         place = f"{where}{_line(error, where, home)}"
         raise UserError(f"cannot be imported ({type(error).__name__}: {error})", where=place) from error
+
+
+@contextmanager
+def _beside(folder: Path) -> Iterator[None]:
+    """Let a plugin's file import what lies beside it, as a script may; what is installed comes first."""
+    # Helpers of another plugin may have the same names, and this one's may have changed.
+    for name in _helpers:
+        sys.modules.pop(name, None)
+    _helpers.clear()
+    importlib.invalidate_caches()
+    sys.path[:] = [place for place in sys.path if place not in _searched]
+    _searched.clear()
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))
+        _searched.add(str(folder))
+    before = set(sys.modules)
+    try:
+        yield
+    finally:
+        for name in set(sys.modules) - before:
+            file = getattr(sys.modules[name], "__file__", None)
+            if file and folder in Path(file).resolve().parents:
+                _helpers.add(name)
+
+
+_helpers: set[str] = set()
+"""Modules that the plugin's file that was loaded last has brought."""
+_searched: set[str] = set()
+"""Its folder, where that would not be looked into otherwise."""
 
 
 def _line(error: BaseException, where: str, home: Path | None) -> str:

@@ -78,6 +78,21 @@ def test_a_local_file_needs_no_installation(tmp_path: Path) -> None:
     assert registry("strategies").load(f"{file}:Other").__name__ == "Other"
 
 
+def test_a_file_imports_what_lies_beside_it(tmp_path: Path) -> None:
+    before, files = list(sys.path), []
+    for folder in (tmp_path / "one", tmp_path / "two"):
+        folder.mkdir()
+        (folder / "aid_of_mine.py").write_text(f"WHERE = {folder.name!r}\n")
+        files.append(folder / "mine.py")
+        files[-1].write_text("from aid_of_mine import WHERE\n" + MINE.replace('"mine"', "WHERE"))
+    load = registry("strategies").load
+    # Each its own, in one process, whichever came before it; and the one that is there now.
+    assert [load(str(file)).name for file in (*files, files[0])] == ["one", "two", "one"]
+    (tmp_path / "one" / "aid_of_mine.py").write_text("WHERE = 'there now'\n")
+    assert load(str(files[0])).name == "there now"
+    assert [place for place in sys.path if place not in before] == [str(tmp_path / "one")]
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
