@@ -181,7 +181,7 @@ class Run(Part):
         threads: Of PyTorch.
         versions: Of the packages that numbers depend on.
         settings: Those of the strategy where a search chose them; else null, and the entry has them.
-        first: The first experience that observes each label, 0 if none does.
+        first: The first experience that can have taught each label, 0 if none can.
         images: Training images of each experience.
         auc_matrix: ``(T+1, C)`` test AUROC, before training and after each experience.
         values: Its numbers.
