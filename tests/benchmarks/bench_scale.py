@@ -157,7 +157,7 @@ def _surroundings(folder: Path) -> dict[str, str]:
 
 def line(what: str, goal: str, measured: str, met: bool) -> None:
     """Print one claim."""
-    print(f"{what}: {measured}; goal {goal}; {'met' if met else 'NOT met'}", flush=True)
+    print(f"{what}: {measured}; goal {goal}; {'met' if met else 'not met'}", flush=True)
 
 
 def tables(sizes: Sequence[int]) -> None:
