@@ -11,16 +11,21 @@ slows down everything else, so a share is what there is at least. An image-step 
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import tempfile
 import time
 from collections.abc import Callable
 from typing import Any
 
+# The profiler tells of itself otherwise; read once, when torch is imported.
+os.environ.setdefault("KINETO_LOG_LEVEL", "99")
+
 import torch
 from torch.profiler import profile
 
 import retune
+from retune.errors import UserError
 from retune.plugins import registry
 from retune.runner.session import Session
 
@@ -101,7 +106,11 @@ def main() -> None:
     below = []
     print(f"{'strategy':20} {'fit, CPU s':>10} {'share of products':>18} {'image-steps a CPU second':>25}")
     for name in chosen:
-        seconds, share, steps = measure(name, settings)
+        try:
+            seconds, share, steps = measure(name, settings)
+        except UserError as error:
+            print(f"{name:20} {error}")
+            continue
         rate = f"{steps / seconds:,.0f}" if steps else "-"
         print(f"{name:20} {seconds:10.2f} {share:18.2f} {rate:>25}", flush=True)
         below += [name] if share < LEAST else []
