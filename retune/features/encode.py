@@ -220,7 +220,7 @@ class _Job:
         at_once = cores() if self.backbone.concurrent and on_cpu else 1
         waiting: deque[tuple[slice, list[torch.Tensor | BadImage], Future[Array]]] = deque()
         # torch's number of threads is one thread's own, and the one that later threads start with.
-        with threads(1), ThreadPoolExecutor(at_once, initializer=_threads_here) as pool:
+        with threads(1), ThreadPoolExecutor(at_once, initializer=_one_thread_here) as pool:
             for index, pictures in self._decoded():
                 waiting.append((index, pictures, pool.submit(self._encode, pictures)))
                 # The first batch has the weights read; alone, so that they are read once.
@@ -266,19 +266,19 @@ class _Job:
             return [p for part in parts for p in map(prepared, part.tolist(), images.load(part, at_least))]
 
         # Decoders, resizing and the phantom's arithmetic all let other threads run: processes gain nothing.
-        threads = min(MOST_THREADS, max(2, cores()))
-        with ThreadPoolExecutor(threads) as pool:
+        workers = min(MOST_THREADS, max(2, cores()))
+        with ThreadPoolExecutor(workers) as pool:
             waiting: deque[tuple[slice, Future[list[Any]]]] = deque()
             for index in (slice(i, i + BATCH) for i in range(0, len(self.rows), BATCH)):
                 waiting.append((index, pool.submit(work, self.rows[index])))
-                if len(waiting) > 2 * threads:
+                if len(waiting) > 2 * workers:
                     head, future = waiting.popleft()
                     yield head, future.result()
             for head, future in waiting:
                 yield head, future.result()
 
 
-def _threads_here() -> None:
+def _one_thread_here() -> None:
     import torch
 
     torch.set_num_threads(1)

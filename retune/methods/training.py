@@ -113,13 +113,8 @@ def isolated(seed: int) -> Iterator[None]:
     Args:
         seed: Of Python's, NumPy's and PyTorch's.
     """
-    import torch
-
     python, numpy = random.getstate(), np.random.get_state()
-    cards = range(torch.cuda.device_count())
-    with torch.random.fork_rng(devices=cards):
-        # Where there is no accelerator, seeding every kind of them costs a millisecond, and each call of a method pays.
-        (torch if cards or torch.backends.mps.is_available() else torch.default_generator).manual_seed(seed)
+    with seeded(seed):
         random.seed(seed)
         np.random.seed(seed % 2**32)
         try:
