@@ -174,7 +174,16 @@ def test_a_shared_model_forgets_more_where_hidden_labels_read_as_absent(
             "unknown setting 'hidden'",
         ),
         (
-            "--scenario re-tune-chexpert-5 --data phantom --set scenario.kind=data --set scenario.hidden=absent".split(),
+            [
+                "--scenario",
+                "re-tune-chexpert-5",
+                "--data",
+                "phantom",
+                "--set",
+                "scenario.kind=data",
+                "--set",
+                "scenario.hidden=absent",
+            ],
             "kind=data observes every label in every experience, so none is hidden",
         ),
     ],
