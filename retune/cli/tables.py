@@ -172,10 +172,11 @@ def _matrix(out: Console, result: Result) -> None:
         if any(marks[c] for c in columns):
             table.add_row("chance", *(Text(marks[c], style="bold red") for c in columns))
         out.print(table)
-        out.print()
-    if any(marks):
-        told = "; ".join(f"{mark} {CHANCES[standing]}" for standing, mark in MARKS.items() if mark in marks)
-        out.print(Text(f"chance: {told}", "dim"))
+        if any(marks) and columns[-1] == order[-1]:
+            told = "; ".join(
+                f"{mark} {CHANCES[standing]}" for standing, mark in MARKS.items() if mark in marks
+            )
+            out.print(Text(f"chance: {told}", "dim"))
         out.print()
 
 
@@ -243,7 +244,8 @@ def _costs(out: Console, result: Result) -> None:
 
 def _next(result: Result) -> list[tuple[str, str]]:
     """The same stream with another method, the same method with more seeds, and what else there is."""
-    words = shlex.split(result.run.command)
+    # A folder that holds a run takes no other.
+    words = _without(shlex.split(result.run.command), "--out")
     repeat = [*_without(words, "--seed"), "--seeds", "5"]
     compare = _without(words, "--strategy")
     # The other method has other settings; those of the scenario and the data set stay.
