@@ -26,7 +26,7 @@ class Story(Strategy):
     """How much of the truth it tells at each moment, from before training on.
 
     Args:
-        told: Numbers with dashes between.
+        told: Numbers with strokes between; none of them: the same of every image.
         liar: A label that it tells the opposite of in the end, if any.
     """
 
@@ -42,8 +42,10 @@ class Story(Strategy):
         self.seen += 1
 
     def score(self, images):
-        truth, share = images.features, float(self.told.split("/")[self.seen])
-        scores = share * truth + truth.roll(1 + self.seen, 1)
+        truth, share = images.features, self.told.split("/")[self.seen]
+        if share == "none":
+            return 0 * truth
+        scores = float(share) * truth + truth.roll(1 + self.seen, 1)
         if self.seen == 3 and self.liar >= 0:
             scores[:, self.liar] = -truth[:, self.liar]
         return scores
@@ -127,6 +129,14 @@ def test_no_difference(capsys: pytest.CaptureFixture[str], words: list[str], tmp
     assert sentence(text).endswith("; no label is at chance or below.")
     assert "chance: " not in text
     assert not re.search("^chance", text, flags=re.MULTILINE)
+
+
+def test_what_began_without_an_opinion_is_compared_with_chance(
+    capsys: pytest.CaptureFixture[str], words: list[str], tmp_path: Path
+) -> None:
+    text, result = told(capsys, words, tmp_path / "out", "--set", "told=none/5/5/5")
+    assert result.metrics["zero_shot_auc"].value == 0.5
+    assert sentence(text).startswith("Final AUC is above chance, where it began, by ")
 
 
 def test_in_one_step_nothing_can_be_forgotten(
