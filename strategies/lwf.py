@@ -10,35 +10,29 @@ No past image is kept. Li & Hoiem distil a softmax over the classes of a past ta
 do not (``avalanche:LwF`` distils so). They train the whole network, with a phase of warming up for new heads; here
 the backbone is frozen, and new heads begin as zero-shot. A label counts as learnt once it was shown both present and
 absent. With a linear head nothing moves the old labels unless they are observed again: ``lwf/trunk`` is the method in
-a stream whose labels come once.
-
-``lwf/trunk-replay`` has a memory besides, as the authors of RCLP combine the two: to each batch as many remembered
-images are joined, with the targets that are known of them, and distilled with the others.
+a stream whose labels come once. To hold on to answers on remembered images, too, see ``der++``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
+from typing import ClassVar
 
 import torch
-from annotated_types import Ge
 
 from retune.methods.adaptors import normalised
 from retune.methods.given import Context, Training
-from retune.methods.linear import Logits, RehearsedLinear
+from retune.methods.linear import DescendedLinear, Logits
 from retune.methods.losses import masked_bce
 from retune.methods.strategy import State
 from retune.settings import NonNegative, Positive
 
 
 @dataclass
-class LwF(RehearsedLinear):
+class LwF(DescendedLinear):
     """Sequential logistic regression that distils its own earlier answers on the new images.
 
     Args:
-        capacity: Most past samples that are kept; none by default.
         alpha: Weight of the distillation.
         temperature: T, at which old and new answers are compared.
     """
@@ -46,12 +40,7 @@ class LwF(RehearsedLinear):
     name: ClassVar[str] = "lwf"
     paper: ClassVar[str] = "Li & Hoiem, ECCV 2016, arXiv 1606.09282"
     statistics: ClassVar[frozenset[str]] = frozenset({"shown"})
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "trunk": {"head": "trunk"},
-        "trunk-replay": {"head": "trunk", "capacity": 200},
-    }
 
-    capacity: Annotated[int, Ge(0)] = 0
     alpha: NonNegative = 1.0
     temperature: Positive = 2.0
 
@@ -62,27 +51,22 @@ class LwF(RehearsedLinear):
 
     def fit(self, experience: Training) -> None:
         """Descend on targets and on what the model said before, then note what was shown."""
-        features, generator, memory = experience.images.features, experience.generator(), self.memory
         learnt = self.shown.all(0)
-        columns = sorted({*experience.observed, *learnt.nonzero().flatten().tolist(), *self.remembered()})
-        unit = normalised(torch.cat([features, memory["features"]]))
-        wanted = torch.cat([experience.targets, memory["targets"]])[:, columns]
-        before = torch.sigmoid(self.logits(unit) / self.temperature)
+        columns = sorted({*experience.observed, *learnt.nonzero().flatten().tolist()})
+        new, wanted = normalised(experience.images.features), experience.targets[:, columns]
+        before = torch.sigmoid(self.logits(new) / self.temperature)
         told = torch.where(learnt, before, torch.nan)[:, columns]
 
         def loss(batch: torch.Tensor, logits: Logits) -> torch.Tensor:
-            remembered = len(features) + memory.draw(len(batch), generator)
-            batch = torch.cat([batch, remembered])
-            given = logits(unit[batch])
+            given = logits(new[batch])
             distilled = masked_bce(given / self.temperature, told[batch])
             return masked_bce(given, wanted[batch]) + self.alpha * self.temperature**2 * distilled
 
-        self.descend(experience, columns, loss, generator)
+        self.descend(experience, columns, loss, experience.generator())
         self.shown = self.shown | torch.stack([(experience.targets == value).any(0) for value in (0, 1)])
-        memory.add(experience.patients, generator, targets=experience.targets, features=features)
 
     def state_dict(self) -> State:
-        """Weights, biases, the memory, and which labels were shown absent and present, (2, C)."""
+        """Weights, biases, and which labels were shown absent and present, (2, C)."""
         return {**super().state_dict(), "shown": self.shown}
 
     def load_state_dict(self, state: State) -> None:

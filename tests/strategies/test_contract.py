@@ -27,8 +27,12 @@ if TYPE_CHECKING:
     from conftest import Lab
 
 NAMES = registry("strategies").names()
-SMALL: dict[str, dict[str, Any]] = {"adaptor": {"width": 64}, "m-flag": {"hidden": 32, "joint": 16}}
-"""Widths that no other demand depends on than that for a small state."""
+SMALL: dict[str, dict[str, Any]] = {
+    "adaptor": {"width": 64},
+    "joint": {"iterations": 5},
+    "m-flag": {"hidden": 32, "joint": 16},
+}
+"""Widths and steps that no other demand depends on than that for a small state."""
 ENOUGH = dict.fromkeys(("adaptor", "l2p", "lora", "m-flag"), 600)
 """Images that the slower methods learn from, where that is enough."""
 

@@ -91,14 +91,6 @@ def test_without_its_weight_distillation_is_fine_tuning(lab: Lab) -> None:
     assert torch.allclose(tuned.score(parts[0].images), distilled.score(parts[0].images), atol=1e-5)
 
 
-def test_lwf_keeps_no_image_unless_it_is_told_to(lab: Lab) -> None:
-    parts = [shown(lab, 60, (0,), 1)]
-    kept = [
-        len(learnt(lab, name, parts).state_dict()["memory.features"]) for name in ("lwf", "lwf/trunk-replay")
-    ]
-    assert kept == [0, 60]
-
-
 def test_the_bound_of_a_trunk_bends_and_takes_features_as_they_are(lab: Lab) -> None:
     everything = tuple(range(len(lab.labels)))
     part, test = (shown(lab, 600, everything, k) for k in (1, 2))
