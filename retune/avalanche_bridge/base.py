@@ -27,7 +27,7 @@ Everything of the method itself, its loop, penalty and memory, is Avalanche's co
 workshops 2021). Ours are the head that it trains, on features of length sqrt(d); the loss, binary
 cross-entropy over the known labels, in the method's own passes too; the seeds; and the state: tensors by
 name, remembered images as features. Settings bear Avalanche's names; defaults are those of its classes or,
-where it has none, of its examples. Nothing is tuned.
+where it has none, of its examples. Nothing is tuned, but for what a preset says.
 """
 SHARED = """
     head: linear, each label on its own; trunk, an mlp d-2d-d before it that all labels share and that begins as
