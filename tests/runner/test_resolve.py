@@ -93,8 +93,8 @@ def test_needs_follow_the_settings(features: str) -> None:
 
 
 def test_unknown_presets_are_told(tmp_path: Path) -> None:
-    with pytest.raises(UnknownName, match=r"did you mean per-step") as caught:
-        run(tmp_path / "out", strategy="re-tune/perstep")
+    with pytest.raises(UnknownName, match=r"did you mean paper-steps") as caught:
+        run(tmp_path / "out", strategy="re-tune/papersteps")
     assert "\n" not in str(caught.value)
     with pytest.raises(UnknownName, match=r"preset of strategy zero-shot 'paper'; known: none"):
         run(tmp_path / "out", strategy="zero-shot/paper")
