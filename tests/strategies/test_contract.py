@@ -27,8 +27,10 @@ if TYPE_CHECKING:
     from conftest import Lab
 
 NAMES = registry("strategies").names()
-SMALL: dict[str, dict[str, Any]] = {"adaptor": {"width": 64}, "m-flag": {"hidden": 32, "joint": 16}}
-"""Widths that no other demand depends on than that for a small state."""
+SMALL: dict[str, dict[str, Any]] = {
+    "adaptor": {"width": 64}, "m-flag": {"hidden": 32, "joint": 16}, "re-tune/paper-steps": {"steps": 3},
+}  # fmt: skip
+"""Widths and steps that no other demand depends on than that for a small state."""
 ENOUGH = dict.fromkeys(("adaptor", "l2p", "lora", "m-flag"), 600)
 """Images that the slower methods learn from, where that is enough."""
 
@@ -67,7 +69,7 @@ def spelt(choice: dict[str, Any]) -> str:
 def test_keeps_the_contract(lab: Lab, name: str, settings: dict[str, Any], check: Check[Subject]) -> None:
     # How large a state is depends on them.
     full = check.name == "state-is-what-it-learnt"
-    small = {} if full else SMALL.get(name.partition("/")[0], {})
+    small = {} if full else SMALL.get(name, SMALL.get(name.partition("/")[0], {}))
     outcome, reason, _ = made(check, Subject.of(name, {**small, **settings}, lab), limit=60)
     assert (outcome, reason) == ("passed", "")
 
