@@ -29,6 +29,16 @@ def pictures(result: Result) -> list[str]:
     return lines
 
 
+def hidden(result: Result) -> list[str]:
+    """That a label which an experience does not observe was shown as absent."""
+    if result.scenario.hidden == "masked":
+        return []
+    return [
+        f"Hidden labels read as absent: what an experience of {result.scenario.name} does not observe is shown as 0 "
+        "(hidden=absent)."
+    ]
+
+
 def batches(result: Result) -> list[str]:
     """That a step takes whole experiences, where the setting ``batch_size`` asks for more images than they have."""
     strategy, shown = result.strategy, [e.n_train for e in result.scenario.experiences]
@@ -65,5 +75,5 @@ def undefined(result: Result) -> list[str]:
 
 def cautions(result: Result) -> list[str]:
     """All of these, the gravest first."""
-    told = (contaminated, pictures, batches, left_out, undefined, unlearnable)
+    told = (hidden, contaminated, pictures, batches, left_out, undefined, unlearnable)
     return [line for of in told for line in of(result)]
