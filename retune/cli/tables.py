@@ -15,7 +15,7 @@ from retune.cli.console import console, plain_table
 from retune.data.findings import codes
 from retune.metrics.seeds import mean_and_sd
 from retune.metrics.table import in_table
-from retune.results.cautions import contaminated, hidden, left_out, pictures, undefined, unlearnable
+from retune.results.cautions import cautions
 from retune.results.result import Cost, Result
 from retune.results.text import number
 from retune.results.verdict import Standing, standings, verdict
@@ -106,15 +106,7 @@ def _headline(out: Console, result: Result, seeds: int = 0) -> None:
     if not seeds:
         for line in _chosen(result):
             out.print(Text(line))
-    for line in (
-        *hidden(result),
-        *pictures(result),
-        *result.dataset.notes,
-        *contaminated(result),
-        *left_out(result),
-        *undefined(result),
-        *unlearnable(result),
-    ):
+    for line in (*result.dataset.notes, *cautions(result)):
         out.print(Text(line, "yellow"))
     out.print()
 
