@@ -13,6 +13,7 @@ import types
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal, TypeVar
 
 from annotated_types import Ge, Gt, Le, Lt
@@ -27,6 +28,10 @@ NonNegative = Annotated[float, Ge(0)]
 Share = Annotated[float, Ge(0), Lt(1)]
 Unit = Annotated[float, Ge(0), Le(1)]
 Count = Annotated[int, Ge(1)]
+
+LATER: Final = MappingProxyType({"later": True})
+"""Metadata of a field that a class did not have from the start: at its default :func:`values_of` leaves it out, so
+that a run that does not use it is the run that it was."""
 
 SEARCH: Final = "write --search lr=1e-4,1e-3"
 """How a search of settings is mended."""
@@ -51,7 +56,9 @@ class Setting:
 
 def settings_of(cls: type[Any]) -> tuple[Setting, ...]:
     """The settings of a dataclass, in order of definition."""
-    docs = _argument_docs(inspect.getdoc(cls) or "")
+    docs: dict[str, str] = {}
+    for base in reversed(cls.__mro__):  # what is inherited is told where it is written
+        docs |= _argument_docs(inspect.cleandoc(base.__doc__ or ""))
     hints = _hints(cls)
     return tuple(
         Setting(f.name, _spell(hints[f.name]), _default(f), docs.get(f.name, "")) for f in _fields(cls)
@@ -82,8 +89,12 @@ def make(cls: type[T], given: Mapping[str, Any], *, owner: str) -> T:
 
 
 def values_of(instance: Any) -> dict[str, Any]:
-    """The settings of an instance as JSON values."""
-    values = {f.name: getattr(instance, f.name) for f in _fields(type(instance))}
+    """The settings of an instance as JSON values, but for those at their default that came later (:data:`LATER`)."""
+    values = {
+        f.name: value
+        for f in _fields(type(instance))
+        if (value := getattr(instance, f.name)) != f.default or not f.metadata.get("later")
+    }
     return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import ClassVar, Final, Literal
 
 from retune.data.dataset import Dataset
-from retune.streams.stream import Scenario, Stream
+from retune.streams.arrival import LabelArrival
+from retune.streams.stream import Stream
 from retune.streams.tasks import Task, needed, one_frontal_per_patient, split_80_10_10, task_stream
 
 SHARED: Final = ("Consolidation", "Pneumonia", "Pneumothorax")
@@ -25,7 +26,7 @@ TASKS: Final = (
 
 
 @dataclass(frozen=True)
-class CecconNIC7(Scenario):
+class CecconNIC7(LabelArrival):
     """Seven tasks over two data sets, each with all images positive for one of its labels.
 
     Between tasks either the data set changes or new labels come. Both data sets are split anew, 80/10/10 by

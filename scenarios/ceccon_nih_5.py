@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import ClassVar, Final, Literal
 
 from retune.data.dataset import Dataset
-from retune.streams.stream import Scenario, Stream
+from retune.streams.arrival import LabelArrival
+from retune.streams.stream import Stream
 from retune.streams.tasks import Task, needed, split_80_10_10, task_stream
 
 TASKS: Final = (
@@ -19,7 +20,7 @@ TASKS: Final = (
 
 
 @dataclass(frozen=True)
-class CecconNIH5(Scenario):
+class CecconNIH5(LabelArrival):
     """Five tasks with new labels each, and all images positive for one of them.
 
     The data set is split anew, 80/10/10 by a hash of the patient. The test images are those of all tasks together.

@@ -9,12 +9,13 @@ import numpy as np
 
 from retune.data.dataset import Dataset
 from retune.settings import Count
+from retune.streams.arrival import LabelArrival
 from retune.streams.cuts import LabelOrder, group_labels, masked, order_labels, split_patients
-from retune.streams.stream import Scenario, Stream
+from retune.streams.stream import Stream
 
 
 @dataclass(frozen=True)
-class ClassIncremental(Scenario):
+class ClassIncremental(LabelArrival):
     """Labels are split into groups; experience t holds part t of the patients and group t only.
 
     Args:
@@ -36,4 +37,4 @@ class ClassIncremental(Scenario):
             masked(dataset, step, rows, group)
             for step, (rows, group) in enumerate(zip(parts, groups, strict=True), start=1)
         )
-        return Stream(dataset, experiences, dataset.rows("test"))
+        return Stream(dataset, experiences, dataset.rows("test"), self.hidden)

@@ -9,12 +9,13 @@ import numpy as np
 
 from retune.data.dataset import Dataset
 from retune.settings import Count
+from retune.streams.arrival import LabelArrival
 from retune.streams.cuts import LabelOrder, group_labels, masked, order_labels, split_patients
-from retune.streams.stream import Scenario, Stream
+from retune.streams.stream import Stream
 
 
 @dataclass(frozen=True)
-class LabelIncremental(Scenario):
+class LabelIncremental(LabelArrival):
     """Labels are split into groups; experience t holds part t of the patients and groups 1..t.
 
     Args:
@@ -36,4 +37,4 @@ class LabelIncremental(Scenario):
             masked(dataset, step, rows, np.concatenate(groups[:step]))
             for step, rows in enumerate(parts, start=1)
         )
-        return Stream(dataset, experiences, dataset.rows("test"))
+        return Stream(dataset, experiences, dataset.rows("test"), self.hidden)

@@ -10,8 +10,9 @@ import numpy as np
 from retune.data.dataset import Dataset
 from retune.errors import BadSetting
 from retune.settings import Count
+from retune.streams.arrival import LabelArrival
 from retune.streams.cuts import masked, split_patients
-from retune.streams.stream import Scenario, Stream
+from retune.streams.stream import Stream
 from retune.streams.tasks import Task, needed
 
 LABELS: Final = ("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Pleural Effusion")
@@ -19,7 +20,7 @@ STEPS: Final = {"class": (5,), "label": (5,), "data": (5, 10, 20)}
 
 
 @dataclass(frozen=True)
-class ReTuneCheXpert5(Scenario):
+class ReTuneCheXpert5(LabelArrival):
     """Training images in equal parts by patient, on the data set's own splits.
 
     The published runs used the labels of visualCheXbert, which is a setting of the data set:
@@ -41,7 +42,13 @@ class ReTuneCheXpert5(Scenario):
     steps: Count = 5
 
     def __post_init__(self) -> None:
-        """Refuse a number of steps that was not published."""
+        """Refuse a number of steps that was not published, and to hide what is shown."""
+        if self.kind == "data" and self.hidden != "masked":
+            raise BadSetting(
+                "kind=data observes every label in every experience, so none is hidden",
+                where=f"scenario {self.name}, setting hidden",
+                fix="leave it out",
+            )
         if self.steps not in STEPS[self.kind]:
             raise BadSetting(
                 f"{self.steps} steps were not published with kind={self.kind}",
@@ -56,7 +63,7 @@ class ReTuneCheXpert5(Scenario):
         experiences = tuple(
             masked(table, step, rows, self._observed(step)) for step, rows in enumerate(parts, start=1)
         )
-        return Stream(table, experiences, table.rows("test"))
+        return Stream(table, experiences, table.rows("test"), self.hidden)
 
     def _observed(self, step: int) -> range:
         if self.kind == "data":

@@ -67,10 +67,12 @@ class PseudoLabelReplay(RehearsedLinear):
         """Learn from true and forward pseudo-labels and the memory, then propagate backward and remember."""
         features, generator = experience.images.features, experience.generator()
         new, old = normalised(features), normalised(self.memory["features"])
-        targets = experience.targets.where(~experience.targets.isnan(), self.pseudo(new))
-        columns = sorted(
-            {*experience.observed, *self.remembered(), *self.learnt.nonzero().flatten().tolist()}
-        )
+        # Where hidden labels read as absent, a 0 that nobody looked for is as good as unknown.
+        annotated = list(experience.annotated)
+        truth = torch.full_like(experience.targets, torch.nan)
+        truth[:, annotated] = experience.targets[:, annotated]
+        targets = truth.where(~truth.isnan(), self.pseudo(new))
+        columns = sorted({*annotated, *self.remembered(), *self.learnt.nonzero().flatten().tolist()})
         wanted, known = targets[:, columns], self.memory["targets"][:, columns]
 
         def loss(batch: torch.Tensor, logits: Logits) -> torch.Tensor:
@@ -81,8 +83,7 @@ class PseudoLabelReplay(RehearsedLinear):
         self.descend(experience, columns, loss, generator)
         self._set_thresholds(experience, new)
         made = torch.full_like(self.memory["targets"], torch.nan)
-        observed = list(experience.observed)
-        made[:, observed] = self.pseudo(old)[:, observed]
+        made[:, annotated] = self.pseudo(old)[:, annotated]
         self.memory.fill(made)
         self.memory.add(experience.patients, generator, targets=targets, features=features)
 
@@ -109,7 +110,7 @@ class PseudoLabelReplay(RehearsedLinear):
     def _set_thresholds(self, experience: Training, unit: torch.Tensor) -> None:
         """Of labels that have none yet, where both classes are there; they stay from then on."""
         logits, targets = self.logits(unit).cpu().numpy(), experience.targets.cpu().numpy()
-        for c in experience.observed:
+        for c in experience.annotated:
             threshold = float(best_f1_threshold(targets[:, c], logits[:, c]))
             if not self.learnt[c] and threshold == threshold:
                 self.threshold[c], self.learnt[c] = threshold, True

@@ -117,6 +117,18 @@ class TestsOnLess(Good):
         return replace(stream, test=stream.test[::2])
 
 
+@dataclass(frozen=True)
+class HidesOtherwise(Good):
+    """It has the setting and does not heed it.
+
+    Args:
+        steps: Nothing depends on it.
+        hidden: Nothing either.
+    """
+
+    hidden: str = "absent"
+
+
 class GivesLabelsAway(Good):
     def changed(self, stream: Stream) -> Stream:
         return self.first(stream, targets=stream.dataset.targets[stream.experiences[0].rows])

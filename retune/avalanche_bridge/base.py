@@ -92,7 +92,7 @@ class Bridged(Strategy):
         features = normalised(experience.images.features)[known].cpu()
         dataset = as_dataset(features, experience.targets[known].cpu())
         with quietly(), isolated(experience.seed):
-            self.prepare(dataset, experience.observed)
+            self.prepare(dataset, experience.annotated)
             self.agent.train(as_experience(dataset), eval_streams=[])
         if self.keeps_samples:
             # A subset of Avalanche's holds on to all of what it is of: what is remembered is copied out.

@@ -6,7 +6,7 @@ import gc
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import numpy as np
@@ -71,7 +71,7 @@ class Leash:
     def training(self, part: Training) -> Training:
         """An experience on the leash."""
         targets, patients = (self.noted(t.clone()) for t in (part.targets, part.patients))
-        return Training(self.images(part.images), targets, part.observed, part.seed, part.reports, patients)
+        return replace(part, images=self.images(part.images), targets=targets, patients=patients)
 
     def images(self, images: Images) -> Images:
         """Images on the leash."""

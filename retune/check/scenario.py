@@ -126,8 +126,9 @@ def trains_on_no_test_patient(cut: Cut) -> None:
 
 
 def unobserved_labels_are_masked(cut: Cut) -> None:
-    """A label that an experience does not observe is NaN for every image of it."""
-    stream = cut.stream()
+    """A label that an experience does not observe is NaN for every image of it; or 0, where that is asked for."""
+    stream, asked = cut.stream(), getattr(cut.scenario(), "hidden", "masked")
+    require(stream.hidden == asked, f"hidden={asked} was asked for, and its stream says {stream.hidden}")
     for e in stream.experiences:
         shape = (len(e), len(stream.labels))
         require(
@@ -135,7 +136,8 @@ def unobserved_labels_are_masked(cut: Cut) -> None:
         )
         require(e.targets.dtype == np.float32, f"targets of experience {e.step} are {e.targets.dtype}")
         hidden = np.setdiff1d(np.arange(shape[1]), e.observed)
-        shown = [stream.labels[c] for c in hidden if not np.isnan(e.targets[:, c]).all()]
+        given = ~np.isnan(e.targets) if stream.hidden == "masked" else e.targets != 0
+        shown = [stream.labels[c] for c in hidden if given[:, c].any()]
         require(not shown, f"experience {e.step} gives away {', '.join(shown)}")
 
 

@@ -15,7 +15,7 @@ from retune.cli.console import console, plain_table
 from retune.data.findings import codes
 from retune.metrics.seeds import mean_and_sd
 from retune.metrics.table import in_table
-from retune.results.cautions import contaminated, left_out, pictures, undefined, unlearnable
+from retune.results.cautions import contaminated, hidden, left_out, pictures, undefined, unlearnable
 from retune.results.result import Cost, Result
 from retune.results.text import number
 
@@ -90,6 +90,7 @@ def _headline(out: Console, result: Result, seeds: int = 0) -> None:
         for line in _chosen(result):
             out.print(Text(line))
     for line in (
+        *hidden(result),
         *pictures(result),
         *result.dataset.notes,
         *contaminated(result),

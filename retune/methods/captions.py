@@ -38,7 +38,7 @@ def captions_of(experience: Training, context: Context, pairs: Pairs = "auto") -
 
     A report is taken as it stands. A caption says a positive prompt of each observed label that is
     present or, where none is, a negative one of one that is absent; which ones is drawn by the
-    experience's generator. A label that is not observed, or not known of an image, is never mentioned.
+    experience's generator. A label that was not looked for, or is not known of an image, is never mentioned.
 
     Args:
         experience: Its targets, observed labels and reports.
@@ -71,7 +71,7 @@ def _composed(experience: Training, context: Context) -> list[str]:
     """A caption per image; each distinct choice of sentences is put together once."""
     import torch
 
-    observed = list(experience.observed)
+    observed = list(experience.annotated)
     if not observed:
         return [NEUTRAL] * len(experience)
     sentences = _sentences(context, observed)

@@ -94,12 +94,14 @@ class Training:
     Args:
         images: The n training images.
         targets: float32 (n, C); NaN where a label is not observed or unknown.
-        observed: Columns of the labels observed in this experience.
+        observed: Columns of the labels that have targets in this experience. In a stream whose hidden labels read as
+            absent that is every label, and a target of 0 may be of one that nobody looked for.
         seed: Seed of every random draw made while fitting this experience.
         reports: The n images' reports, ``""`` where one has none; None where the data set has none, or
             where the experience hides a label: a report would give it away.
         patients: Whose each image is, int64 (n,) on the CPU: a number that stands for the same patient
             throughout the stream and says nothing else.
+        hidden: Columns among the observed that nobody looked for: hidden labels that read as absent.
     """
 
     images: Images
@@ -108,9 +110,15 @@ class Training:
     seed: int
     reports: tuple[str, ...] | None
     patients: torch.Tensor
+    hidden: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(self.images)
+
+    @property
+    def annotated(self) -> tuple[int, ...]:
+        """Columns of the labels that were looked for: a task's labels, which methods of the field are told, too."""
+        return tuple(c for c in self.observed if c not in self.hidden)
 
     def generator(self) -> torch.Generator:
         """A fresh random generator, on the CPU, that depends on the run's seed and the step only."""
@@ -168,4 +176,6 @@ def training(
     targets = torch.from_numpy(experience.targets.copy()).to(device)
     hides = len(experience.observed) < experience.targets.shape[1]
     whose = torch.arange(len(targets)) if patients is None else torch.from_numpy(patients)
-    return Training(images, targets, experience.observed, step_seed, None if hides else reports, whose)
+    told, shown = None if hides else reports, experience.shown
+    absent = tuple(c for c in shown if c not in experience.observed)
+    return Training(images, targets, shown, step_seed, told, whose, absent)

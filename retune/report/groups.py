@@ -285,7 +285,7 @@ def _one_a_seed(runs: list[Result]) -> bool:
 def _telling(family: list[Result], families: list[list[Result]]) -> str:
     """What tells a stream from others of its name: settings, number of experiences, or the fingerprint."""
     told = [
-        {"steps": len(f[0].scenario.experiences), **f[0].scenario.settings}
+        {"steps": len(f[0].scenario.experiences), **f[0].scenario.settings, "hidden": f[0].scenario.hidden}
         | {"stream": min((r.run.seed, r.scenario.fingerprint) for r in f)[1][:8]}
         for f in families
     ]

@@ -15,7 +15,7 @@ from retune.metrics.table import in_table
 from retune.report.figures import KEPT, kept
 from retune.report.heatmap import label_order
 from retune.results import text
-from retune.results.cautions import contaminated, left_out, pictures, undefined, unlearnable
+from retune.results.cautions import contaminated, hidden, left_out, pictures, undefined, unlearnable
 from retune.settings import typed
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ def _cautions_of(result: Result) -> list[tuple[int, str]]:
     lost = [f"{unreadable:,} images could not be read and were left out."] if unreadable else []
     graded = (
         contaminated(result),
-        pictures(result),
+        [*hidden(result), *pictures(result)],
         [*left_out(result), *lost, *undefined(result), *unlearnable(result)],
         result.dataset.notes,
     )

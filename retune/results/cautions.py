@@ -29,6 +29,16 @@ def pictures(result: Result) -> list[str]:
     return lines
 
 
+def hidden(result: Result) -> list[str]:
+    """That a label which an experience does not observe was shown as absent."""
+    if result.scenario.hidden == "masked":
+        return []
+    return [
+        f"Hidden labels read as absent: what an experience of {result.scenario.name} does not observe is shown as 0 "
+        "(hidden=absent)."
+    ]
+
+
 def left_out(result: Result) -> list[str]:
     """How many images were left out, for each reason."""
     return [

@@ -93,6 +93,8 @@ class ScenarioRecord(Record):
     fingerprint: str
     settings: dict[str, Any]
     experiences: list[ExperienceRecord]
+    hidden: Literal["masked", "absent"] = "masked"
+    """What a label that an experience does not observe looked like."""
 
 
 class BackboneRecord(Record):

@@ -103,6 +103,7 @@ def _document(plan: Plan, outcome: Outcome, report: ContinualReport, command: st
             "name": parts.scenario.name,
             "fingerprint": stream.fingerprint,
             "settings": values_of(parts.scenario),
+            "hidden": stream.hidden,
             "experiences": [
                 {"labels": [labels[c] for c in e.observed], "n_train": len(e)} for e in stream.experiences
             ],

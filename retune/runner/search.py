@@ -67,7 +67,7 @@ def split(stream: Stream, seed: int) -> tuple[Experience, Experience, list[int]]
     patients = stream.dataset.patient_id[first.rows]
     part = split_by_patient(patients, valid=HELD_OUT, test=0.0, salt=f"search {seed}")
     learning, judging = (
-        Experience(first.step, first.observed, first.rows[part == name], first.targets[part == name])
+        dataclasses.replace(first, rows=first.rows[part == name], targets=first.targets[part == name])
         for name in ("train", "valid")
     )
     shown = [(c, judging.targets[:, c]) for c in first.observed]

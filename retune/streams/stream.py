@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from retune.data.dataset import Dataset, FloatArray, IntArray
 from retune.metrics.continual import first_learnt
+
+Hidden = Literal["masked", "absent"]
+"""What a label that an experience does not observe looks like to who learns: unknown, or absent."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,8 @@ class Experience:
         step: 1 for the first experience.
         observed: Columns of the labels observed here, ascending.
         rows: Rows of the data set that hold the training images, shape (n,).
-        targets: float32 (n, C); NaN where a label is not observed here or unknown.
+        targets: float32 (n, C); NaN where a label is unknown, and where it is not observed here: there the targets of
+            a stream with ``hidden="absent"`` are 0.
     """
 
     step: int
@@ -32,6 +36,13 @@ class Experience:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    @property
+    def shown(self) -> tuple[int, ...]:
+        """Columns that have targets: the observed ones, and every other one where hidden labels read as absent."""
+        hidden = np.setdiff1d(np.arange(self.targets.shape[1]), self.observed)
+        told = hidden[~np.isnan(self.targets[:, hidden]).all(axis=0)]
+        return tuple(sorted({*self.observed, *told.tolist()}))
 
     def shows(self, value: float) -> npt.NDArray[np.bool_]:
         """Whether an image with this target of each label observed is shown; of no other label; shape (C,)."""
@@ -49,11 +60,19 @@ class Stream:
         dataset: The table the rows refer to.
         experiences: In the order they are shown.
         test: Rows of the test images, shape (M,).
+        hidden: What a label that an experience does not observe looks like: ``masked`` is NaN; ``absent`` is 0, as
+            much of the field has it. Nothing else of a stream hangs on it: which labels are observed, when one is first
+            learnt, test labels and :meth:`joint` are the same.
     """
 
     dataset: Dataset
     experiences: tuple[Experience, ...]
     test: IntArray
+    hidden: Hidden = "masked"
+
+    def __post_init__(self) -> None:
+        if self.hidden == "absent":
+            object.__setattr__(self, "experiences", tuple(map(_absent, self.experiences)))
 
     def __len__(self) -> int:
         return len(self.experiences)
@@ -100,13 +119,23 @@ class Stream:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of the data set's fingerprint, every experience and the test rows."""
+        """SHA-256 of the data set's fingerprint, every experience, the test rows, and what hidden labels look like."""
         digest = hashlib.sha256(self.dataset.fingerprint.encode())
         for experience in self.experiences:
             digest.update(np.asarray(experience.observed, dtype=np.int64).tobytes() + b"|")
             digest.update(np.ascontiguousarray(experience.rows).tobytes() + b";")
         digest.update(np.ascontiguousarray(self.test).tobytes())
+        if self.hidden != "masked":  # streams were masked before there was a choice
+            digest.update(f"|{self.hidden}".encode())
         return digest.hexdigest()
+
+
+def _absent(experience: Experience) -> Experience:
+    """The same with 0 for every label that it does not observe."""
+    targets = np.zeros_like(experience.targets)
+    columns = list(experience.observed)
+    targets[:, columns] = experience.targets[:, columns]
+    return replace(experience, targets=targets)
 
 
 class Scenario(ABC):

@@ -12,6 +12,7 @@ import numpy as np
 from retune.data.dataset import Array, BoolArray, Dataset, split_by_patient
 from retune.data.views import in_views
 from retune.errors import BadSetting
+from retune.streams.arrival import LabelArrival
 from retune.streams.cuts import masked
 from retune.streams.stream import Scenario, Stream
 
@@ -77,7 +78,7 @@ def one_frontal_per_patient(dataset: Dataset) -> Dataset:
 
 
 def task_stream(
-    dataset: Dataset, tasks: Sequence[Task], scenario: Scenario, *, patients: Patients, seed: int
+    dataset: Dataset, tasks: Sequence[Task], scenario: LabelArrival, *, patients: Patients, seed: int
 ) -> Stream:
     """The stream of some tasks; an image positive for no label of a task of its data set is left out.
 
@@ -86,7 +87,7 @@ def task_stream(
     Args:
         dataset: As :func:`needed` gives it, split.
         tasks: One for each experience, in order.
-        scenario: Whose stream it is, for messages.
+        scenario: Whose stream it is, for messages and its settings.
         patients: ``published`` shows an image in every task that it is positive for; ``disjoint`` gives each
             training patient to one of these tasks.
         seed: Of that draw. It is made patient by patient, so that leaving out one moves no other.
@@ -112,7 +113,7 @@ def task_stream(
         experiences.append(masked(table, step, rows, [table.labels.index(label) for label in task.labels]))
     if not len(table.rows("test")):
         raise BadSetting("no test image is positive for a label of the stream", where=where)
-    return Stream(table, tuple(experiences), table.rows("test"))
+    return Stream(table, tuple(experiences), table.rows("test"), scenario.hidden)
 
 
 def _fits(dataset: Dataset, tasks: Sequence[Task]) -> BoolArray:

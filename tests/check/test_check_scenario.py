@@ -29,6 +29,10 @@ BROKEN: list[tuple[type[Scenario], dict[str, str]]] = [
     (broken.TrainsOnTheTest, {"trains-on-no-test-patient": "not of the training split", **SHIFTED}),
     (broken.TestsOnLess, {"trains-on-no-test-patient": "not those of the test split", **SHIFTED}),
     (broken.GivesLabelsAway, {"unobserved-labels-are-masked": "experience 1 gives away"}),
+    (
+        broken.HidesOtherwise,
+        {"unobserved-labels-are-masked": "hidden=absent was asked for, and its stream says"},
+    ),
     (broken.TakesUnknownForAbsent, {"observed-labels-are-true": "experience 1 are not the table's"}),
     (broken.ChangesTheTable, {"leaves-the-table-alone": "changed the table"}),
     (broken.DependsOnUnreadableImages, {"lost-images-change-nothing-else": "other labels then"}),
