@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -18,13 +19,14 @@ from retune.report.heatmap import label_order
 from retune.results import text
 from retune.results.cautions import contaminated, hidden, left_out, pictures, undefined, unlearnable
 from retune.results.compare import Difference, Estimate
+from retune.results.verdict import verdict as run_verdict
 from retune.settings import typed
 from retune.suite.layout import rank_lines, rank_rows
 from retune.suite.ranks import Ranks, rank_methods
-from retune.suite.verdict import verdict
+from retune.suite.verdict import listed, verdict
 
 if TYPE_CHECKING:
-    from retune.report.groups import MethodGroup, Runs, Section
+    from retune.report.groups import MethodGroup, Runs, Section, StreamGroup
     from retune.report.views import StreamView, View
     from retune.results.result import Result
 
@@ -116,7 +118,6 @@ def render(runs: Runs, views: list[View]) -> str:
         decimals=text.decimals,
         whole=text.count,
         seconds=text.seconds,
-        verdict=verdict,
         plain=lambda value: text.shown(typed(value)),
     )
     environment.finalize = lambda value: text.shown(value) if type(value) is str else value
@@ -160,6 +161,7 @@ def _section(section: Section, view: View) -> dict[str, Any]:
         "example": results[0],
         "cautions": _cautions(results),
         "table": table,
+        "best": _best(section),
         "ranks": rank_lines(ranks) if len(section.streams) > 1 else [],
         "mean_ranks": {method: rank for method, rank, _ in rank_rows(ranks)},
         "tied": {method: letters for method, _, letters in rank_rows(ranks)},
@@ -171,10 +173,29 @@ def _section(section: Section, view: View) -> dict[str, Any]:
     }
 
 
+def _best(section: Section) -> list[str]:
+    """Of each stream, which method is best and which are tied with it."""
+    found = []
+    for stream in section.streams:
+        best, tied = ([m for m, r in stream.roles.items() if r == role] for role in ("best", "tied"))
+        if best:
+            found.append(f"Best on {stream.title}: {best[0]}{f', tied with {listed(tied)}' if tied else ''}.")
+    return found
+
+
+def _verdict(stream: StreamGroup) -> str:
+    """What a stream comes to: of a run that stands alone, what it forgot and what is at chance, too."""
+    runs = [run for group in stream.groups for run in group.runs]
+    alone = run_verdict(runs[0]) if len(runs) == 1 else None
+    told = alone or (verdict(stream.setting) if stream.setting else "")
+    return re.sub(r"(?<![\w.])-(?=\.?\d)", "−", told)
+
+
 def _stream(view: StreamView) -> dict[str, Any]:
     groups = view.stream.groups
     return {
         "view": view,
+        "verdict": _verdict(view.stream),
         "columns": [column for column in COLUMNS if any(_known(column.of(group)) for group in groups)],
         "joint": "" if any(g.method.upper_bound for g in groups) else _joint(groups[0].runs[0].run.command),
         "keeps": {group.method.label: kept(group) for group in groups},

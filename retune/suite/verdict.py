@@ -35,7 +35,7 @@ def _who(best: Row, rows: Sequence[Row]) -> str:
         return f"{ends}."
     if not tied:
         return f"{ends}, the best of {1 + len(others)}, tied with none."
-    return f"{ends}, the best of {1 + len(others)}; tied with it: {_listed(tied)}."
+    return f"{ends}, the best of {1 + len(others)}; tied with it: {listed(tied)}."
 
 
 def _how_far(best: Row, setting: Setting) -> str:
@@ -76,7 +76,7 @@ def _others(best: Row, rows: Sequence[Row]) -> list[str]:
             and _standing(gain) == standing
         ]
         if names:
-            found.append(f"{words}: {_listed(names)}.")
+            found.append(f"{words}: {listed(names)}.")
     return found
 
 
@@ -91,7 +91,8 @@ def _standing(gain: Estimate) -> str:
     return "not distinguishable from" if gain.high > gain.low else "exactly at"
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """The first few names, and how many more there are."""
     more = len(names) - NAMED
     return ", ".join(names) if more < 2 else f"{', '.join(names[:NAMED])} and {more} others"
 

@@ -30,6 +30,7 @@ from retune.report.places import beside
 from retune.results.collect import collect
 from retune.results.result import Result
 from retune.results.text import decimals
+from retune.results.verdict import verdict as run_verdict
 from retune.runner.run import prepare
 from retune.runner.shared import Shared
 from retune.runner.spec import Spec
@@ -208,6 +209,18 @@ def test_first_a_sentence_then_a_table_then_pictures(compared: Path) -> None:
     assert "of the way from there to joint (" in words
 
 
+def test_a_run_alone_has_no_rank_and_its_own_sentence(runs: Path, tmp_path: Path) -> None:
+    result = Result.read(runs / "data" / "0")
+    page = page_of(tmp_path, runs / "data" / "0")
+    told = run_verdict(result)
+    assert told is not None
+    assert told.partition(" (")[0] in page.text
+    heads, rows = table_of(tmp_path, "Methods on data-incremental, the best first")
+    assert heads[:2] == ["method", "final AUC"]
+    assert "to best" not in heads
+    assert rows[0][0] == "linear-probe"
+
+
 def test_over_streams_ranks_are_means_and_matrices_are_open(compared: Path) -> None:
     heads, rows = table_of(compared / "out", "Final AUC of each method on each stream")
     assert heads == ["method", "mean rank", "class-incremental", "label-incremental", "tied with"]
@@ -215,6 +228,10 @@ def test_over_streams_ranks_are_means_and_matrices_are_open(compared: Path) -> N
         ["good", "1.00"], ["twin", "2.00"], ["a-poor", "3.00"], ["z-poorer", "4.00"], ["joint upper bound", "–"],
     ]  # fmt: skip
     text = (compared / "out" / "report.html").read_text()
+    assert (
+        "Best on class-incremental: good, tied with twin. Best on label-incremental: good, tied with twin."
+        in text
+    )
     matrices = [found.start() for found in re.finditer('aria-label="Heat-map', text)]
     assert len(matrices) == 10
     for at in matrices:
@@ -227,13 +244,13 @@ def test_over_streams_ranks_are_means_and_matrices_are_open(compared: Path) -> N
 
 
 def test_without_an_upper_bound_the_command_that_makes_one_is_told(
-    runs: Path, changed: Callable[..., Path], tmp_path: Path
+    compared: Path, changed: Callable[..., Path], tmp_path: Path
 ) -> None:
     command = "retune run --scenario class-incremental --strategy replay --seed 0 --set lr=0.1 --set data.images=200"
     page = page_of(tmp_path, changed("9" * 12, run={"command": command}))
     told = "retune run --scenario class-incremental --seed 0 --set data.images=200 --strategy joint"
     assert told in page.text
-    assert "--strategy joint" not in page_of(tmp_path, runs / "joint" / "0").text.partition("Versions")[0]
+    assert "--strategy joint" not in read(compared / "out").text
 
 
 def test_names_of_points_do_not_overlap() -> None:
