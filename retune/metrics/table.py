@@ -191,6 +191,10 @@ PUBLISHED: Final = tuple(metric for metric in METRICS if metric.published)
 BY_KEY: Final = {metric.key: metric for metric in METRICS}
 DECIDES: Final = BY_KEY["final_auc"]
 """What methods are ranked by."""
+ZERO_SHOT: Final = BY_KEY["zero_shot_auc"]
+"""The same before any training."""
+GAIN: Final = BY_KEY["gain"]
+"""By how much the one is above the other."""
 
 
 def in_table(where: Where) -> tuple[Metric, ...]:
