@@ -44,8 +44,8 @@ BACKWARD = -0.05 / 3
 FORWARD = 0.10
 # zero-shot: (.50 + .50 + .60 + .55 + .95) / 5
 ZERO_SHOT = 0.62
-# a: .90 - .50 = .40; b: .70 - .55 = .15; c: .75 - .50 = .25; d: never; e: .60 - .95 = -.35
-LEARNING = 0.45 / 4
+# a: .90 - .50 = .40; b: .70 - .55 = .15; c: .80 - .75 = .05; d: never; e: .60 - .95 = -.35
+LEARNING = 0.25 / 4
 
 
 def test_worked_example():
@@ -64,9 +64,9 @@ def test_both_moments_of_a_difference_have_the_same_labels():
     r = R.copy()
     r[0, 4] = np.nan  # the last label is left out of the end too
     assert gain(r) == pytest.approx((0.20 + 0.25 + 0.20 + 0.35) / 4, abs=1e-12)
-    assert learning(r, FIRST) == pytest.approx((0.40 + 0.15 + 0.25) / 3, abs=1e-12)
+    assert learning(r, FIRST) == pytest.approx((0.40 + 0.15 + 0.05) / 3, abs=1e-12)
     r[2, 1] = np.nan
-    assert learning(r, FIRST) == pytest.approx((0.40 + 0.25) / 2, abs=1e-12)
+    assert learning(r, FIRST) == pytest.approx((0.40 + 0.05) / 2, abs=1e-12)
 
 
 def test_in_one_experience_learning_is_the_gain_of_what_can_be_learnt():
