@@ -17,7 +17,15 @@ from retune.metrics.table import DECIDES, Metric, in_table
 from retune.report.figures import kept
 from retune.report.heatmap import label_order
 from retune.results import text
-from retune.results.cautions import contaminated, hidden, left_out, pictures, undefined, unlearnable
+from retune.results.cautions import (
+    batches,
+    contaminated,
+    hidden,
+    left_out,
+    pictures,
+    undefined,
+    unlearnable,
+)
 from retune.results.compare import Difference, Estimate
 from retune.results.verdict import verdict as run_verdict
 from retune.settings import typed
@@ -288,7 +296,7 @@ def _cautions_of(result: Result) -> list[tuple[int, str]]:
     lost = [f"{unreadable:,} images could not be read and were left out."] if unreadable else []
     graded = (
         contaminated(result),
-        [*hidden(result), *pictures(result)],
+        [*hidden(result), *pictures(result), *batches(result)],
         [*left_out(result), *lost, *undefined(result), *unlearnable(result)],
         result.dataset.notes,
     )

@@ -12,7 +12,7 @@ from pydantic import ConfigDict, Field, ValidationError
 
 from retune.errors import UserError, mistake
 from retune.metrics.table import COMPARED, DECIDES
-from retune.results.cautions import contaminated, hidden, pictures, undefined, unlearnable
+from retune.results.cautions import batches, contaminated, hidden, pictures, undefined, unlearnable
 from retune.results.compare import Comparison, Difference, Estimate
 from retune.results.result import Bootstrap, Record, Result
 from retune.sealed import open_json
@@ -189,7 +189,8 @@ def cautions(results: Sequence[Result]) -> list[str]:
     """
     lines: list[str] = []
     for result in results:
-        lines += [*hidden(result), *contaminated(result), *pictures(result), *result.dataset.notes]
+        lines += [*hidden(result), *contaminated(result), *pictures(result), *batches(result)]
+        lines += result.dataset.notes
         lines += [f"{line}." for line in (*undefined(result), *unlearnable(result))]
     return list(dict.fromkeys(lines))
 
