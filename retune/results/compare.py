@@ -165,8 +165,9 @@ class Comparison:
             return Estimate.of([])
         _, gains = self._over_seeds(gone)
         shares = gains / np.where(ways > 0, ways, np.nan)
-        low, _ = interval(np.where(ways <= 0, -np.inf, shares), self.level)
-        _, high = interval(np.where(ways <= 0, np.inf, shares), self.level)
+        with np.errstate(invalid="ignore"):  # between a number and an infinite one there is no end
+            low, _ = interval(np.where(ways <= 0, -np.inf, shares), self.level)
+            _, high = interval(np.where(ways <= 0, np.inf, shares), self.level)
         return Estimate.of([value / way.mean for value, _ in gone], float(low), float(high))
 
     def _over_seeds(self, runs: Sequence[tuple[float, Floats]]) -> tuple[Estimate, Floats]:

@@ -168,6 +168,9 @@ def test_resamples_without_a_way_count_against_both_ends():
     # 200 values of which three are lost: at 2.5 % of the way from below, and from above.
     assert share.low == pytest.approx(np.interp(0.025 * 199, np.arange(3, 200), known))
     assert share.high == pytest.approx(np.interp(0.975 * 199, np.arange(197), known))
+    ends[:5] = -1e-4  # as many as leave the share defined, and no end of its interval
+    share = Comparison({"mine": {0: mine}, "joint": {0: bound}}).share("mine", "joint")
+    assert (share.mean, share.low, share.high) == (pytest.approx(0.5), None, None)
 
 
 def test_values_are_those_of_the_results(made):
