@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 NAMES = registry("strategies").names()
 SMALL: dict[str, dict[str, Any]] = {"adaptor": {"width": 64}, "m-flag": {"hidden": 32, "joint": 16}}
 """Widths that no other demand depends on than that for a small state."""
-QUICK: dict[str, dict[str, Any]] = {"joint": {"iterations": 5}}
+QUICK: dict[str, dict[str, Any]] = {"joint": {"iterations": 5}, "re-tune/paper-steps": {"steps": 3}}
 """Steps that no demand depends on."""
 ENOUGH = dict.fromkeys(("adaptor", "l2p", "lora", "m-flag"), 600)
 """Images that the slower methods learn from, where that is enough."""
@@ -70,7 +70,7 @@ def test_keeps_the_contract(lab: Lab, name: str, settings: dict[str, Any], check
     # How large a state is depends on them.
     full = check.name == "state-is-what-it-learnt"
     plain = name.partition("/")[0]
-    small = QUICK.get(plain, {} if full else SMALL.get(plain, {}))
+    small = QUICK.get(name) or QUICK.get(plain) or ({} if full else SMALL.get(plain, {}))
     outcome, reason, _ = made(check, Subject.of(name, {**small, **settings}, lab), limit=60)
     assert (outcome, reason) == ("passed", "")
 
