@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from conftest import Lab
 
 OWN = [n for n in registry("strategies").names() if "trunk" in find_strategy(n)[0].presets]
-TRUNKS = [*OWN, "avalanche:Naive", "avalanche:EWC"]
 CURVED = 2
 """The label of :func:`shown` that no plane tells."""
 
@@ -45,7 +44,7 @@ def test_who_has_a_trunk() -> None:
     assert {"linear-probe", "lwf", "replay", "der++", "pseudo-label-replay", "joint"} == set(OWN)
 
 
-@pytest.mark.parametrize("name", TRUNKS)
+@pytest.mark.parametrize("name", OWN)
 def test_it_changes_no_score_before_it_is_trained(lab: Lab, name: str) -> None:
     linear, trunk = (lab.make(name, head=head) for head in ("linear", "trunk"))
     images = lab.pictures(linear, 20)
@@ -69,7 +68,10 @@ def test_only_what_is_shared_is_forgotten_and_distillation_holds_it(lab: Lab) ->
     test = shown(lab, 300, (0,), 9)
     moved = {}
     for name in ("linear-probe", "linear-probe/trunk", "lwf/trunk"):
-        after = [learnt(lab, name, parts[:n], start="zeros").score(test.images)[:, 0] for n in (1, 3)]
+        after = [
+            learnt(lab, name, parts[:n], start="zeros", epochs=8, lr=4e-3).score(test.images)[:, 0]
+            for n in (1, 3)
+        ]
         moved[name] = (after[1] - after[0]).abs().mean().item()
     assert moved["linear-probe"] == 0
     assert moved["lwf/trunk"] < 0.5 * moved["linear-probe/trunk"]
