@@ -59,6 +59,19 @@ def linear(inputs: int, outputs: int, generator: torch.Generator | None = None) 
     return layer
 
 
+def isometry(inputs: int, outputs: int, generator: torch.Generator | None) -> torch.Tensor:
+    """A random matrix (outputs, inputs) that keeps every cosine, or nearly where ``outputs`` are fewer.
+
+    Args:
+        inputs: Dimension of what it maps.
+        outputs: Dimension of where to.
+        generator: Source of the directions; PyTorch's own where None.
+    """
+    drawn = torch.randn(max(outputs, inputs), min(outputs, inputs), generator=generator)
+    basis: torch.Tensor = torch.linalg.qr(drawn).Q
+    return basis if outputs >= inputs else basis.T
+
+
 def normalised(features: torch.Tensor) -> torch.Tensor:
     """Rows of (N, d) scaled to length sqrt(d), so that a coordinate is about 1 whatever d is."""
     unit: torch.Tensor = nn.functional.normalize(features, dim=1)
