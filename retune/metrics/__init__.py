@@ -12,6 +12,7 @@ from retune.metrics.binary import (
 from retune.metrics.bootstrap import (
     bootstrap_auroc,
     bootstrap_ranking,
+    detectable,
     interval,
     patient_weights,
 )
@@ -24,17 +25,22 @@ from retune.metrics.continual import (
     forgetting,
     forgetting_per_label,
     forward_transfer,
+    gain,
+    learning,
+    zero_shot,
 )
 from retune.metrics.distinct import distinct
 from retune.metrics.report import ContinualReport, Measured, continual_report
 from retune.metrics.seeds import mean_and_sd
 from retune.metrics.table import METRICS, Metric
+from retune.metrics.training import Training, prevalence_of
 
 __all__ = [
     "METRICS",
     "ContinualReport",
     "Measured",
     "Metric",
+    "Training",
     "auroc",
     "average_auc",
     "average_precision",
@@ -45,6 +51,7 @@ __all__ = [
     "bootstrap_f1",
     "bootstrap_ranking",
     "continual_report",
+    "detectable",
     "distinct",
     "expected_calibration_error",
     "f1",
@@ -53,7 +60,11 @@ __all__ = [
     "forgetting",
     "forgetting_per_label",
     "forward_transfer",
+    "gain",
     "interval",
+    "learning",
     "mean_and_sd",
     "patient_weights",
+    "prevalence_of",
+    "zero_shot",
 ]

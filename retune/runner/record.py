@@ -17,6 +17,7 @@ from retune import __version__
 from retune.backbones.contamination import contamination
 from retune.metrics import ContinualReport, continual_report, forgetting_per_label
 from retune.progress import Progress
+from retune.results.cautions import cautions
 from retune.results.image_digests import digests
 from retune.results.result import CHECKPOINT_FILE, Result
 from retune.results.scores import REPLICATES, write_finished
@@ -48,9 +49,11 @@ def record(plan: Plan, outcome: Outcome, folder: Path, command: str, progress: P
         outcome.thresholds,
         replicates=plan.spec.replicates,
         level=LEVEL,
+        prevalence=stream.prevalence,
     )
     progress("computing intervals", 1, 1)
     result = Result.model_validate(_document(plan, outcome, report, command))
+    result = result.model_copy(update={"cautions": cautions(result)})
     _, patients = np.unique(stream.patients, return_inverse=True)
     items = digests(stream.dataset.image_id[stream.test].tolist())
     arrays = {
@@ -133,6 +136,7 @@ def _document(plan: Plan, outcome: Outcome, report: ContinualReport, command: st
             "search": asdict(outcome.search) if outcome.search else None,
         },
         "first": stream.first.tolist(),
+        "prevalence": stream.prevalence.tolist(),
         "auc_matrix": report.auc_matrix.tolist(),
         "auc_low": report.auc_low.tolist(),
         "auc_high": report.auc_high.tolist(),

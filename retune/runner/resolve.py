@@ -147,20 +147,21 @@ def find_strategy(name: str) -> tuple[type[Strategy], str, Mapping[str, Any]]:
     """The class of a strategy, its plain name, and the settings of the preset that the name asks for.
 
     Args:
-        name: ``re-tune``, ``re-tune/paper``, ``distribution/name``, ``avalanche:EWC``, a Python file, or
-            a preset of it: ``FILE.py/PRESET``.
+        name: ``re-tune``, ``re-tune/paper``, ``distribution/name``, ``avalanche:EWC``, ``avalanche:EWC/trunk``,
+            a Python file, or a preset of it: ``FILE.py/PRESET``.
 
     Raises:
         UserError: If there is no such strategy or preset.
     """
-    if avalanche.is_bridged(name):
-        return avalanche.load(name), name, {}
     known = registry("strategies")
     head, slash, preset = name.rpartition("/")
+    bridged = avalanche.is_bridged(name)
+    load = avalanche.load if bridged else known.load
     of_file = is_file(head) and ".py" not in preset
-    if not of_file and not any(slash and head in (e.name, f"{e.origin}/{e.name}") for e in known.entries):
-        return known.load(name), name, {}
-    found: type[Strategy] = known.load(head)
+    of_known = any(head in (e.name, f"{e.origin}/{e.name}") for e in known.entries)
+    if not (slash and (bridged or of_file or of_known)):
+        return load(name), name, {}
+    found: type[Strategy] = load(head)
     if preset not in found.presets:
         raise UnknownName(f"preset of strategy {head}", preset, found.presets)
     return found, head, found.presets[preset]

@@ -6,20 +6,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from retune.metrics.table import DECIDES, in_table
+from retune.metrics.table import DECIDES, Metric, in_table
 from retune.results.compare import Estimate
 from retune.results.result import Bootstrap
 from retune.results.text import number
 from retune.suite.ranks import Ranks
 from retune.suite.summary import BoundCheck, Row, Setting, Summary
 
-BESIDE: Final = tuple(metric for metric in in_table("suite") if metric != DECIDES)
-QUALITY: Final = ("n", DECIDES.heading, "to best", *(metric.heading for metric in BESIDE))
+NAMES: Final = ("method", "n", "")
+"""First columns of a table; the third says which methods are best, tied or bounds."""
+FINAL: Final = len(NAMES)
+"""Which column holds what methods are ranked by."""
+STANDING: Final = ("to best", "detectable", "share of the way")
+"""How what methods are ranked by stands to that of others."""
 COSTS: Final = ("trained", "fit", "kept")
-HEADS: Final = ("method", QUALITY[0], "", *QUALITY[1:], *COSTS)
-"""Columns of a table; the third says which methods are best, tied or bounds."""
+"""Last columns."""
 MARKS: Final = {"best": "best", "tied": "tied", "upper bound": "bound"}
-FINAL: Final = HEADS.index(DECIDES.heading)
 RANK_HEADS: Final = ("method", "mean rank", "tied with")
 
 
@@ -34,8 +36,30 @@ class Cell:
         return f"{self.value} ({self.interval})" if self.interval else self.value
 
 
-def cells_of(row: Row) -> list[Cell]:
-    """The cells of a row, one for each of :data:`HEADS`; what is undefined is a dash."""
+def heads_of(setting: Setting) -> list[str]:
+    """Columns of a table."""
+    beside = (metric.heading for metric in _beside(setting))
+    return [*NAMES, DECIDES.heading, *STANDING[: None if _shares(setting) else -1], *beside, *COSTS]
+
+
+def _shares(setting: Setting) -> bool:
+    """Whether there is an upper bound to go a share of the way to."""
+    return any(row.share for row in setting.rows)
+
+
+def _beside(setting: Setting) -> list[Metric]:
+    """What stands beside that by which methods are ranked, but for what is undefined for every one of them."""
+    able = [metric for metric in in_table("suite") if metric != DECIDES]
+    return [m for m in able if any(_of(row, m).mean is not None for row in setting.rows)]
+
+
+def _of(row: Row, metric: Metric) -> Estimate:
+    """Undefined in a table that was made before there was such a metric."""
+    return row.metrics.get(metric.key) or Estimate.of([])
+
+
+def cells_of(row: Row, setting: Setting) -> list[Cell]:
+    """The cells of a row, one for each column; what is undefined is a dash."""
     to_best = row.to_best.get(DECIDES.key)
     return [
         Cell(row.strategy),
@@ -43,7 +67,9 @@ def cells_of(row: Row) -> list[Cell]:
         Cell(MARKS.get(row.role, "")),
         over_seeds(row.metrics[DECIDES.key]),
         Cell(number(to_best.mean, signed=True), span(to_best, signed=True)) if to_best else Cell("-"),
-        *(over_seeds(row.metrics[metric.key]) for metric in BESIDE),
+        Cell(number(to_best.detectable)) if to_best else Cell("-"),
+        *([over_seeds(row.share) if row.share else Cell("-")] if _shares(setting) else []),
+        *(over_seeds(_of(row, metric)) for metric in _beside(setting)),
         Cell(f"{row.trained_parameters:,}"),
         Cell(f"{row.fit_seconds:.1f} s"),
         Cell(kept(row)),
@@ -73,13 +99,15 @@ def kept(row: Row) -> str:
 
 def title(setting: Setting) -> str:
     """What a table is of: scenario, data, backbone, order, test images and seeds."""
+    counts = sorted({len(row.seeds) for row in setting.rows})
     return (
         f"{setting.scenario} in {setting.steps} {'step' if setting.steps == 1 else 'steps'} "
         f"on {setting.data}{' (synthetic data)' if setting.synthetic else ''}, "
         f"backbone {setting.backbone}{' (contaminated)' if setting.contaminated == 'yes' else ''}"
         f"{' (possibly contaminated)' if setting.contaminated == 'possibly' else ''}, "
         f"{f'labels in order {setting.order}, ' if setting.order else ''}"
-        f"{setting.n_test:,} test images of {setting.n_test_patients:,} patients, {_seeds(setting.rows)}"
+        f"{_counted(setting.n_test, 'test image')} of {_counted(setting.n_test_patients, 'patient')}, "
+        f"{_counted(counts[0], 'seed') if len(counts) == 1 else f'{counts[0]} to {counts[-1]} seeds'}"
     )
 
 
@@ -107,13 +135,17 @@ def _bounds_line(check: BoundCheck) -> str:
     """Whether the upper bounds hold."""
     names = " and ".join(check.upper_bounds)
     if not check.upper_bounds:
-        return "No upper bound was run, so none was checked."
+        return (
+            "No upper bound was run, so none was checked and there is no share of the way: add joint to the "
+            "strategies (--strategy joint)."
+        )
     if not check.pairs:
         return f"Upper bound {names}: there is no continual method to check it against."
     if not check.exceptions:
         return f"Upper bound {names}: no continual method is better beyond the interval ({check.pairs} compared)."
     found = [
-        f"{e.strategy} beats {e.upper_bound} by {number(e.difference.mean)} ({span(e.difference)})"
+        f"{e.strategy} beats {e.upper_bound} by {number(e.difference.mean)} "
+        f"({span(e.difference)}; detectable {number(e.difference.detectable)})"
         for e in check.exceptions
     ]
     return f"Better than an upper bound in {len(found)} of {check.pairs} comparisons: {'; '.join(found)}."
@@ -137,6 +169,11 @@ def reading(bootstrap: Bootstrap) -> list[str]:
         "best: the continual method with the highest mean final AUC. to best: final AUC minus that of the best, on "
         "the same seeds and the same resampled patients. tied: the interval of that difference includes 0; intervals "
         "are not corrected for the number of methods. Best and tied are bold alike.",
+        "detectable: the smallest difference to the best that these test patients could show with 80 % power at the "
+        "two-sided 5 % level, 2.80 bootstrap standard errors of that difference (Bloom, 1995). A tie rules out no "
+        "smaller one.",
+        "share of the way: (final AUC - zero-shot AUC) / (upper bound's final AUC - zero-shot AUC), with the interval "
+        "of the quotient; undefined where the upper bound is not above zero-shot beyond its interval.",
         "bound: an upper bound, which sees all images and all labels at once, as no continual method may; never best.",
         "Forgetting subtracts from a maximum over time, which noise raises: its interval lies somewhat high.",
         "trained: parameters. fit: wall time of all experiences, mean over seeds. kept: the most kept at any time of "
@@ -179,10 +216,5 @@ def _listed(seeds: Sequence[int]) -> str:
     return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
 
 
-def _seeds(rows: Sequence[Row]) -> str:
-    counts = sorted({len(row.seeds) for row in rows})
-    return (
-        f"{counts[0]} to {counts[-1]} seeds"
-        if len(counts) > 1
-        else f"{counts[0]} seed{'s' * (counts[0] > 1)}"
-    )
+def _counted(n: int, thing: str) -> str:
+    return f"{n:,} {thing}{'s' * (n != 1)}"

@@ -16,9 +16,11 @@ from made_runs import change_scores
 from retune.cli.main import main
 from retune.leaderboard.board import Board
 from retune.leaderboard.entry import Entry
+from retune.leaderboard.intake import read
 from retune.leaderboard.records import suspicions
 from retune.leaderboard.submit import Said, submit
 from retune.leaderboard.verify import Verifier
+from retune.metrics.table import BY_KEY, PUBLISHED
 
 VALID = "small-v1/valid-1"
 ORDER = "one label order: every seed learns the labels in the same order"
@@ -54,6 +56,8 @@ NUMBERS = [
     *(f"metrics.{name}.{key}" for name in ("final_auc", "forgetting") for key in ("mean", "sd", "low", "high")),
     "metrics.final_ap.mean", "metrics.calibration_error.sd",
 ]  # fmt: skip
+UNTAUGHT = ("learning", "average_auc", "forgetting", "backward_transfer", "forward_transfer")
+"""Undefined where no label can be learnt."""
 
 
 @pytest.mark.parametrize("path", NUMBERS)
@@ -78,7 +82,9 @@ def test_a_number_changed_by_little_is_found_and_named(path: str, folder: Path, 
 @pytest.mark.parametrize(
     ("path", "value", "reason"),
     [
-        ("runs.0.auc_matrix.0.0", None, "runs.0.auc_matrix does not follow from the scores: one of the two is undefined"),
+        ("runs.0.auc_matrix.0.0", None, "runs.0.values.zero_shot_auc does not follow from its auc_matrix"),
+        ("runs.0.prevalence", [0.001] * 14, "runs.0.values.final_auc_head does not follow from its auc_matrix"),
+        ("runs.1.prevalence.0", 0.9, "runs.1.prevalence: labels are not as common in the data that is here"),
         ("runs.0.values.final_ap", None, "metrics.final_ap is not the mean over its runs"),
         ("metrics.final_ap.sd", None, "metrics.final_ap.sd does not follow"),
         ("metrics.final_ap.low", 0.5, "metrics.final_ap.low does not follow"),
@@ -104,6 +110,42 @@ def test_what_is_said_beside_the_scores_is_checked(
     assert reason in verdict.reason
 
 
+@pytest.mark.parametrize("added", ["null", "absent"])
+def test_an_entry_made_before_there_was_prevalence_or_gain_holds(
+    folder: Path, verifier: Verifier, added: str
+) -> None:
+    groups = ("final_auc_head", "final_auc_medium", "final_auc_tail")
+    if added == "null":  # of runs that were made before
+        undefined = {"mean": None, "sd": None, "n": 0, "low": None, "high": None}
+
+        def change(document: dict[str, Any]) -> None:
+            document["metrics"].update(dict.fromkeys(groups, undefined))
+            for run in document["runs"]:
+                run["prevalence"] = None
+                run["values"].update(dict.fromkeys(groups))
+
+    else:
+
+        def change(document: dict[str, Any]) -> None:
+            later = [metric.key for metric in PUBLISHED if metric.later]
+            for part in (document["metrics"], *(run["values"] for run in document["runs"])):
+                for key in later:
+                    del part[key]
+            for run in document["runs"]:
+                del run["prevalence"]
+
+    edit(folder, change)
+    verdict = verifier.verify(folder)
+    assert (verdict.outcome, verdict.tier, verdict.reason) == ("holds", "recomputed", "")
+    old = read(folder).entry
+    final, zero_shot, gain, head = (
+        old.estimate(BY_KEY[key]) for key in ("final_auc", "zero_shot_auc", "gain", "final_auc_head")
+    )
+    assert gain.mean == pytest.approx(final.mean - zero_shot.mean, abs=1e-6)
+    assert (gain.low is None) == (added == "absent")
+    assert head.mean is None
+
+
 def test_every_label_learnt_at_once_is_another_stream(folder: Path, verifier: Verifier) -> None:
     """Numbers that agree with each other, and an order of labels that is not the stream's."""
 
@@ -111,9 +153,9 @@ def test_every_label_learnt_at_once_is_another_stream(folder: Path, verifier: Ve
         order = [3 - first for first in document["runs"][0]["first"]]
         for run in document["runs"]:
             run["first"] = order
-            for key in ("average_auc", "forgetting", "backward_transfer", "forward_transfer"):
+            for key in UNTAUGHT:
                 run["values"][key] = None
-        for key in ("average_auc", "forgetting", "backward_transfer", "forward_transfer"):
+        for key in UNTAUGHT:
             document["metrics"][key] = {"mean": None, "sd": None, "n": 0, "low": None, "high": None}
 
     edit(folder, change)
@@ -281,9 +323,9 @@ def test_long_names_make_no_remark_too_long(folder: Path, verifier: Verifier) ->
         document["backbone"].update(name="b" * 300, contaminated="yes")
         for run in document["runs"]:
             run["first"] = [0] * 14
-            for key in ("average_auc", "forgetting", "backward_transfer", "forward_transfer"):
+            for key in UNTAUGHT:
                 run["values"][key] = None
-        for key in ("average_auc", "forgetting", "backward_transfer", "forward_transfer"):
+        for key in UNTAUGHT:
             document["metrics"][key] = {"mean": None, "sd": None, "n": 0, "low": None, "high": None}
 
     verdict = verifier.verify(_on_files(folder, change))
