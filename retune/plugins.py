@@ -15,7 +15,7 @@ import importlib.util
 import inspect
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -126,6 +126,25 @@ class Registry:
         name_of_module = f"{self._package}.{entry.target.stem}"
         module = _guarded(lambda: importlib.import_module(name_of_module), where, entry.target)
         return self._only_class(module, where)
+
+    def load_preset(self, name: str) -> tuple[type[Any], str, Mapping[str, Any]]:
+        """The class of a name, its plain name, and the settings of the preset that the name asks for.
+
+        Args:
+            name: As for :meth:`load`, or a preset of it: ``NAME/PRESET``, ``FILE.py/PRESET``. A class has its presets
+                in ``presets``: settings by the preset's name.
+
+        Raises:
+            UserError: If there is no such name or preset.
+        """
+        head, slash, preset = name.rpartition("/")
+        of_file = is_file(head) and ".py" not in preset
+        if not of_file and not any(slash and head in (e.name, f"{e.origin}/{e.name}") for e in self.entries):
+            return self.load(name), name, {}
+        found = self.load(head)
+        if preset not in found.presets:
+            raise UnknownName(f"preset of {self.noun} {head}", preset, found.presets)
+        return found, head, found.presets[preset]
 
     def origin(self, name: str) -> str:
         """Who brings a name: ``"retune"``, a distribution, or ``"local file"``."""

@@ -8,6 +8,7 @@ from typing import ClassVar, Final, Literal
 import numpy as np
 
 from retune.data.dataset import Dataset
+from retune.data.findings import COMPETITION
 from retune.errors import BadSetting
 from retune.settings import Count
 from retune.streams.arrival import LabelArrival
@@ -15,7 +16,6 @@ from retune.streams.cuts import masked, split_patients
 from retune.streams.stream import Stream
 from retune.streams.tasks import Task, needed
 
-LABELS: Final = ("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Pleural Effusion")
 STEPS: Final = {"class": (5,), "label": (5,), "data": (5, 10, 20)}
 
 
@@ -58,7 +58,7 @@ class ReTuneCheXpert5(LabelArrival):
 
     def stream(self, dataset: Dataset, seed: int) -> Stream:
         """Cut the data set; see :meth:`retune.streams.stream.Scenario.stream`."""
-        table = needed(dataset, self, (Task(LABELS),))
+        table = needed(dataset, self, (Task(COMPETITION),))
         parts = split_patients(table, self.steps, np.random.default_rng(seed))
         experiences = tuple(
             masked(table, step, rows, self._observed(step)) for step, rows in enumerate(parts, start=1)
@@ -67,5 +67,5 @@ class ReTuneCheXpert5(LabelArrival):
 
     def _observed(self, step: int) -> range:
         if self.kind == "data":
-            return range(len(LABELS))
+            return range(len(COMPETITION))
         return range(step - 1 if self.kind == "class" else 0, step)

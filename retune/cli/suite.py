@@ -29,11 +29,17 @@ Scenarios = Annotated[
     ),
 ]
 DataSets = Annotated[
-    Several, typer.Option(help="Data set; again for more.", show_default="the scenario's own, or phantom")
+    Several,
+    typer.Option(
+        help="Data set, or NAME/PRESET; again for more.", show_default="the scenario's own, or phantom"
+    ),
 ]
 Backbones = Annotated[Several, typer.Option(help="Backbone; again for more.", show_default="phantom-clip")]
 Prompts = Annotated[
-    str | None, typer.Option(help="Prompt bank, or a JSONL file.", show_default="language-model")
+    str | None,
+    typer.Option(
+        help="Prompt bank, or a JSONL file.", show_default="that of the data's preset, else language-model"
+    ),
 ]
 Seeds = Annotated[int | None, typer.Option(min=1, help="Seeds 0 to N-1.", show_default="5")]
 Orders = Annotated[Several, typer.Option(help="Label order: dataset, frequency or random; again for more.")]

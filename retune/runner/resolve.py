@@ -10,7 +10,7 @@ from typing import Any
 from retune.avalanche_bridge import names as avalanche
 from retune.backbones.base import MEANINGS, Backbone
 from retune.data.source import DataSource
-from retune.errors import BadSetting, UnknownName, UserError
+from retune.errors import BadSetting, UserError
 from retune.methods.declared import require_declared, require_needs
 from retune.methods.given import Need
 from retune.methods.strategy import Strategy
@@ -109,13 +109,14 @@ def resolve(spec: Spec, shared: Shared | None = None) -> Parts:
         require_capabilities(tried, spec.strategy, backbone)
     # By its origin.
     told = is_file(plain_name) or avalanche.is_bridged(plain_name)
+    source = DataSource.make(data, spec.root, groups["data"], uncertain=spec.uncertain, blank=spec.blank)
     return Parts(
-        source=DataSource.make(data, spec.root, groups["data"], uncertain=spec.uncertain, blank=spec.blank),
+        source=source,
         scenario=make(scenario_class, groups["scenario"], owner=f"scenario {scenario_name}"),
         strategy=strategy,
         origin=origin_of(plain_name),
         backbone=backbone,
-        bank=shared.bank(spec.prompts),
+        bank=shared.bank(spec.prompts or source.prompts or DEFAULTS["prompts"]),
         search=search,
         strategy_code="" if told else _code("strategies", plain_name, strategy_class),
         scenario_code=_code("scenarios", scenario_name, scenario_class),
@@ -155,15 +156,7 @@ def find_strategy(name: str) -> tuple[type[Strategy], str, Mapping[str, Any]]:
     """
     if avalanche.is_bridged(name):
         return avalanche.load(name), name, {}
-    known = registry("strategies")
-    head, slash, preset = name.rpartition("/")
-    of_file = is_file(head) and ".py" not in preset
-    if not of_file and not any(slash and head in (e.name, f"{e.origin}/{e.name}") for e in known.entries):
-        return known.load(name), name, {}
-    found: type[Strategy] = known.load(head)
-    if preset not in found.presets:
-        raise UnknownName(f"preset of strategy {head}", preset, found.presets)
-    return found, head, found.presets[preset]
+    return registry("strategies").load_preset(name)
 
 
 def require_capabilities(strategy: Strategy, name: str, backbone: Backbone) -> None:

@@ -68,8 +68,8 @@ class Names:
         if (kind, name) in self.broken:
             return None
         if (kind, name) not in self._found:
-            load = registry(kind).load
-            self._found[kind, name] = find_strategy(name)[0] if kind == "strategies" else load(name)
+            load = find_strategy if kind == "strategies" else registry(kind).load_preset
+            self._found[kind, name] = load(name)[0]
         return self._found[kind, name]
 
     def called(self, choice: StrategyChoice) -> str:

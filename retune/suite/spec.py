@@ -96,7 +96,7 @@ class DataChoice(Part):
     """A data set with its folder and settings of its own.
 
     Attributes:
-        data: Its name, or several with commas between, which are one data set then.
+        data: Its name, or a preset's as ``phantom/large``, or several with commas between, which are one data set then.
         name: What tables call it; by default the same.
         root: Folder of its files, or one for each of several.
         uncertain: What labels marked uncertain count as.
@@ -133,7 +133,7 @@ class Suite(Part):
         data: Names, or tables of :class:`DataChoice`; the scenario's own, else phantom, where left out.
         root: Folder of the data sets' files, or one for each by name.
         backbones: Names.
-        prompts: Name of a prompt bank, or a JSONL file.
+        prompts: Name of a prompt bank, or a JSONL file; that of a data set's preset, else language-model, where left out.
         seeds: How many, or which.
         orders: In which label orders each scenario is run that has the setting ``order``.
         steps: Number of experiences, of the scenarios that have the setting.
@@ -156,7 +156,7 @@ class Suite(Part):
     data: Annotated[list[DataChoice], _tables("data"), Field(min_length=1)] | None = None
     root: Root = None
     backbones: Listed = ["phantom-clip"]
-    prompts: str = "language-model"
+    prompts: str | None = None
     seeds: Seeds = list(range(5))
     orders: Annotated[list[LabelOrder], BeforeValidator(_listed)] = []
     steps: Annotated[int, Field(ge=1)] | None = None
