@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file
 
-from retune.metrics import continual_report
+from retune.metrics import continual_report, forgetting_per_label
 from retune.results.result import RESULT_FILE, SCORES_FILE, Result
 from retune.results.scores import REPLICATES, write_finished
 from retune.sealed import seal_json
@@ -16,6 +16,7 @@ from retune.suite.runs import Finished
 
 LABELS = ["Edema", "Fracture", "Pneumonia"]
 FIRST = np.array([1, 2, 3])
+PREVALENCE = [0.5, 0.05, 0.01]
 
 
 def made_targets(rows: int = 150, seed: int = 0, unknown: float = 0.1):
@@ -53,9 +54,10 @@ def made_run(
     cost: dict | None = None,
     search: dict | None = None,
     keep_replicates: bool = False,
+    prevalence=PREVALENCE,
 ) -> Finished:
     """Write ``result.json`` and ``scores.safetensors`` of a run, and say where."""
-    report = continual_report(targets, scores, first, patients, replicates=5)
+    report = continual_report(targets, scores, first, patients, replicates=5, prevalence=prevalence)
     nothing = [[None] * len(LABELS)] * len(scores)
     document = {
         "run": {"id": f"{strategy}-{seed}", "created": "", "command": "", "seed": seed, "versions": {}},
@@ -80,13 +82,14 @@ def made_run(
             "keeps_samples": False, "diagnostics": {}, "search": search,
         },
         "first": first.tolist(),
+        "prevalence": prevalence or [],
         "auc_matrix": report.auc_matrix.tolist(),
         "auc_low": report.auc_low.tolist(),
         "auc_high": report.auc_high.tolist(),
         "ap_matrix": report.ap_matrix.tolist(),
         "f1_matrix": nothing,
         "thresholds": [None] * len(LABELS),
-        "forgetting": [None] * len(LABELS),
+        "forgetting": forgetting_per_label(report.auc_matrix, first).tolist(),
         "metrics": {n: {"value": m.value, "low": m.low, "high": m.high} for n, m in report.metrics.items()},
         "bootstrap": {"replicates": 5, "level": 0.95, "seed": 0},
         "cost": {

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from retune.suite.layout import (
     FINAL,
-    HEADS,
     RANK_HEADS,
     cells_of,
     failed_lines,
+    heads_of,
     notes,
     rank_lines,
     rank_rows,
@@ -33,10 +33,11 @@ def print_tables(summary: Summary, console: Console) -> None:
         return
     for setting in summary.settings:
         console.print(Text(title(setting), "bold"))
-        rows = [[str(cell) for cell in cells_of(row)] for row in setting.rows]
+        heads = heads_of(setting)
+        rows = [[str(cell) for cell in cells_of(row, setting)] for row in setting.rows]
         styles = [_style(row) for row in setting.rows]
-        for columns in _packed([HEADS, *rows], console.width):
-            _print_columns(console, columns, rows, styles)
+        for columns in _packed([heads, *rows], console.width):
+            _print_columns(console, columns, heads, rows, styles)
         for line in notes(setting):
             console.print(Text(line, "yellow" if line in setting.cautions else ""))
         console.print()
@@ -80,7 +81,11 @@ def _packed(table: Sequence[Sequence[str]], width: int) -> list[list[int]]:
 
 
 def _print_columns(
-    console: Console, columns: Sequence[int], rows: Sequence[Sequence[str]], styles: Sequence[str]
+    console: Console,
+    columns: Sequence[int],
+    heads: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    styles: Sequence[str],
 ) -> None:
     from rich.text import Text
 
@@ -88,9 +93,9 @@ def _print_columns(
 
     table = plain_table()
     for c in columns:
-        justify: JustifyMethod = "right" if HEADS[c] in ("n", "trained", "fit") else "left"
+        justify: JustifyMethod = "right" if heads[c] in ("n", "trained", "fit") else "left"
         # A method's name may be folded, numbers never.
-        table.add_column(HEADS[c], justify=justify, no_wrap=c > 0, overflow="fold")
+        table.add_column(heads[c], justify=justify, no_wrap=c > 0, overflow="fold")
     for row, style in zip(rows, styles, strict=True):
         table.add_row(*(Text(row[c], style if c in (0, FINAL) else "") for c in columns))
     console.print(table)

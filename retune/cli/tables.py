@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from rich.console import Console
 from rich.text import Text
@@ -18,10 +18,18 @@ from retune.metrics.table import in_table
 from retune.results.cautions import contaminated, hidden, left_out, pictures, undefined, unlearnable
 from retune.results.result import Cost, Result
 from retune.results.text import number
+from retune.results.verdict import Standing, standings, verdict
+
+MARKS: Final[dict[Standing, str]] = {"below": "<.5", "at": "~.5"}
+"""Below the column of a label that is no better than chance."""
+CHANCES: Final[dict[Standing, str]] = {
+    "below": "the interval of the final AUC lies below .5",
+    "at": "the interval of the final AUC holds .5",
+}
 
 
 def print_run(result: Result, folder: Path) -> None:
-    """A run: AUC per label after each experience, then labels, then metrics, then what to do next."""
+    """A run: AUC per label after each experience, labels, metrics, what it comes to, and what to do next."""
     out = console()
     _headline(out, result)
     _matrix(out, result)
@@ -29,8 +37,15 @@ def print_run(result: Result, folder: Path) -> None:
     _metrics(out, result)
     _costs(out, result)
     out.print(Text.assemble("Written to ", (str(folder / "result.json"), "bold")), soft_wrap=True)
-    for line in _next(result):
-        out.print(Text(line, style="dim"), soft_wrap=True)
+    found = verdict(result)
+    if found is not None:
+        out.print()
+        out.print(Text(found, style="bold"))
+    out.print()
+    for why, command in _next(result):
+        out.print(Text(f"Next, {why}:", style="dim"))
+        # Bare and unbroken, so that it can be copied whole.
+        out.print(Text(command), soft_wrap=True)
 
 
 def print_seeds(finished: Sequence[tuple[Result, Path]]) -> None:
@@ -47,6 +62,8 @@ def print_seeds(finished: Sequence[tuple[Result, Path]]) -> None:
     for metric in in_table("run"):
         values = [r.metric(metric.key).value for r in results]
         known = [v for v in values if v is not None]
+        if not known:
+            continue
         mean, sd = map(float, mean_and_sd(known))
         each = (
             " ".join(map(number, values))
@@ -140,6 +157,7 @@ def _matrix(out: Console, result: Result) -> None:
     """Experiences as rows, zero-shot first; labels as columns, in as many blocks as the width asks for."""
     heads = codes(result.labels)
     matrix = result.array("auc_matrix")
+    marks = [MARKS.get(standing, "") for standing in standings(result)]
     per_block = max((out.width - 9) // 5, 1)
     order = sorted(range(len(heads)), key=lambda c: (result.first[c] or len(matrix), c))
     out.print(Text(f"AUC on {result.dataset.n_test:,} test images: labels across, time down", "bold"))
@@ -153,7 +171,13 @@ def _matrix(out: Console, result: Result) -> None:
         for i, row in enumerate(result.auc_matrix):
             cells = [Text(number(row[c]), style="" if 0 < result.first[c] <= i else "dim") for c in columns]
             table.add_row("zero-shot" if i == 0 else f"after {i}", *cells)
+        if any(marks[c] for c in columns):
+            table.add_row("chance", *(Text(marks[c], style="bold red") for c in columns))
         out.print(table)
+        out.print()
+    if any(marks):
+        told = "; ".join(f"{mark} {CHANCES[standing]}" for standing, mark in MARKS.items() if mark in marks)
+        out.print(Text(f"chance: {told}", "dim"))
         out.print()
 
 
@@ -185,6 +209,8 @@ def _metrics(out: Console, result: Result) -> None:
     table.add_column("")
     for metric in in_table("run"):
         found = result.metric(metric.key)
+        if found.value is None:
+            continue
         span = f"{number(found.low)} to {number(found.high)}" if found.low is not None else ""
         table.add_row(
             Text(metric.heading, "bold"), Text(number(found.value), "bold"), span, Text(metric.meaning, "dim")
@@ -217,7 +243,7 @@ def _costs(out: Console, result: Result) -> None:
     out.print()
 
 
-def _next(result: Result) -> list[str]:
+def _next(result: Result) -> list[tuple[str, str]]:
     """The same stream with another method, the same method with more seeds, and what else there is."""
     words = shlex.split(result.run.command)
     repeat = [*_without(words, "--seed"), "--seeds", "5"]
@@ -228,8 +254,8 @@ def _next(result: Result) -> list[str]:
         if own or compare[k] == "--search":
             del compare[k : k + 2]
     compare += ["--strategy", "joint" if result.strategy.name != "joint" else "zero-shot"]
-    commands = [(compare, "compare"), (repeat, "repeat"), (["retune", "list"], "see what else there is")]
-    return [f"Next, {why}: {shlex.join(command)}" for command, why in commands]
+    commands = {"compare": compare, "repeat": repeat, "see what else there is": ["retune", "list"]}
+    return [(why, shlex.join(command)) for why, command in commands.items()]
 
 
 def _without(words: list[str], option: str) -> list[str]:

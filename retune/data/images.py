@@ -22,11 +22,15 @@ from retune.data.exposure import expose
 from retune.data.jpeg import listen
 from retune.data.png import check_sums, plain
 from retune.errors import BadImage
+from retune.system import cores
 
 DECODER: Final = b"2"
 """Goes up whenever the same file would be decoded into other pixels: it is part of every picture's key."""
 DEEP_COLOUR: Final = (2, 4, 6)
 """Colour types of a PNG that Pillow cuts from 16 to 8 bits: RGB, grey and alpha, RGBA."""
+
+FEW: Final = 3
+"""Cores up to which :func:`retune.data.png.plain` is faster: it lets no other thread run meanwhile, and Pillow does."""
 
 
 def decode(data: bytes, *, name: str, at_least: int | None = None) -> Image.Image:
@@ -59,7 +63,7 @@ def decode(data: bytes, *, name: str, at_least: int | None = None) -> Image.Imag
             if image.format == "PNG" and data[24] == 16 and data[25] in DEEP_COLOUR:
                 raise BadImage("has 16 bits per colour", fix="convert it to 16-bit grey")
             if image.format == "PNG":
-                pixels = plain(data, image.height, image.width)
+                pixels = plain(data, image.height, image.width) if cores() <= FEW else None
                 if pixels is None:
                     image.load()
                 check_sums(data)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Annotated, Final, Literal, Self
 
+import numpy as np
 from pydantic import ConfigDict, Field, create_model, model_validator
 
 from retune.leaderboard.fields import (
@@ -23,7 +24,9 @@ from retune.leaderboard.fields import (
     Version,
     slug,
 )
-from retune.metrics.table import PUBLISHED
+from retune.metrics.seeds import mean_and_sd
+from retune.metrics.table import PUBLISHED, Metric
+from retune.metrics.training import Training
 
 SCHEMA: Final = "retune.entry/1"
 ENTRY_FILE: Final = "entry.json"
@@ -182,6 +185,7 @@ class Run(Part):
         versions: Of the packages that numbers depend on.
         settings: Those of the strategy where a search chose them; else null, and the entry has them.
         first: The first experience that can have taught each label, 0 if none can.
+        prevalence: Of each label in the training images; None in an entry made before it was told.
         images: Training images of each experience.
         auc_matrix: ``(T+1, C)`` test AUROC, before training and after each experience.
         values: Its numbers.
@@ -196,10 +200,25 @@ class Run(Part):
     versions: Annotated[dict[Line, Line], Field(max_length=40)]
     settings: Settings | None
     first: list[Annotated[int, Field(ge=0, le=MOST_STEPS)]]
+    prevalence: list[Share] | None = None
     images: list[Count]
     auc_matrix: list[list[Share]]
     values: Values
     cost: Cost
+
+    def value(self, metric: Metric) -> float | None:
+        """One of its numbers; where it was made before there was such a metric, what its AUC matrix says of it."""
+        if metric.key in self.values.model_fields_set or metric.basis != "auc":
+            found: float | None = getattr(self.values, metric.key)
+            return found
+        value = float(metric.of(np.array(self.auc_matrix, dtype=np.float64), self.training))
+        return None if np.isnan(value) else value
+
+    @property
+    def training(self) -> Training:
+        """What metrics need to know of the training images."""
+        shares = None if self.prevalence is None else np.array(self.prevalence, dtype=np.float64)
+        return Training.of(np.array(self.first), shares)
 
 
 class Bootstrap(Part):
@@ -246,6 +265,17 @@ class Entry(Part):
         """Names of the columns."""
         return self.data.labels
 
+    def estimate(self, metric: Metric) -> Estimate:
+        """A number over the seeds; without an interval where it was made before there was such a metric."""
+        if metric.key in self.metrics.model_fields_set:
+            found: Estimate = getattr(self.metrics, metric.key)
+            return found
+        known = [value for run in self.runs if (value := run.value(metric)) is not None]
+        mean, sd = map(float, mean_and_sd(known))
+        return Estimate(
+            mean=mean if known else None, sd=sd if len(known) > 1 else None, n=len(known), low=None, high=None
+        )
+
     @model_validator(mode="after")
     def _fits(self) -> Self:
         """See that lists are as long as they say of each other."""
@@ -262,6 +292,8 @@ class Entry(Part):
         for k, run in enumerate(self.runs):
             if len(run.first) != labels or max(run.first) > steps or len(run.images) != steps:
                 raise ValueError(f"runs.{k} does not have {labels} labels and {steps} experiences")
+            if run.prevalence is not None and len(run.prevalence) != labels:
+                raise ValueError(f"runs.{k}.prevalence does not have {labels} labels")
             if (run.settings is not None) != self.strategy.searched:
                 raise ValueError(
                     f"runs.{k}.settings: runs have their own where a search chose them, else none has"

@@ -8,12 +8,12 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from numpy.typing import ArrayLike
 
 from retune.leaderboard.entry import Bootstrap, Entry
 from retune.metrics import distinct, expected_calibration_error, patient_weights
 from retune.metrics.binary import ranking
 from retune.metrics.table import DECIDES, PUBLISHED
+from retune.metrics.training import Training
 from retune.results.compare import Comparison, Estimate, Sample
 
 Floats = npt.NDArray[np.float64]
@@ -39,7 +39,7 @@ class Numbers:
 
 
 def measure(
-    firsts: Sequence[ArrayLike],
+    trainings: Sequence[Training],
     scores: npt.NDArray[Any],
     targets: npt.NDArray[np.float32],
     patients: npt.NDArray[Any],
@@ -47,23 +47,23 @@ def measure(
     """Work out every number.
 
     Args:
-        firsts: ``(C,)`` of each run, the first experience that can have taught each label.
+        trainings: Of each run, what its training images say of each label.
         scores: ``(R, T+1, N, C)``.
         targets: ``(N, C)`` of the test images: 1, 0, or NaN where unknown.
         patients: ``(N,)`` whose each image is.
     """
     weights = patient_weights(patients, BOOTSTRAP.replicates, BOOTSTRAP.seed)
     matrices, values, samples = [], [], []
-    for first, run in zip(firsts, scores, strict=True):
+    for training, run in zip(trainings, scores, strict=True):
         columns, label, place = distinct(run)
         matrix, ap = (x[place] for x in ranking(targets[:, label], columns))
-        sample = Sample.of(matrix, first, targets, run, weights)
+        sample = Sample.of(matrix, training, targets, run, weights)
         probabilities = 0.5 * (1 + np.tanh(run[-1].astype(np.float64) / 2))
         bases = {
             "ap": ap,
             "ece": np.asarray(expected_calibration_error(targets, probabilities)),
         }
-        beside = {m.key: float(m.of(bases[m.basis], first)) for m in PUBLISHED if not m.compared}
+        beside = {m.key: float(m.of(bases[m.basis], training)) for m in PUBLISHED if not m.compared}
         matrices.append(matrix)
         values.append({**sample.values, **beside})
         samples.append(sample)

@@ -19,6 +19,7 @@ from retune.leaderboard.fields import shortened
 from retune.leaderboard.intake import read
 from retune.leaderboard.verify import Verdict, Wrong
 from retune.metrics.table import COMPARED
+from retune.metrics.training import Training
 from retune.plugins import registry
 from retune.prompts import names as banks
 from retune.runner.resolve import origin_of
@@ -160,14 +161,16 @@ def _difference(run: Run, matrix: npt.NDArray[np.float64]) -> float:
     Raises:
         Wrong: If it, or a mean over labels, differs by more than is allowed.
     """
-    published, first = np.array(run.auc_matrix, dtype=np.float64), np.array(run.first)
+    published = np.array(run.auc_matrix, dtype=np.float64)
+    # Without prevalence no group of labels is compared: in the mean of a few differences do not cancel.
+    training = Training.of(run.first)
     if matrix.shape != published.shape or (np.isnan(matrix) != np.isnan(published)).any():
         raise Wrong(f"run again with seed {run.seed}, other labels have an AUC")
     largest = float(np.nan_to_num(np.abs(matrix - published)).max())
     differences = {"an AUC": (largest, TOLERANCE)}
     # What cannot lie below 0 is a mean of AUCs; the others are differences of such.
     for metric in (m for m in COMPARED if m.low == 0):
-        here, there = (float(metric.of(one, first)) for one in (matrix, published))
+        here, there = (float(metric.of(one, training)) for one in (matrix, published))
         differences[metric.key] = float(np.nan_to_num(abs(here - there))), MEAN_TOLERANCE
     for what, (by, allowed) in differences.items():
         if by > allowed:

@@ -219,9 +219,9 @@ def assemble(track: str, group: Sequence[tuple[Result, Path]], said: Said) -> tu
                     fix="submit runs on one test set",
                 )
     # The test set's own order decides how patients are resampled, that of the items how scores are written.
-    firsts = [np.array(r.first, dtype=np.int64) for r in results]
+    trainings = [r.training for r in results]
     exact = np.stack([one["scores"] for one in arrays])
-    numbers = measure(firsts, exact, arrays[0]["targets"], arrays[0]["patients"])
+    numbers = measure(trainings, exact, arrays[0]["targets"], arrays[0]["patients"])
     order = np.lexsort(items.T[::-1])
     with np.errstate(over="ignore"):
         scores = Scores(items[order], np.ascontiguousarray(exact[:, :, order], dtype=np.float32))
@@ -230,7 +230,7 @@ def assemble(track: str, group: Sequence[tuple[Result, Path]], said: Said) -> tu
         entry = _entry(track, results, numbers, said, salt, packed)
         back = np.empty(exact.shape, dtype=np.float32)
         back[:, :, order] = unpack(packed, entry, SCORES_FILE).values
-        again = measure(firsts, back, arrays[0]["targets"], arrays[0]["patients"])
+        again = measure(trainings, back, arrays[0]["targets"], arrays[0]["patients"])
         if max(by for _, by in differences(entry, again)) <= TOLERANCE:
             return entry, packed, bits
     if exact.dtype == np.float64:
@@ -306,6 +306,7 @@ def _run(result: Result, matrix: npt.NDArray[np.float64], values: dict[str, floa
         "device": result.backbone.device,
         "settings": result.strategy.settings if result.strategy.search else None,
         "first": result.first,
+        "prevalence": rounded(result.prevalence) or None,
         "images": [e.n_train for e in result.scenario.experiences],
         "auc_matrix": rounded(matrix.tolist()),
         "values": rounded(values),

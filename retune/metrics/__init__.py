@@ -24,17 +24,22 @@ from retune.metrics.continual import (
     forgetting,
     forgetting_per_label,
     forward_transfer,
+    gain,
+    learning,
+    zero_shot,
 )
 from retune.metrics.distinct import distinct
 from retune.metrics.report import ContinualReport, Measured, continual_report
 from retune.metrics.seeds import mean_and_sd
 from retune.metrics.table import METRICS, Metric
+from retune.metrics.training import Training, prevalence_of
 
 __all__ = [
     "METRICS",
     "ContinualReport",
     "Measured",
     "Metric",
+    "Training",
     "auroc",
     "average_auc",
     "average_precision",
@@ -53,7 +58,11 @@ __all__ = [
     "forgetting",
     "forgetting_per_label",
     "forward_transfer",
+    "gain",
     "interval",
+    "learning",
     "mean_and_sd",
     "patient_weights",
+    "prevalence_of",
+    "zero_shot",
 ]

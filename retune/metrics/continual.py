@@ -6,7 +6,7 @@ function returns ``(...)``, a NumPy float where there are none. ``first`` is ``(
 to T, by the end of which a label can have been learnt, for a positive and a negative training image of it have been
 shown (`first_learnt`); 0 for a label of which the stream never shows both.
 
-A label that cannot be learnt is left out of forgetting, both transfers and the average over time, which say how
+A label that cannot be learnt is left out of learning, forgetting, both transfers and the average over time, which say how
 learning went. It stays in the means at the end: a method is asked for it all the same, every method of it alike, and
 what a stream fails to teach must not make its final AUC better.
 
@@ -48,6 +48,24 @@ def first_learnt(positive: ArrayLike, negative: ArrayLike) -> NDArray[np.int64]:
 def final_auc(matrix: ArrayLike) -> Floats:
     """Mean over labels of the last row: ``mean_c R[T, c]``."""
     return nan_mean(_matrix(matrix)[..., -1, :])
+
+
+def zero_shot(matrix: ArrayLike) -> Floats:
+    """Mean over labels of the first row: ``mean_c R[0, c]``."""
+    return nan_mean(_matrix(matrix)[..., 0, :])
+
+
+def gain(matrix: ArrayLike) -> Floats:
+    """Mean over labels of ``R[T, c] - R[0, c]``: what the whole stream was worth against zero-shot."""
+    r = _matrix(matrix)
+    return nan_mean(r[..., -1, :] - r[..., 0, :])
+
+
+def learning(matrix: ArrayLike, first: ArrayLike) -> Floats:
+    """Mean over ``first(c) >= 1`` of ``R[first(c), c] - R[first(c)-1, c]``: what a label's own experience was worth."""
+    r, start = check_first(matrix, first)
+    before = _rows(r, np.maximum(start - 1, 0))
+    return nan_mean(np.where(start >= 1, _rows(r, start) - before, np.nan))
 
 
 def average_auc(matrix: ArrayLike, first: ArrayLike) -> Floats:

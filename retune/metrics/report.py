@@ -21,6 +21,7 @@ from retune.metrics.bootstrap import bootstrap_ranking, interval, patient_weight
 from retune.metrics.bootstrap_sums import bootstrap_calibration, bootstrap_f1
 from retune.metrics.distinct import distinct
 from retune.metrics.table import COMPARED, METRICS, Basis, Metric
+from retune.metrics.training import Training
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,7 @@ def continual_report(
     replicates: int = 1000,
     seed: int = 0,
     level: float = 0.95,
+    prevalence: ArrayLike | None = None,
 ) -> ContinualReport:
     """Work out every metric of a run, with percentile intervals from a bootstrap over patients.
 
@@ -87,6 +89,8 @@ def continual_report(
         replicates: How many bootstrap replicates.
         seed: Seed of the bootstrap.
         level: Coverage of the intervals.
+        prevalence: ``(C,)`` of each label in the training images, from 0 to 1; without it there are no groups of
+            labels that are about as common.
 
     Returns:
         The report.
@@ -94,6 +98,7 @@ def continual_report(
     y, s = check_targets(targets), check_scores(scores)
     if y.ndim != 2 or s.ndim != 3 or s.shape[1:] != y.shape:
         raise ValueError(f"targets {y.shape} must be (N, C) and scores {s.shape} (T+1, N, C)")
+    training = Training.of(first, prevalence)
     weights = patient_weights(patients, replicates, seed)
     if weights.shape[1] != len(y):
         raise ValueError(f"patients: {weights.shape[1]} identifiers for {len(y)} rows of targets")
@@ -114,13 +119,13 @@ def continual_report(
     ece = np.asarray(expected_calibration_error(y, probabilities))
     bases["ece"] = ece, bootstrap_calibration(y, probabilities, weights)
 
-    resampled = {m.key: m.of(bases[m.basis][1], first) for m in METRICS if m.basis in bases}
+    resampled = {m.key: m.of(bases[m.basis][1], training) for m in METRICS if m.basis in bases}
 
     def measured(metric: Metric) -> Measured:
         if metric.key not in resampled:
             return Measured(np.nan, np.nan, np.nan)
         low, high = interval(resampled[metric.key], level)
-        return Measured(float(metric.of(bases[metric.basis][0], first)), float(low), float(high))
+        return Measured(float(metric.of(bases[metric.basis][0], training)), float(low), float(high))
 
     metrics = {metric.key: measured(metric) for metric in METRICS}
     low, high = interval(auc_samples, level)

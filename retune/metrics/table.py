@@ -8,20 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from retune.metrics import continual
 from retune.metrics.binary import Floats
+from retune.metrics.training import Group, Training
 
-Firsts = NDArray[np.signedinteger[Any]]
 Basis = Literal["auc", "ap", "f1", "ece"]
 """What a metric is made of: a matrix ``(..., T+1, C)`` of AUROC, average precision or F1 at frozen thresholds; or
 ``(..., C)``, the calibration error of each label after the last experience."""
 Where = Literal["run", "suite", "report", "board"]
 """Tables: of one run, of a suite, of a report, of the leaderboard."""
+EVERYWHERE: Final[tuple[Where, ...]] = ("run", "suite", "report", "board")
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Metric:
         heading: Its name in a table.
         meaning: What it says, in a few words.
         basis: What it is made of.
-        of: Its formula, a function of the basis and of ``first`` (C,), of :func:`continual.first_learnt`.
+        of: Its formula, a function of the basis and of what the training images say of each label.
         definition: The formula as it is printed, of R[i, c] after experience i of T.
         better: Which way is better.
         low: The least it can be.
@@ -41,14 +42,14 @@ class Metric:
         published: Whether the leaderboard publishes it.
         shown: In which tables it stands.
         later: Whether results and entries may lack it, having been made before there was such a metric: then it
-            is undefined. A metric that is added says so.
+            is worked out from what they hold, without an interval. A metric that is added says so.
     """
 
     key: str
     heading: str
     meaning: str
     basis: Basis
-    of: Callable[[Floats, ArrayLike], Floats]
+    of: Callable[[Floats, Training], Floats]
     definition: str
     better: Literal["higher", "lower"] = "higher"
     low: Literal[0, -1] = 0
@@ -58,12 +59,25 @@ class Metric:
     later: bool = False
 
 
-def _final(matrix: Floats, first: ArrayLike) -> Floats:
-    return continual.final_auc(matrix)
+def _whole(formula: Callable[[Floats], Floats]) -> Callable[[Floats, Training], Floats]:
+    """A formula that asks nothing of the training images."""
+    return lambda basis, training: formula(basis)
 
 
-def _mean(values: Floats, first: ArrayLike) -> Floats:
-    return continual.nan_mean(values)
+def _learnt(formula: Callable[[Floats, ArrayLike], Floats]) -> Callable[[Floats, Training], Floats]:
+    """A formula that asks when each label is first learnt."""
+    return lambda basis, training: formula(basis, training.first)
+
+
+def _of_group(group: Group) -> Metric:
+    """The final AUC of labels that are about as common; undefined where there are none."""
+    percent = {"head": "above 10 %", "medium": "from 2 to 10 %", "tail": "below 2 %"}[group]
+    return Metric(
+        f"final_auc_{group}", f"{group} AUC", f"final, of labels with prevalence {percent}",
+        "auc", lambda matrix, training: continual.nan_mean(np.where(training.among(group), matrix[..., -1, :], np.nan)),
+        f"mean over c with training prevalence {percent} of R[T, c]",
+        compared=True, published=True, shown=EVERYWHERE, later=True,
+    )  # fmt: skip
 
 
 _FINAL: Final = "mean over c of {}[T, c]"
@@ -73,63 +87,96 @@ _FORGETTING: Final = (
     "(Chaudhry et al., 2018)"
 )
 _BACKWARD: Final = "mean over c with first(c) < T of {0}[T, c] - {0}[first(c), c] (Lopez-Paz & Ranzato, 2017)"
+_ZERO_SHOT: Final = "mean over c of {}[0, c]"
+_GAIN: Final = "mean over c of {0}[T, c] - {0}[0, c]"
+_LEARNING: Final = "mean over c with first(c) >= 1 of {0}[first(c), c] - {0}[first(c) - 1, c]"
 _FORWARD: Final = "mean over c with first(c) > 1 of {0}[first(c) - 1, c] - {0}[0, c], against zero-shot"
 
-EVERYWHERE: Final[tuple[Where, ...]] = ("run", "suite", "report", "board")
 METRICS: Final = (
     Metric(
         "final_auc", "final AUC", "mean over labels at the end",
-        "auc", _final, _FINAL.format("R"), compared=True, published=True, shown=EVERYWHERE,
+        "auc", _whole(continual.final_auc), _FINAL.format("R"), compared=True, published=True, shown=EVERYWHERE,
+    ),
+    Metric(
+        "zero_shot_auc", "zero-shot AUC", "mean over labels before any training",
+        "auc", _whole(continual.zero_shot), _ZERO_SHOT.format("R"),
+        compared=True, published=True, shown=EVERYWHERE, later=True,
+    ),
+    Metric(
+        "gain", "gain", "final minus zero-shot",
+        "auc", _whole(continual.gain), _GAIN.format("R"), low=-1,
+        compared=True, published=True, shown=EVERYWHERE, later=True,
+    ),
+    Metric(
+        "learning", "learning", "rise in a label's own experience",
+        "auc", _learnt(continual.learning), _LEARNING.format("R"), low=-1,
+        compared=True, published=True, shown=("run", "suite"), later=True,
     ),
     Metric(
         "average_auc", "average AUC", "mean over time, labels learnt by then",
-        "auc", continual.average_auc, _AVERAGE.format("R"), compared=True, published=True, shown=EVERYWHERE,
+        "auc", _learnt(continual.average_auc), _AVERAGE.format("R"), compared=True, published=True, shown=EVERYWHERE,
     ),
     Metric(
         "forgetting", "forgetting", "fall from a label's best; 0 is none",
-        "auc", continual.forgetting, _FORGETTING.format("R"),
+        "auc", _learnt(continual.forgetting), _FORGETTING.format("R"),
         better="lower", low=-1, compared=True, published=True, shown=EVERYWHERE,
     ),
     Metric(
         "backward_transfer", "backward transfer", "change since first learnt",
-        "auc", continual.backward_transfer, _BACKWARD.format("R"), low=-1,
+        "auc", _learnt(continual.backward_transfer), _BACKWARD.format("R"), low=-1,
         compared=True, published=True, shown=("run", "suite"),
     ),
     Metric(
         "forward_transfer", "forward transfer", "against zero-shot, before learnt",
-        "auc", continual.forward_transfer, _FORWARD.format("R"), low=-1, compared=True, published=True, shown=("run",),
+        "auc", _learnt(continual.forward_transfer), _FORWARD.format("R"), low=-1,
+        compared=True, published=True, shown=("run",),
     ),
+    _of_group("head"),
+    _of_group("medium"),
+    _of_group("tail"),
     Metric(
         "final_ap", "final AP", "mean average precision at the end",
-        "ap", _final, _FINAL.format("AP"), published=True, shown=("run",),
+        "ap", _whole(continual.final_auc), _FINAL.format("AP"), published=True, shown=("run",),
+    ),
+    Metric(
+        "zero_shot_ap", "zero-shot AP", "mean average precision before any training",
+        "ap", _whole(continual.zero_shot), _ZERO_SHOT.format("AP"), published=True, shown=("run",), later=True,
+    ),
+    Metric(
+        "ap_gain", "AP gain", "final minus zero-shot average precision",
+        "ap", _whole(continual.gain), _GAIN.format("AP"), low=-1, published=True, shown=("run",), later=True,
+    ),
+    Metric(
+        "ap_learning", "AP learning", "rise of average precision in a label's own experience",
+        "ap", _learnt(continual.learning), _LEARNING.format("AP"), low=-1, published=True, later=True,
     ),
     Metric(
         "average_ap", "average AP", "mean average precision over time, labels learnt by then",
-        "ap", continual.average_auc, _AVERAGE.format("AP"), published=True,
+        "ap", _learnt(continual.average_auc), _AVERAGE.format("AP"), published=True,
     ),
     Metric(
         "ap_forgetting", "AP forgetting", "fall from a label's best average precision",
-        "ap", continual.forgetting, _FORGETTING.format("AP"), better="lower", low=-1,
+        "ap", _learnt(continual.forgetting), _FORGETTING.format("AP"), better="lower", low=-1,
     ),
     Metric(
         "ap_backward_transfer", "AP backward transfer", "change of average precision since first learnt",
-        "ap", continual.backward_transfer, _BACKWARD.format("AP"), low=-1,
+        "ap", _learnt(continual.backward_transfer), _BACKWARD.format("AP"), low=-1,
     ),
     Metric(
         "ap_forward_transfer", "AP forward transfer", "average precision against zero-shot, before learnt",
-        "ap", continual.forward_transfer, _FORWARD.format("AP"), low=-1,
+        "ap", _learnt(continual.forward_transfer), _FORWARD.format("AP"), low=-1,
     ),
     Metric(
         "final_f1", "final F1", "thresholds frozen when first learnt",
-        "f1", _final, _FINAL.format("F1"), shown=("run",),
+        "f1", _whole(continual.final_auc), _FINAL.format("F1"), shown=("run",),
     ),
     Metric(
         "f1_forgetting", "F1 forgetting", "fall from a label's best F1",
-        "f1", continual.forgetting, _FORGETTING.format("F1"), better="lower", low=-1,
+        "f1", _learnt(continual.forgetting), _FORGETTING.format("F1"), better="lower", low=-1,
     ),
     Metric(
         "calibration_error", "calibration error", "of scores as logits; lower is better",
-        "ece", _mean, "mean over c of the expected calibration error after experience T, 15 bins",
+        "ece", _whole(continual.nan_mean), "mean over c of the expected calibration error after experience T, 15 bins",
         better="lower", published=True, shown=("run",),
     ),
 )  # fmt: skip
@@ -143,6 +190,9 @@ DECIDES: Final = BY_KEY["final_auc"]
 
 
 def in_table(where: Where) -> tuple[Metric, ...]:
-    """The metrics of a table, in order: a suite's holds what is compared, the leaderboard's what is published."""
+    """The metrics of a table, in order: a suite's holds what is compared, the leaderboard's what is published.
+
+    What nothing in a table has a value of, as of an empty group of labels, is left out where it is shown.
+    """
     able = {"suite": COMPARED, "board": PUBLISHED}.get(where, METRICS)
     return tuple(metric for metric in able if where in metric.shown)

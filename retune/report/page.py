@@ -85,6 +85,7 @@ def _section(section: Section, view: View) -> dict[str, Any]:
         "view": view,
         "example": example,
         "cautions": _cautions(results),
+        "metrics": [m for m in in_table("report") if any(r.metric(m.key).value is not None for r in results)],
         "table": table,
         "versions": sorted(versions.items()),
         "prompts": sorted({r.prompts.name for r in results}),

@@ -101,6 +101,8 @@ def _checked(result: Result, file: Path) -> Result:
         rows = getattr(result, name)
         if len(rows) != moments or any(len(row) != labels for row in rows):
             problem = f"{name} must have {moments} rows of {labels} labels"
+    if result.prevalence and len(result.prevalence) != labels:
+        problem = f"prevalence must hold {labels} numbers"
     if len(result.forgetting) != labels:
         problem = f"forgetting must hold {labels} numbers"
     absent = [m.key for m in in_table("report") if not m.later and m.key not in result.metrics]

@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from retune.metrics import bootstrap_auroc, distinct, interval, mean_and_sd
 from retune.metrics.binary import Floats
 from retune.metrics.table import COMPARED
+from retune.metrics.training import Training
 from retune.results.result import Number, Record
 
 
@@ -65,13 +66,18 @@ class Sample:
 
     @classmethod
     def of(
-        cls, matrix: Floats, first: ArrayLike, targets: ArrayLike, scores: NDArray[Any], weights: NDArray[Any]
+        cls,
+        matrix: Floats,
+        training: Training,
+        targets: ArrayLike,
+        scores: NDArray[Any],
+        weights: NDArray[Any],
     ) -> Sample:
         """Measure a run on the test set as it is and on every resample.
 
         Args:
             matrix: ``(T+1, C)`` AUROC on the test set as it is.
-            first: ``(C,)`` the first experience that can have taught each label.
+            training: What the training images say of each label.
             targets: ``(N, C)``: 1, 0, or NaN where unknown.
             scores: ``(T+1, N, C)``.
             weights: ``(B, N)`` counts, from :func:`retune.metrics.patient_weights`.
@@ -82,12 +88,12 @@ class Sample:
         columns, label, place = distinct(scores)
         resampled = bootstrap_auroc(np.asarray(targets)[:, label], columns, weights)
         resampled = resampled.take(place, axis=1)
-        return cls.of_replicates(matrix, first, {m.key: m.of(resampled, first) for m in COMPARED})
+        return cls.of_replicates(matrix, training, {m.key: m.of(resampled, training) for m in COMPARED})
 
     @classmethod
-    def of_replicates(cls, matrix: Floats, first: ArrayLike, replicates: Mapping[str, Floats]) -> Sample:
+    def of_replicates(cls, matrix: Floats, training: Training, replicates: Mapping[str, Floats]) -> Sample:
         """A run that was resampled before."""
-        return cls({metric.key: float(metric.of(matrix, first)) for metric in COMPARED}, replicates)
+        return cls({metric.key: float(metric.of(matrix, training)) for metric in COMPARED}, replicates)
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,6 +12,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from retune.errors import UserError, mistake
 from retune.files import write_whole
+from retune.metrics.table import BY_KEY, Basis, Metric
+from retune.metrics.training import Training
 from retune.sealed import Untrusted, open_json, seal_json
 
 SCHEMA: Final = "retune.result/1"
@@ -181,6 +183,9 @@ class Bootstrap(Record):
 
 
 Matrix = list[list[Number]]
+Named = Literal["auc_matrix", "auc_low", "auc_high", "ap_matrix", "f1_matrix"]
+MATRICES: Final[dict[Basis, Named]] = {"auc": "auc_matrix", "ap": "ap_matrix", "f1": "f1_matrix"}
+"""What a metric is worked out from; of the calibration error no result holds more than the mean."""
 
 
 class Result(Record):
@@ -196,6 +201,8 @@ class Result(Record):
     prompts: PromptsRecord
     strategy: StrategyRecord
     first: list[int]
+    prevalence: list[Number] = []
+    """Of each label in the training images; empty where the result was made before it was kept."""
     auc_matrix: Matrix
     auc_low: Matrix
     auc_high: Matrix
@@ -215,12 +222,20 @@ class Result(Record):
         return self.dataset.labels
 
     def metric(self, key: str) -> MetricRecord:
-        """One of ``metrics``; undefined where the result was made before there was such a metric."""
-        return self.metrics.get(key) or MetricRecord(value=None, low=None, high=None)
+        """One of ``metrics``; where the result was made before there was such a metric, what its matrices say of it."""
+        return self.metrics.get(key) or MetricRecord(value=self._worked_out(BY_KEY[key]), low=None, high=None)
 
-    def array(
-        self, name: Literal["auc_matrix", "auc_low", "auc_high", "ap_matrix", "f1_matrix"]
-    ) -> npt.NDArray[np.float64]:
+    def _worked_out(self, metric: Metric) -> float | None:
+        name = MATRICES.get(metric.basis)
+        return float(metric.of(self.array(name), self.training)) if name else None
+
+    @property
+    def training(self) -> Training:
+        """What metrics need to know of the training images."""
+        shares = np.array(self.prevalence, dtype=np.float64) if self.prevalence else None
+        return Training.of(np.array(self.first, dtype=np.int64), shares)
+
+    def array(self, name: Named) -> npt.NDArray[np.float64]:
         """A matrix as float64 (T+1, C), NaN where undefined."""
         return np.array(getattr(self, name), dtype=np.float64)
 

@@ -48,6 +48,7 @@ def record(plan: Plan, outcome: Outcome, folder: Path, command: str, progress: P
         outcome.thresholds,
         replicates=plan.spec.replicates,
         level=LEVEL,
+        prevalence=stream.prevalence,
     )
     progress("computing intervals", 1, 1)
     result = Result.model_validate(_document(plan, outcome, report, command))
@@ -133,6 +134,7 @@ def _document(plan: Plan, outcome: Outcome, report: ContinualReport, command: st
             "search": asdict(outcome.search) if outcome.search else None,
         },
         "first": stream.first.tolist(),
+        "prevalence": stream.prevalence.tolist(),
         "auc_matrix": report.auc_matrix.tolist(),
         "auc_low": report.auc_low.tolist(),
         "auc_high": report.auc_high.tolist(),

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from retune.data.dataset import Dataset, FloatArray, IntArray
 from retune.metrics.continual import first_learnt
+from retune.metrics.training import Training, prevalence_of
 
 Hidden = Literal["masked", "absent"]
 """What a label that an experience does not observe looks like to who learns: unknown, or absent."""
@@ -91,6 +92,20 @@ class Stream:
         """
         positive, negative = (np.stack([e.shows(value) for e in self.experiences]) for value in (1, 0))
         return first_learnt(positive, negative)
+
+    @property
+    def prevalence(self) -> npt.NDArray[np.float64]:
+        """Of each label in all training images of the stream, from 0 to 1, NaN if known of none; shape (C,).
+
+        An experience masks labels, which says nothing of how common they are: every label that the data set knows
+        counts, whichever experience observes it. So a label is as common in one scenario as in another.
+        """
+        return prevalence_of(self.joint().targets)
+
+    @property
+    def training(self) -> Training:
+        """What metrics need to know of the training images."""
+        return Training(self.first, self.prevalence)
 
     @property
     def unlearnable(self) -> tuple[str, ...]:

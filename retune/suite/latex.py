@@ -8,16 +8,16 @@ from itertools import zip_longest
 from textwrap import wrap
 from typing import Final
 
+from retune.metrics.table import DECIDES
 from retune.results.result import Bootstrap
 from retune.suite.layout import (
     COSTS,
-    FINAL,
-    HEADS,
-    QUALITY,
+    NAMES,
     RANK_HEADS,
     Cell,
     cells_of,
     failed_lines,
+    heads_of,
     notes,
     rank_lines,
     rank_rows,
@@ -57,7 +57,8 @@ def latex(summary: Summary) -> str:
     parts += [_comment(line) for line in failed_lines(summary)]
     for setting in summary.settings:
         # All columns in one table would be half as wide again as a page.
-        parts += _floats(_caption(setting, summary.bootstrap), setting, QUALITY)
+        quality = [head for head in heads_of(setting)[1 : -len(COSTS)] if head]
+        parts += _floats(_caption(setting, summary.bootstrap), setting, quality)
         parts += _floats([f"{title(setting)}: what it costs."], setting, COSTS)
     ranked = rank_rows(summary.ranks)
     if ranked:
@@ -95,7 +96,7 @@ def _floats(caption: Sequence[str], setting: Setting, heads: Sequence[str]) -> l
     """A setting's rows in as many floats as they need: what is longer than a page would be cut off."""
     parts: list[list[str]] = [[]]
     for i, row in enumerate(setting.rows):
-        lines = _lines(row, heads)
+        lines = _lines(row, setting, heads)
         if row.role == "upper bound" and i and setting.rows[i - 1].role != "upper bound":
             lines.insert(0, "\\midrule")
         if len(parts[-1]) + len(lines) > PAGE:
@@ -104,17 +105,17 @@ def _floats(caption: Sequence[str], setting: Setting, heads: Sequence[str]) -> l
     columns = "l" + "".join("l" if head == "kept" else "r" for head in heads)
     captions = [list(caption), *[[f"{title(setting)}, continued."]] * (len(parts) - 1)]
     return [
-        _float(told, columns, (HEADS[0], *heads), lines) for told, lines in zip(captions, parts, strict=True)
+        _float(told, columns, (NAMES[0], *heads), lines) for told, lines in zip(captions, parts, strict=True)
     ]
 
 
-def _lines(row: Row, heads: Sequence[str]) -> list[str]:
+def _lines(row: Row, setting: Setting, heads: Sequence[str]) -> list[str]:
     """A row's values, its intervals below them, and in the first column the name in as many lines as it takes."""
-    name, *cells = cells_of(row)
-    chosen = {head: cell for head, cell in zip(HEADS[1:], cells, strict=True) if head in heads}
+    name, *cells = cells_of(row, setting)
+    chosen = {head: cell for head, cell in zip(heads_of(setting)[1:], cells, strict=True) if head in heads}
     values = {head: _number(cell.value) for head, cell in chosen.items()}
-    if row.role in ("best", "tied") and HEADS[FINAL] in values:
-        values[HEADS[FINAL]] = f"\\textbf{{{values[HEADS[FINAL]]}}}"
+    if row.role in ("best", "tied") and DECIDES.heading in values:
+        values[DECIDES.heading] = f"\\textbf{{{values[DECIDES.heading]}}}"
     lines = [[*values.values()]]
     if any(cell.interval for cell in chosen.values()):
         lines.append([_small(cell) for cell in chosen.values()])

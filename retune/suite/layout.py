@@ -6,20 +6,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from retune.metrics.table import DECIDES, in_table
+from retune.metrics.table import DECIDES, Metric, in_table
 from retune.results.compare import Estimate
 from retune.results.result import Bootstrap
 from retune.results.text import number
 from retune.suite.ranks import Ranks
 from retune.suite.summary import BoundCheck, Row, Setting, Summary
 
-BESIDE: Final = tuple(metric for metric in in_table("suite") if metric != DECIDES)
-QUALITY: Final = ("n", DECIDES.heading, "to best", *(metric.heading for metric in BESIDE))
+NAMES: Final = ("method", "n", "")
+"""First columns of a table; the third says which methods are best, tied or bounds."""
+FINAL: Final = len(NAMES)
+"""Which column holds what methods are ranked by."""
 COSTS: Final = ("trained", "fit", "kept")
-HEADS: Final = ("method", QUALITY[0], "", *QUALITY[1:], *COSTS)
-"""Columns of a table; the third says which methods are best, tied or bounds."""
+"""Last columns."""
 MARKS: Final = {"best": "best", "tied": "tied", "upper bound": "bound"}
-FINAL: Final = HEADS.index(DECIDES.heading)
 RANK_HEADS: Final = ("method", "mean rank", "tied with")
 
 
@@ -34,8 +34,25 @@ class Cell:
         return f"{self.value} ({self.interval})" if self.interval else self.value
 
 
-def cells_of(row: Row) -> list[Cell]:
-    """The cells of a row, one for each of :data:`HEADS`; what is undefined is a dash."""
+def heads_of(setting: Setting) -> list[str]:
+    """Columns of a table."""
+    beside = (metric.heading for metric in _beside(setting))
+    return [*NAMES, DECIDES.heading, "to best", *beside, *COSTS]
+
+
+def _beside(setting: Setting) -> list[Metric]:
+    """What stands beside that by which methods are ranked, but for what is undefined for every one of them."""
+    able = [metric for metric in in_table("suite") if metric != DECIDES]
+    return [m for m in able if any(_of(row, m).mean is not None for row in setting.rows)]
+
+
+def _of(row: Row, metric: Metric) -> Estimate:
+    """Undefined in a table that was made before there was such a metric."""
+    return row.metrics.get(metric.key) or Estimate.of([])
+
+
+def cells_of(row: Row, setting: Setting) -> list[Cell]:
+    """The cells of a row, one for each column; what is undefined is a dash."""
     to_best = row.to_best.get(DECIDES.key)
     return [
         Cell(row.strategy),
@@ -43,7 +60,7 @@ def cells_of(row: Row) -> list[Cell]:
         Cell(MARKS.get(row.role, "")),
         over_seeds(row.metrics[DECIDES.key]),
         Cell(number(to_best.mean, signed=True), span(to_best, signed=True)) if to_best else Cell("-"),
-        *(over_seeds(row.metrics[metric.key]) for metric in BESIDE),
+        *(over_seeds(_of(row, metric)) for metric in _beside(setting)),
         Cell(f"{row.trained_parameters:,}"),
         Cell(f"{row.fit_seconds:.1f} s"),
         Cell(kept(row)),

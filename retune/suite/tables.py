@@ -17,10 +17,10 @@ from retune.sealed import seal_json
 from retune.suite.latex import latex
 from retune.suite.layout import (
     FINAL,
-    HEADS,
     RANK_HEADS,
     cells_of,
     failed_lines,
+    heads_of,
     notes,
     rank_lines,
     rank_rows,
@@ -84,11 +84,11 @@ def markdown(summary: Summary) -> str:
     """The tables as GitHub shows them; the best method and all that are tied with it are bold."""
     lines: list[str] = []
     for setting in summary.settings:
-        rows = [[_plain(str(cell)) for cell in cells_of(row)] for row in setting.rows]
+        rows = [[_plain(str(cell)) for cell in cells_of(row, setting)] for row in setting.rows]
         for row, texts in zip(setting.rows, rows, strict=True):
             if row.role in ("best", "tied"):
                 texts[FINAL] = f"**{texts[FINAL]}**"
-        lines += [f"## {_plain(title(setting))}", "", *_piped(HEADS, rows), ""]
+        lines += [f"## {_plain(title(setting))}", "", *_piped(heads_of(setting), rows), ""]
         lines += [f"- {_plain(line)}" for line in notes(setting)] + [""]
     if not summary.settings:
         lines += [NO_RUNS, ""]

@@ -22,6 +22,11 @@ def call(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str,
     return code, captured.out, captured.err
 
 
+def below(out: str, heading: str) -> str:
+    """What stands on the line below a heading."""
+    return out.partition(f"\n{heading}\n")[2].partition("\n")[0]
+
+
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert call(capsys, "--version") == (0, f"retune {retune.__version__}\n", "")
 
@@ -146,13 +151,17 @@ def test_run_prints_a_table_and_says_where_it_went(
     (written,) = tmp_path.glob("runs/class-incremental/re-tune-phantom-seed0-*/result.json")
     assert str(written.relative_to(tmp_path)) in out
     assert "synthetic" in out
-    rows = re.findall(r"^(zero-shot|after \d|learnt in)", out, flags=re.MULTILINE)
+    rows = re.findall(r"^(zero-shot|after \d|learnt in) +[\d.]", out, flags=re.MULTILINE)
     assert rows == ["learnt in", "zero-shot", *(f"after {i}" for i in range(1, 6))]
     for words in ("final AUC", "average AUC", "forgetting", "95 % interval", "Pleural Effusion", "Next"):
         assert words in out
     # Commands and paths stay on one line, to be copied.
-    lines = [line for line in out.splitlines() if not line.startswith(("Next, ", "Written to "))]
+    lines = [line for line in out.splitlines() if not line.startswith(("retune run ", "Written to "))]
     assert max(map(len, lines)) <= 80
+    # That of the default settings fits, with nothing before it.
+    small = " ".join(SMALL)
+    compare = below(out, "Next, compare:").replace(f" {small}", "")
+    assert compare == "retune run --scenario class-incremental --seed 0 --strategy joint"
     # The same command again shows the same and computes nothing.
     assert call(capsys, "run", "--scenario", "class-incremental", *SMALL)[1] == out
 
@@ -160,7 +169,7 @@ def test_run_prints_a_table_and_says_where_it_went(
 def test_what_to_do_next_is_about_the_same_stream(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     options = ["--steps", "2", "--set", "epochs=2", "--set", "scenario.order=random", *SMALL]
     _, out, _ = call(capsys, "run", *options, "--out", str(tmp_path / "out"))
-    compare, repeat = re.findall(r"^Next, (?:compare|repeat): retune (.*)$", out, flags=re.MULTILINE)
+    compare, repeat = (below(out, f"Next, {why}:").removeprefix("retune ") for why in ("compare", "repeat"))
     assert "epochs=2" in repeat
     assert "epochs=2" not in compare
     for command in (compare, repeat):

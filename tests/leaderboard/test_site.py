@@ -26,6 +26,7 @@ from retune.leaderboard.entry import Entry
 from retune.leaderboard.site.matrix import matrices
 from retune.leaderboard.site.ties import tie_groups
 from retune.metrics import forgetting
+from retune.metrics.table import DECIDES, in_table
 
 
 def test_every_track_and_every_entry_has_its_page(site: Path) -> None:
@@ -59,15 +60,15 @@ def test_a_track_ranks_what_was_recomputed_and_nothing_else(site: Path) -> None:
 def test_the_numbers_of_a_row_are_those_of_the_entry(site: Path) -> None:
     row = next(row for row in rows(site / "tracks" / f"{CLASS}.html") if row[1].startswith("replayed"))
     told = published(site.parent / "board", CLASS, "replayed-1")["metrics"]
-    average, lost = (
+    zero_shot, gain, average, lost, *groups = (
         f"{m['mean']:.3f} ± {m['sd']:.3f}{m['low']:.3f} to {m['high']:.3f}".replace("-", "−").replace(
             "0.", "."
         )
-        for m in (told["average_auc"], told["forgetting"])
+        for m in (told[metric.key] for metric in in_table("board") if metric != DECIDES)
     )
     assert row[2:] == [
-        ".780 ± .002.765 to .795", "recomputed", average, lost, "3", "phantom-clip", "1,806", "0.50 s",
-        "200 features, 102 kB",
+        ".780 ± .002.765 to .795", "recomputed", zero_shot, gain, average, lost, *groups,
+        "3", "phantom-clip", "1,806", "0.50 s", "200 features, 102 kB",
     ]  # fmt: skip
 
 

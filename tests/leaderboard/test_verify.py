@@ -54,6 +54,8 @@ NUMBERS = [
     *(f"metrics.{name}.{key}" for name in ("final_auc", "forgetting") for key in ("mean", "sd", "low", "high")),
     "metrics.final_ap.mean", "metrics.calibration_error.sd",
 ]  # fmt: skip
+UNTAUGHT = ("learning", "average_auc", "forgetting", "backward_transfer", "forward_transfer")
+"""Undefined where no label can be learnt."""
 
 
 @pytest.mark.parametrize("path", NUMBERS)
@@ -78,7 +80,9 @@ def test_a_number_changed_by_little_is_found_and_named(path: str, folder: Path, 
 @pytest.mark.parametrize(
     ("path", "value", "reason"),
     [
-        ("runs.0.auc_matrix.0.0", None, "runs.0.auc_matrix does not follow from the scores: one of the two is undefined"),
+        ("runs.0.auc_matrix.0.0", None, "runs.0.values.zero_shot_auc does not follow from its auc_matrix"),
+        ("runs.0.prevalence", [0.001] * 14, "runs.0.values.final_auc_head does not follow from its auc_matrix"),
+        ("runs.1.prevalence.0", 0.9, "runs.1.prevalence: labels are not as common in the data that is here"),
         ("runs.0.values.final_ap", None, "metrics.final_ap is not the mean over its runs"),
         ("metrics.final_ap.sd", None, "metrics.final_ap.sd does not follow"),
         ("metrics.final_ap.low", 0.5, "metrics.final_ap.low does not follow"),
@@ -111,9 +115,9 @@ def test_every_label_learnt_at_once_is_another_stream(folder: Path, verifier: Ve
         order = [3 - first for first in document["runs"][0]["first"]]
         for run in document["runs"]:
             run["first"] = order
-            for key in ("average_auc", "forgetting", "backward_transfer", "forward_transfer"):
+            for key in UNTAUGHT:
                 run["values"][key] = None
-        for key in ("average_auc", "forgetting", "backward_transfer", "forward_transfer"):
+        for key in UNTAUGHT:
             document["metrics"][key] = {"mean": None, "sd": None, "n": 0, "low": None, "high": None}
 
     edit(folder, change)
@@ -281,9 +285,9 @@ def test_long_names_make_no_remark_too_long(folder: Path, verifier: Verifier) ->
         document["backbone"].update(name="b" * 300, contaminated="yes")
         for run in document["runs"]:
             run["first"] = [0] * 14
-            for key in ("average_auc", "forgetting", "backward_transfer", "forward_transfer"):
+            for key in UNTAUGHT:
                 run["values"][key] = None
-        for key in ("average_auc", "forgetting", "backward_transfer", "forward_transfer"):
+        for key in UNTAUGHT:
             document["metrics"][key] = {"mean": None, "sd": None, "n": 0, "low": None, "high": None}
 
     verdict = verifier.verify(_on_files(folder, change))

@@ -25,8 +25,12 @@ from retune.metrics import (
 
 FIRST = np.array([1, 2, 3, 1, 0])
 LIMITS = np.array([0.0, 0.5, 0.2, 0.1, 1.0])
+PREVALENCE = np.array([0.3, 0.02, 0.11, np.nan, 0.019])
 FROM_AUC = ["final_auc", "average_auc", "forgetting", "backward_transfer", "forward_transfer"]
+FROM_AUC += ["zero_shot_auc", "gain", "learning"]
 FROM_AP = ["final_ap", "average_ap", "ap_forgetting", "ap_backward_transfer", "ap_forward_transfer"]
+FROM_AP += ["zero_shot_ap", "ap_gain", "ap_learning"]
+GROUPS = {"final_auc_head": [0, 2], "final_auc_medium": [1], "final_auc_tail": [4]}
 REPLICATES = 12
 
 
@@ -48,9 +52,10 @@ def _matrix(metric, y, s):
     return out
 
 
-def _five(r):
+def _eight(r):
     metrics = (average_auc, forgetting, backward_transfer, forward_transfer)
-    return [final_auc(r), *(metric(r, FIRST) for metric in metrics)]
+    learning = np.mean([r[i, c] - r[i - 1, c] for c, i in enumerate(FIRST) if i])
+    return [final_auc(r), *(m(r, FIRST) for m in metrics), r[0].mean(), r[-1].mean() - r[0].mean(), learning]
 
 
 def _everything(y, s):
@@ -58,15 +63,18 @@ def _everything(y, s):
     ap = _matrix(lambda t, p, c: average_precision_score(t, p), y, s)
     f1 = _matrix(lambda t, p, c: f1_score(t, p >= LIMITS[c]), y, s)
     ece = _matrix(lambda t, p, c: expected_calibration_error(t, expit(p)), y, s)[-1]
-    values = [*_five(auc), *_five(ap), final_auc(f1), forgetting(f1, FIRST), ece.mean()]
+    groups = [auc[-1, columns].mean() for columns in GROUPS.values()]
+    values = [*_eight(auc), *_eight(ap), *groups, final_auc(f1), forgetting(f1, FIRST), ece.mean()]
     return values, (auc, ap, f1, ece)
 
 
 def test_values_and_intervals_equal_the_slow_way():
     y, s, patients = _run()
-    report = continual_report(y, s, FIRST, patients, LIMITS, replicates=REPLICATES, seed=3, level=0.8)
+    report = continual_report(
+        y, s, FIRST, patients, LIMITS, replicates=REPLICATES, seed=3, level=0.8, prevalence=PREVALENCE
+    )
     values, (auc, ap, f1, ece) = _everything(y, s)
-    keys = [*FROM_AUC, *FROM_AP, "final_f1", "f1_forgetting", "calibration_error"]
+    keys = [*FROM_AUC, *FROM_AP, *GROUPS, "final_f1", "f1_forgetting", "calibration_error"]
     assert set(report.metrics) == set(keys)
     assert [report.metrics[k].value for k in keys] == pytest.approx(values, abs=1e-9)
     np.testing.assert_allclose(report.auc_matrix, auc, atol=1e-9)
@@ -90,10 +98,12 @@ def test_values_and_intervals_equal_the_slow_way():
 def test_undefined_columns_are_named_and_left_out():
     y, s, patients = _run()
     y[:, 1], y[:, 4] = 0, np.nan
-    report = continual_report(y, s, FIRST, patients, replicates=20)
+    report = continual_report(y, s, FIRST, patients, replicates=20, prevalence=PREVALENCE)
     assert report.undefined == (1, 4)
     kept = [0, 2, 3]
-    rest = continual_report(y[:, kept], s[:, :, kept], FIRST[kept], patients, replicates=20)
+    rest = continual_report(
+        y[:, kept], s[:, :, kept], FIRST[kept], patients, replicates=20, prevalence=PREVALENCE[kept]
+    )
     for key, metric in rest.metrics.items():
         got = report.metrics[key]
         expected = [metric.value, metric.low, metric.high]
@@ -113,7 +123,10 @@ def test_without_thresholds_f1_is_undefined():
 
 def test_same_to_the_bit_again():
     y, s, patients = _run()
-    one, two = (continual_report(y, s, FIRST, patients, LIMITS, replicates=50) for _ in range(2))
+    one, two = (
+        continual_report(y, s, FIRST, patients, LIMITS, replicates=50, prevalence=PREVALENCE)
+        for _ in range(2)
+    )
     assert one.metrics == two.metrics
     np.testing.assert_array_equal(one.auc_low, two.auc_low)
 

@@ -288,7 +288,8 @@ def test_the_table_says_what_was_chosen_and_by_what(
     assert "Not chosen, for it failed: shift=13: strategy picks failed in fit of experience 1" in told
     # The same command again; one for another method has no settings of this one's.
     assert "--search shift=13,1,0" in result.run.command
-    compare = next(line for line in told.split("Next, ") if line.startswith("compare"))
+    compare = told.partition("Next, compare: ")[2].partition("Next, ")[0]
+    assert compare.startswith("retune run ")
     assert "--search" not in compare
     assert main([*command, "--seeds", "2", "--out", str(tmp_path / "two")]) == 0
     told = " ".join(capsys.readouterr().out.split())

@@ -35,7 +35,7 @@ def made(tmp_path):
 
 
 def _by_hand(targets, scores):
-    """The five metrics, term by term, from scikit-learn's AUROC."""
+    """Every metric, term by term, from scikit-learn's AUROC."""
     r = np.empty(scores.shape[::2])
     for i, moment in enumerate(scores):
         for c in range(targets.shape[1]):
@@ -45,6 +45,13 @@ def _by_hand(targets, scores):
     early = [c for c in range(len(FIRST)) if FIRST[c] < last]
     return {
         "final_auc": r[last].mean(),
+        "zero_shot_auc": r[0].mean(),
+        "gain": r[last].mean() - r[0].mean(),
+        "learning": np.mean([r[i, c] - r[i - 1, c] for c, i in enumerate(FIRST)]),
+        # One label each.
+        "final_auc_head": r[last, 0],
+        "final_auc_medium": r[last, 1],
+        "final_auc_tail": r[last, 2],
         "average_auc": np.mean([r[i, i >= FIRST].mean() for i in range(1, last + 1)]),
         "forgetting": np.mean([r[FIRST[c] : last, c].max() - r[last, c] for c in early]),
         "backward_transfer": np.mean([r[last, c] - r[FIRST[c], c] for c in early]),

@@ -253,7 +253,7 @@ def test_a_long_name_is_folded_and_numbers_are_not(tmp_path):
     text = _printed(summarise([run]), 80)
     assert max(map(len, text.splitlines())) <= 80
     assert "…" not in text
-    assert len(re.findall(r"\.\d{3} ± - \(-?\.\d{3} to -?\.\d{3}\)", text)) == 4
+    assert len(re.findall(r"\.\d{3} ± - \(-?\.\d{3} to -?\.\d{3}\)", text)) == 10
 
 
 def test_ranks_are_over_streams_and_leave_upper_bounds_out(summary, written):
@@ -304,7 +304,7 @@ def test_cautions_stand_below_their_table_once(tmp_path):
         assert text.count(line) == 1
 
 
-def test_undefined_is_a_dash_and_equal_methods_are_tied(tmp_path):
+def test_undefined_for_all_is_not_shown_and_equal_methods_are_tied(tmp_path):
     targets, patients = made_targets()
     scores = made_scores(targets, 1.0, 0)[:2]
     first = np.array([1, 1, 1])
@@ -314,7 +314,11 @@ def test_undefined_is_a_dash_and_equal_methods_are_tied(tmp_path):
     text = _printed(made, 200)
     row = next(line for line in text.splitlines() if line.startswith("two"))
     assert "+.000 (+.000 to +.000)" in row
-    assert re.search(r"\)  -  +-  ", row)  # neither forgetting nor backward transfer
+    assert "  -  " not in row
+    heads = text.partition("\ntwo")[0]
+    assert "gain" in heads
+    assert "forgetting" not in heads  # in one step nothing is forgotten
+    assert "backward transfer" not in heads
     assert " 1 seed\n" in text
 
 

@@ -18,11 +18,14 @@ from retune.leaderboard.command import needs, run_commands, submit_command, veri
 from retune.leaderboard.records import TIERS
 from retune.leaderboard.site.matrix import matrices
 from retune.leaderboard.site.view import Shown, Site, TrackShown
-from retune.metrics.table import DECIDES, PUBLISHED, in_table
+from retune.metrics.table import DECIDES, PUBLISHED, Metric, in_table
 from retune.results import text
 from retune.settings import typed
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from retune.leaderboard.entry import Entry
     from retune.progress import Progress
 
 ASSETS: Final = ("site.css", "table.js", "charts.js")
@@ -120,9 +123,15 @@ def _environment() -> Environment:
         tier_meanings=TIER_MEANINGS,
         metrics=PUBLISHED,
         columns=in_table("board"),
+        told=_told,
         decides=DECIDES,
     )
     return pages
+
+
+def _told(metrics: Sequence[Metric], entries: Sequence[Entry]) -> list[Metric]:
+    """Metrics that any of these entries has a number of."""
+    return [m for m in metrics if any(entry.estimate(m).mean is not None for entry in entries)]
 
 
 def _choices(entries: list[Shown]) -> dict[str, list[str]]:

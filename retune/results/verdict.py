@@ -1,0 +1,85 @@
+"""What a run's numbers come to: one sentence, and which labels are no better than chance, both made from intervals."""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+from retune.results.result import MetricRecord, Result
+from retune.results.text import number
+
+CHANCE: Final = 0.5
+"""The AUC of scores that know nothing."""
+Standing = Literal["below", "at", "above", "undefined"]
+
+
+def standings(result: Result) -> list[Standing]:
+    """How the final AUC of each label stands to chance: its interval lies below .5, holds it, or lies above."""
+    return [_standing(low, high) for low, high in zip(result.auc_low[-1], result.auc_high[-1], strict=True)]
+
+
+def _standing(low: float | None, high: float | None) -> Standing:
+    if low is None or high is None:
+        return "undefined"
+    return "below" if high < CHANCE else "at" if low <= CHANCE else "above"
+
+
+def verdict(result: Result) -> str | None:
+    """Whether the run ended above zero-shot, what it forgot, and which labels are no better than chance.
+
+    Returns:
+        A sentence; None where the gain has no interval, as in a result that was made before there was one.
+    """
+    gain = result.metric("gain")
+    if gain.low is None:
+        return None
+    return f"{'; '.join([_gained(gain), *_forgotten(result), *_chance(result)])}."
+
+
+def _gained(gain: MetricRecord) -> str:
+    value, low, high = _known(gain)
+    if low > 0:
+        return f"Final AUC is above zero-shot by {number(value)} ({number(low)} to {number(high)})"
+    if high < 0:
+        return f"Final AUC is below zero-shot by {number(-value)} ({number(-high)} to {number(-low)})"
+    return f"Final AUC is not distinguishable from zero-shot ({_signed(gain)})"
+
+
+def _forgotten(result: Result) -> list[str]:
+    """Nothing where no label is learnt before the last experience: nothing can be forgotten."""
+    lost = result.metric("forgetting")
+    if lost.low is None:
+        return []
+    value, low, high = _known(lost)
+    if low > 0:
+        most, label = max(
+            (v, name) for v, name in zip(result.forgetting, result.labels, strict=True) if v is not None
+        )
+        return [
+            f"{number(value)} was forgotten ({number(low)} to {number(high)}), most of {label} ({number(most)})"
+        ]
+    if high < 0 or value == low == high == 0:
+        return [f"nothing was forgotten ({_signed(lost)})" if value else "nothing was forgotten"]
+    return [f"forgetting is not distinguishable from 0 ({_signed(lost)})"]
+
+
+def _chance(result: Result) -> list[str]:
+    found = list(zip(standings(result), result.labels, strict=True))
+    told = {
+        words: ", ".join(label for standing, label in found if standing == which)
+        for which, words in (("below", "below chance"), ("at", "not distinguishable from chance"))
+    }
+    return [f"{words}: {labels}" for words, labels in told.items() if labels] or [
+        "no label is at chance or below"
+    ]
+
+
+def _signed(measured: MetricRecord) -> str:
+    value, low, high = (number(one, signed=True) for one in _known(measured))
+    return f"{value}, {low} to {high}"
+
+
+def _known(measured: MetricRecord) -> tuple[float, float, float]:
+    assert measured.value is not None
+    assert measured.low is not None
+    assert measured.high is not None
+    return measured.value, measured.low, measured.high

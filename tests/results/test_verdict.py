@@ -1,0 +1,181 @@
+"""What a run comes to, in a sentence, and the labels that are no better than chance, as the command prints them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from made_features import features_file
+from made_runs import change_json, made_run, made_scores, made_targets
+
+import retune
+from retune.cli.main import main
+from retune.cli.tables import print_run
+from retune.results.result import Result
+
+STORY = '''
+from dataclasses import dataclass
+
+from retune import Strategy
+
+
+@dataclass
+class Story(Strategy):
+    """How much of the truth it tells at each moment, from before training on.
+
+    Args:
+        told: Numbers with dashes between.
+        liar: A label that it tells the opposite of in the end, if any.
+    """
+
+    name = "story"
+    needs = frozenset({"features"})
+    told: str = "1/1/1/1"
+    liar: int = -1
+
+    def setup(self, context):
+        self.seen = 0
+
+    def fit(self, experience):
+        self.seen += 1
+
+    def score(self, images):
+        truth, share = images.features, float(self.told.split("/")[self.seen])
+        scores = share * truth + truth.roll(1 + self.seen, 1)
+        if self.seen == 3 and self.liar >= 0:
+            scores[:, self.liar] = -truth[:, self.liar]
+        return scores
+
+    def state_dict(self):
+        return {"seen": self.seen}
+
+    def load_state_dict(self, state):
+        self.seen = state["seen"]
+'''
+
+
+@pytest.fixture(scope="module")
+def words(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    folder = tmp_path_factory.mktemp("story")
+    (folder / "story.py").write_text(STORY)
+    small = ["--set", "data.images=300", "--set", "data.size=64", "--replicates", "100", "--steps", "3"]
+    return ["run", "--strategy", str(folder / "story.py"), "--backbone", features_file(folder), *small]
+
+
+def told(capsys: pytest.CaptureFixture[str], words: list[str], out: Path, *more: str) -> tuple[str, Result]:
+    assert main([*words, "--out", str(out), *more]) == 0
+    return capsys.readouterr().out, retune.Result.read(out)
+
+
+def sentence(text: str) -> str:
+    """The sentence, on one line."""
+    (found,) = re.findall(r"^(Final AUC is .*?\.)\n\n", text, flags=re.MULTILINE | re.DOTALL)
+    return " ".join(found.split())
+
+
+def span(low: float | None, high: float | None, sign: int = 1) -> str:
+    ends = sorted(sign * float(end or 0) for end in (low, high))
+    return "({} to {})".format(*(f"{end:.3f}".replace("0.", ".", 1) for end in ends))
+
+
+def test_above_and_forgotten(capsys: pytest.CaptureFixture[str], words: list[str], tmp_path: Path) -> None:
+    text, result = told(capsys, words, tmp_path / "out", "--set", "told=1/5/5/2")
+    gain, lost = result.metrics["gain"], result.metrics["forgetting"]
+    value = result.metrics["final_auc"].value - result.metrics["zero_shot_auc"].value
+    assert sentence(text).startswith(f"Final AUC is above zero-shot by {value:.3f} ".replace(" 0.", " ."))
+    assert f"above zero-shot by {gain.value:.3f} {span(gain.low, gain.high)}; ".replace(
+        " 0.", " ."
+    ) in sentence(text)
+    worst = max(v for v in result.forgetting if v is not None)
+    most = f"most of {result.labels[result.forgetting.index(worst)]} ({worst:.3f})".replace("(0.", "(.")
+    assert f" was forgotten {span(lost.low, lost.high)}, {most}" in sentence(text)
+
+
+def test_below_and_below_chance(capsys: pytest.CaptureFixture[str], words: list[str], tmp_path: Path) -> None:
+    text, result = told(capsys, words, tmp_path / "out", "--set", "told=1/1/1/0", "--set", "liar=2")
+    gain = result.metrics["gain"]
+    assert f"below zero-shot by {-gain.value:.3f} {span(gain.low, gain.high, -1)}".replace(
+        " 0.", " ."
+    ) in text.replace("\n", " ")
+    low, high = np.array(result.auc_low[-1], float), np.array(result.auc_high[-1], float)
+    below = [name for name, end in zip(result.labels, high, strict=True) if end < 0.5]
+    level = [n for n, a, b in zip(result.labels, low, high, strict=True) if a <= 0.5 <= b]
+    assert "Cardiomegaly" in below
+    assert level
+    assert sentence(text).endswith(
+        f"; below chance: {', '.join(below)}; not distinguishable from chance: {', '.join(level)}."
+    )
+    rows = re.findall(r"^chance +(.*?) *$", text, flags=re.MULTILINE)
+    assert " ".join(rows).split().count("<.5") == len(below)
+    assert " ".join(rows).split().count("~.5") == len(level)
+    # Below the label's own column, and explained.
+    heads = next(line for line in text.splitlines() if " Card" in line)
+    marks = next(line for line in text.splitlines() if line.startswith("chance  "))
+    assert marks[heads.index("Card") : heads.index("Card") + 4] == " <.5"
+    assert re.search(
+        r"^chance: <\.5 .* lies below \.5; ~\.5 .* holds\s\.5", text, flags=re.MULTILINE | re.DOTALL
+    )
+
+
+def test_no_difference(capsys: pytest.CaptureFixture[str], words: list[str], tmp_path: Path) -> None:
+    text, result = told(capsys, words, tmp_path / "out", "--set", "told=4/4/4/4")
+    gain = result.metrics["gain"]
+    assert gain.low < 0 < gain.high
+    assert sentence(text).startswith("Final AUC is not distinguishable from zero-shot (")
+    assert sentence(text).endswith("; no label is at chance or below.")
+    assert "chance: " not in text
+    assert not re.search("^chance", text, flags=re.MULTILINE)
+
+
+def test_in_one_step_nothing_can_be_forgotten(
+    capsys: pytest.CaptureFixture[str], words: list[str], tmp_path: Path
+) -> None:
+    text, result = told(capsys, words, tmp_path / "out", "--set", "told=1/5", "--steps", "1")
+    assert "forg" not in sentence(text)
+    assert result.metrics["learning"].value == pytest.approx(result.metrics["gain"].value)
+
+
+def test_a_result_without_gain_and_prevalence_is_shown_without_a_verdict(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    targets, patients = made_targets()
+    run = made_run(tmp_path, "made", 0, made_scores(targets, 1.0, 0), targets, patients)
+    auc = run.result.array("auc_matrix")
+    added = ("zero_shot_auc", "gain", "learning", "final_auc_head", "final_auc_medium", "final_auc_tail")
+
+    def age(document: dict) -> None:
+        del document["prevalence"]
+        for key in (*added, "zero_shot_ap", "ap_gain", "ap_learning"):
+            del document["metrics"][key]
+
+    print_run(run.result, run.folder)
+    assert "head AUC" in capsys.readouterr().out
+    change_json(run.folder / "result.json", age)
+    print_run(Result.read(run.folder), run.folder)
+    text = capsys.readouterr().out
+    (row,) = [line.split() for line in text.splitlines() if line.startswith("gain ")]
+    assert row[1] == f"{auc[-1].mean() - auc[0].mean():.3f}".replace("0.", ".", 1)
+    assert row[2] == "final", "no interval"
+    assert "head AUC" not in text
+    assert "Final AUC is" not in text
+    for words in (["report", str(run.folder), "--out", str(tmp_path / "page")],):
+        assert main(words) == 0
+    page = (tmp_path / "page" / "report.html").read_text()
+    assert '<th scope="col" title="final minus zero-shot">gain</th>' in page
+    assert ">head AUC</th>" not in page
+
+
+def test_the_command_that_compares_can_be_copied_whole(
+    capsys: pytest.CaptureFixture[str], words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    text, _ = told(capsys, words, tmp_path / "out", "--seed", "3")
+    lines = text.splitlines()
+    command = lines[lines.index("Next, compare:") + 1]
+    assert command.startswith("retune run ")
+    assert "--strategy joint" in command
+    assert "--backbone features:" in command
+    default = "retune run --scenario class-incremental --seed 0 --strategy joint"
+    assert len(default) <= 80
