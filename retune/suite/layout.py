@@ -95,9 +95,15 @@ def title(setting: Setting) -> str:
         f"on {setting.data}{' (synthetic data)' if setting.synthetic else ''}, "
         f"backbone {setting.backbone}{' (contaminated)' if setting.contaminated == 'yes' else ''}"
         f"{' (possibly contaminated)' if setting.contaminated == 'possibly' else ''}, "
-        f"{f'labels in order {setting.order}, ' if setting.order else ''}"
+        f"{_order(setting.order)}"
         f"{setting.n_test:,} test images of {setting.n_test_patients:,} patients, {_seeds(setting.rows)}"
     )
+
+
+def _order(order: str) -> str:
+    if order.isdigit():
+        return f"task order {order}, "
+    return f"labels in order {order}, " if order else ""
 
 
 def notes(setting: Setting) -> list[str]:

@@ -118,7 +118,7 @@ class Names:
         named = [choice.data for choice in suite.data] if suite.data else map(self.data_of, suite.scenarios)
         datasets = list(dict.fromkeys(name for data in named for name in split(data)))
         for setting, given, where in (
-            ("order", bool(suite.orders), "key orders"),
+            (suite.order_setting, bool(suite.orders), "key orders"),
             ("steps", suite.steps is not None, "--steps"),
         ):
             if given and not any(self.has("scenarios", name, setting) for name in suite.scenarios):
