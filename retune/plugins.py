@@ -142,9 +142,7 @@ class Registry:
         if not of_file and not any(slash and head in (e.name, f"{e.origin}/{e.name}") for e in self.entries):
             return self.load(name), name, {}
         found = self.load(head)
-        if preset not in found.presets:
-            raise UnknownName(f"preset of {self.noun} {head}", preset, found.presets)
-        return found, head, found.presets[preset]
+        return found, head, preset_of(found, preset, f"{self.noun} {head}")
 
     def origin(self, name: str) -> str:
         """Who brings a name: ``"retune"``, a distribution, or ``"local file"``."""
@@ -203,6 +201,18 @@ class Registry:
         module, _, name = self._base.partition(":")
         base: type[Any] = getattr(importlib.import_module(module), name)
         return base
+
+
+def preset_of(cls: type[Any], preset: str, owner: str) -> Mapping[str, Any]:
+    """The settings of a class's preset.
+
+    Raises:
+        UnknownName: If there is none of that name.
+    """
+    presets: Mapping[str, Mapping[str, Any]] = cls.presets
+    if preset not in presets:
+        raise UnknownName(f"preset of {owner}", preset, presets)
+    return presets[preset]
 
 
 def is_file(name: str) -> bool:

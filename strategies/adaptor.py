@@ -15,6 +15,15 @@ Here a sample is a sequence of its own and of one modality: a pooled vector, or 
 then these, and the first place is read out. Pairs of one text are no negatives of each other. The paper
 trains once, on reports; here every experience trains, on reports where no label is hidden and else on
 captions of its observed labels. The temperature is learnt through its logarithm.
+
+Scores by prompts are differences of cosines, which the softmax of a batch ranks and no prevalence pushes; scoring
+by prompts is ours, the paper trains a classifier (scores=head). It begins at random, also where towers share a
+space: what the prompts knew is lost and found again for an experience's own labels alone. On two other draws of
+phantom, against zero-shot of .785, that gives .660 class-, .787 label- and .757 data-incremental (labels below
+10 % of the training images -.130, -.005, -.047; the others -.121, +.008, -.013). From the identity and at 3e-5
+instead of 1e-4 it gives .799, .796 and .781 (+.015, +.010, -.018; +.014, +.012, +.006). What still falls short,
+data-incremental, is the paper's: reports are matched, single sentences are asked; pairs=captions gives .800
+(+.013, +.017). Leaving out, too, whatever other captions are true of an image changes nothing (.797, not .800).
 """
 
 from __future__ import annotations
@@ -29,7 +38,7 @@ from torch import nn
 from torch.nn.functional import dropout, linear, normalize
 
 from retune.errors import BadSetting, StrategyError
-from retune.methods.adaptors import count_parameters, load_prefixed, prefixed
+from retune.methods.adaptors import count_parameters, isometry, load_prefixed, prefixed
 from retune.methods.captions import Pairs, captions_of
 from retune.methods.given import Context, Images, Need, Training
 from retune.methods.linear import LabelHeads
@@ -69,6 +78,8 @@ class Adaptor(Strategy):
             of each label observed so far on adapted features, and prompts for the others.
         pairs: auto, reports where no label is hidden; reports, never without; captions, always composed.
         combine: How the adapted prompts of one label are combined: embeddings, scores or max.
+        init: identity, for pooled vectors that share a space: both projections begin as one isometry and the
+            layers add nothing, so that it begins near zero-shot; random, as published, and for all others.
         width: Dimension of the shared space, a multiple of 64; the paper's is 768.
         layers: Transformer layers.
         dropout: Share of activations dropped in training.
@@ -83,21 +94,23 @@ class Adaptor(Strategy):
     """
 
     name: ClassVar[str] = "adaptor"
+    version: ClassVar[str] = "2"
     paper: ClassVar[str] = "Qin et al., arXiv 2401.01179"
     needs: ClassVar[frozenset[Need]] = frozenset({"features", "texts"})
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "paper": {"width": 768, "epochs": 50, "batch_size": 1024, "lr": 2e-5}
+        "paper": {"init": "random", "width": 768, "epochs": 50, "batch_size": 1024, "lr": 2e-5}
     }
 
     inputs: InputKind = "pooled"
     scores: Literal["prompts", "head"] = "prompts"
     pairs: Pairs = "auto"
     combine: Combine = "embeddings"
+    init: Literal["identity", "random"] = "identity"
     width: Count = 256
     layers: Count = 2
     dropout: Share = 0.1
     text_weight: Unit = 0.75
-    lr: Positive = 1e-4
+    lr: Positive = 3e-5
     epochs: Count = 10
     batch_size: Count = 64
     weight_decay: NonNegative = 0.01
@@ -201,7 +214,10 @@ class Adaptor(Strategy):
         ]
 
     def _new(self) -> CrossModalAdaptor:
-        return self.given.adaptor(self.width, self.layers, self.dropout)
+        made = self.given.adaptor(self.width, self.layers, self.dropout)
+        if self.init == "identity" and self.joint and self.inputs == "pooled":
+            made.begin_as_identity(torch.Generator().manual_seed(self.context.seed))
+        return made
 
     def _learnt(self) -> dict[str, torch.nn.Module]:
         if self.adaptor is None:
@@ -253,6 +269,23 @@ class CrossModalAdaptor(nn.Module):
             for _ in range(layers)
         )
         self.log_scale = nn.Parameter(torch.tensor(-math.log(temperature)))
+
+    @torch.no_grad()
+    def begin_as_identity(self, generator: torch.Generator) -> None:
+        """Set weights with which cosines within and across modalities stay what they are, but for the norms.
+
+        Images and texts must be of one dimension.
+
+        Args:
+            generator: Source of the isometry that both are projected by.
+        """
+        basis = isometry(self.image.in_features, self.image.out_features, generator)
+        for projection in (self.image, self.text):
+            projection.weight.copy_(basis)
+        for layer in self.layers:
+            for last in (layer.self_attn.out_proj, layer.linear2):
+                for parameter in last.parameters():
+                    parameter.zero_()
 
     def images(self, vectors: torch.Tensor) -> torch.Tensor:
         """Adapted images of length 1, (B, width).

@@ -37,12 +37,7 @@ class DerPlusPlus(RehearsedLinear):
     """Sequential logistic regression with a memory of features, targets and logits.
 
     Args:
-        start: zero-shot begins with each label's prompt direction, zeros with no knowledge.
-        lr: Learning rate of Adam.
-        epochs: Passes over each experience.
         batch_size: New images a step; each draw from the memory has as many.
-        weight_decay: L2 penalty.
-        capacity: Most past samples that are kept.
         alpha: Weight of the squared error to stored logits.
         beta: Weight of the stored targets.
     """

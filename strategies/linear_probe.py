@@ -16,14 +16,8 @@ class LinearProbe(DescendedLinear):
     """Sequential logistic regression on L2-normalised features; nothing protects old labels.
 
     The labels' weight vectors are independent of each other, so a label that is not observed any
-    more keeps its own: forgetting can only come from seeing a label again in other data.
-
-    Args:
-        start: zero-shot begins with each label's prompt direction, zeros with no knowledge.
-        lr: Learning rate of Adam.
-        epochs: Passes over each experience.
-        batch_size: Images a step.
-        weight_decay: L2 penalty.
+    more keeps its own: forgetting can only come from seeing a label again in other data. ``linear-probe/trunk``
+    is fine-tuning as the field means it: what all labels share is learnt anew for those that are observed.
     """
 
     name: ClassVar[str] = "linear-probe"

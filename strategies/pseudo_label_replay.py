@@ -15,7 +15,7 @@ while these are learnt: they are known of none of them (the authors' masking).
 The authors train a DenseNet-121 on pixels, keep 3 % of the stream's images in equal parts for each task, add
 the squared distance of old and new intermediate features, take thresholds on validation images, and treat
 every pseudo-label as sure. Here linear classifiers learn on frozen features, so that there are no features to
-distil and no interference between labels for pseudo-labels to prevent: expect less of it than of theirs. The
+distil and no interference between labels for pseudo-labels to prevent, unless ``head=trunk`` makes them share. The
 memory is patient-balanced, its size does not need the length of the stream, thresholds come from the
 experience's own images, only labels that are unknown are made up, and those within ``margin`` logits of the
 threshold stay unknown; 0, the default, is the authors' way.
@@ -42,12 +42,7 @@ class PseudoLabelReplay(RehearsedLinear):
     """Sequential logistic regression with a memory of features and forward and backward pseudo-labels.
 
     Args:
-        start: zero-shot begins with each label's prompt direction, zeros with no knowledge.
-        lr: Learning rate of Adam.
-        epochs: Passes over each experience.
         batch_size: New images a step; as many of the memory are drawn.
-        weight_decay: L2 penalty.
-        capacity: Most past samples that are kept.
         margin: Pseudo-labels of logits nearer to the threshold than this are masked.
     """
 

@@ -8,9 +8,10 @@ all labels that are known of either, each sample having its own targets:
 
 The paper fills its memory as images stream by, uniformly over images, and passes over the stream once. Here
 the backbone is frozen and features are kept, not images; the memory is filled after each experience, with
-the rule of :class:`retune.methods.memory.SampleMemory`; and there are several passes. The classifiers share no weights,
-so replay can only help where a label is seen in several experiences: a label whose images are all in one
+the rule of :class:`retune.methods.memory.SampleMemory`; and there are several passes. Linear classifiers share no
+weights, so replay can only help them where a label is seen in several experiences: a label whose images are all in one
 cannot be forgotten by a linear probe, and rehearsing it on fewer images than it was learnt on may cost a little.
+With ``head=trunk`` they do share some.
 """
 
 from __future__ import annotations
@@ -31,12 +32,7 @@ class Replay(RehearsedLinear):
     """Sequential logistic regression with a patient-balanced memory of features.
 
     Args:
-        start: zero-shot begins with each label's prompt direction, zeros with no knowledge.
-        lr: Learning rate of Adam.
-        epochs: Passes over each experience.
         batch_size: New images a step; as many of the memory are joined to them.
-        weight_decay: L2 penalty.
-        capacity: Most past samples that are kept.
     """
 
     name: ClassVar[str] = "replay"

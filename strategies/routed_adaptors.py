@@ -24,6 +24,9 @@ Here the router is in closed form, reads the features before adaptation and need
 covariance are all that is kept, nothing of a single image. There is no penalty. An experience is any part of
 a stream, so that adaptors are mixed label by label; random parts of one data set look alike and are mixed
 nearly evenly. Built from summaries of the paper, not from its code.
+Logits are bounded by nothing and have offsets, but classifiers are told nothing of texts: on three other sets of
+phantom's images labels below 10 % of the training images end .025 below zero-shot class-incremental and .026
+above it data-incremental, thinned out to 2 % .086 and .039 below it; the others .056 and .063 above.
 """
 
 from __future__ import annotations

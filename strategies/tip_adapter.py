@@ -20,6 +20,9 @@ each label it observes, drawn at random, one image of each patient first; an ima
 of all the labels known there. beta is the paper's, alpha was chosen on phantom's validation patients. F
 trains the keys that an experience added, on all of its images without augmentation, and leaves earlier ones
 alone; trained keys may have any length, as in the authors' code.
+Votes lie within alpha shots, beside zero-shot scores that do not change: on three other sets of phantom's images
+labels below 10 % of the training images end .012 below zero-shot class-incremental and .012 above it
+data-incremental, the others .019 and .027 above, and thinned out to 2 % rare ones lose no more (-.009, +.005).
 The cache is the model: vectors of past patients are kept for as long as it is used.
 """
 

@@ -60,7 +60,10 @@ def made_run(
     report = continual_report(targets, scores, first, patients, replicates=5, prevalence=prevalence)
     nothing = [[None] * len(LABELS)] * len(scores)
     document = {
-        "run": {"id": f"{strategy}-{seed}", "created": "", "command": "", "seed": seed, "versions": {}},
+        "run": {
+            "id": f"{scenario}-{data}-{strategy}-{seed}{stream}", "created": "", "command": "", "seed": seed,
+            "versions": {},
+        },
         "dataset": {
             "name": data, "fingerprint": f"fp-{data}", "labels": LABELS, "n_train": 30, "n_test": len(targets),
             "n_test_patients": len(set(patients.tolist())), "synthetic": False, "source": "made", "settings": {},

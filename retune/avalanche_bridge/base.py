@@ -11,13 +11,12 @@ from typing import Any, ClassVar
 import torch
 
 from retune.avalanche_bridge.benchmark import as_dataset, as_experience
-from retune.avalanche_bridge.head import Head, HeadKind
 from retune.avalanche_bridge.names import PREFIX
 from retune.avalanche_bridge.quiet import quietly
 from retune.avalanche_bridge.state import load_optimizer, optimizer_state
 from retune.methods.adaptors import count_parameters, load_prefixed, normalised, prefixed
 from retune.methods.given import Context, Images, Need, Training
-from retune.methods.linear import Start
+from retune.methods.linear import Head, HeadKind, Start
 from retune.methods.losses import masked_bce
 from retune.methods.strategy import State, Strategy
 from retune.methods.training import Optimizer, isolated
@@ -28,10 +27,11 @@ Everything of the method itself, its loop, penalty and memory, is Avalanche's co
 workshops 2021). Ours are the head that it trains, on features of length sqrt(d); the loss, binary
 cross-entropy over the known labels, in the method's own passes too; the seeds; and the state: tensors by
 name, remembered images as features. Settings bear Avalanche's names; defaults are those of its classes or,
-where it has none, of its examples. Nothing is tuned.
+where it has none, of its examples. Nothing is tuned, but for what a preset says.
 """
 SHARED = """
-    head: linear, each label on its own; adaptor, RE-tune's mlp in front of it, which all labels share.
+    head: linear, each label on its own; trunk, an mlp d-2d-d before it that all labels share and that begins as
+        the identity.
     start: zero-shot begins with each label's prompt direction, zeros with no knowledge.
     optimizer: adam or sgd; as Avalanche has it, its averages live on through the stream.
     lr: Learning rate.
@@ -56,6 +56,8 @@ class Bridged(Strategy):
         {"agent", "saved_params", "importances", "ewc_data", "syn_data", "params", "importance"}
     )
 
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"trunk": {"head": "trunk"}}
+
     method: ClassVar[str]
     """The name of Avalanche's class."""
 
@@ -71,9 +73,8 @@ class Bridged(Strategy):
     def setup(self, context: Context) -> None:
         """Make the head, and Avalanche's strategy around it; see :meth:`Strategy.setup`."""
         self.context = context
-        generator = torch.Generator().manual_seed(context.seed)
-        self.model = Head(self.head, context.dim, len(context.labels), generator).to(context.device)
-        self.model.classifier.start(self.start, context)
+        self.model = Head(self.head, context.dim, len(context.labels)).to(context.device)
+        self.model.start(self.start, context)
         with quietly(), isolated(context.seed):
             self.agent = self._agent()
             # Else the first training would throw away averages that were taken up from a checkpoint.
@@ -130,9 +131,7 @@ class Bridged(Strategy):
     @classmethod
     def parameter_counts(cls, dim: int, n_labels: int) -> Mapping[str, int]:
         """Of both heads."""
-        kinds: tuple[HeadKind, ...] = ("linear", "adaptor")
-        with torch.device("meta"):
-            return {kind: count_parameters(Head(kind, dim, n_labels)) for kind in kinds}
+        return Head.parameter_counts(dim, n_labels)
 
     # What a method adds.
 

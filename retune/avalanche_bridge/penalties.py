@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -23,7 +23,8 @@ class EWC(Bridged):
     """Elastic weight consolidation (Kirkpatrick et al., arXiv 1612.00796).
 
     A weight's importance is Avalanche's: the mean over batches of the squared gradient of a batch's mean
-    loss, so it depends on the batch size.
+    loss, so it depends on the batch size. Squares of gradients of means over images and labels are small: at Avalanche's
+    weight the penalty does nothing here. That of the preset was chosen on further draws of phantom.
 
     Args:
         ewc_lambda: Weight of the penalty.
@@ -32,6 +33,7 @@ class EWC(Bridged):
     """
 
     paper: ClassVar[str] = "Kirkpatrick et al., arXiv 1612.00796"
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"trunk": {"head": "trunk", "ewc_lambda": 3e4}}
 
     ewc_lambda: NonNegative = 0.4
     mode: Literal["separate", "online"] = "separate"

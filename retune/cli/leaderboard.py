@@ -143,7 +143,11 @@ def build(
     board: BoardFolder = BOARD,
     json: AsJson = False,
 ) -> None:
-    """Write the leaderboard as a static page that needs no server and no network."""
+    """Write the leaderboard as a static page that needs no server and no network.
+
+    What is refused is named and left out, and the page is made all the same:
+    one bad submission must not take down the others. verify is what fails.
+    """
     from rich.text import Text
 
     from retune.cli.console import bars, console, print_json

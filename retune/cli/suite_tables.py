@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from retune.suite.layout import (
     FINAL,
     RANK_HEADS,
+    Cell,
     cells_of,
     failed_lines,
     heads_of,
@@ -20,13 +21,14 @@ from retune.suite.layout import (
 from retune.suite.orders import ORDER_HEADS, ORDER_READING, OrderTable, over_orders
 from retune.suite.summary import Row, Summary
 from retune.suite.tables import NO_RUNS
+from retune.suite.verdict import verdict
 
 if TYPE_CHECKING:
     from rich.console import Console, JustifyMethod
 
 
 def print_tables(summary: Summary, console: Console) -> None:
-    """Print every table; one that is too wide is parted by columns."""
+    """Print every table, intervals below their values; one that is too wide is parted by columns."""
     from rich.text import Text
 
     if not summary.settings:
@@ -34,10 +36,11 @@ def print_tables(summary: Summary, console: Console) -> None:
         return
     for setting in summary.settings:
         console.print(Text(title(setting), "bold"))
+        console.print(Text(verdict(setting)))
         heads = heads_of(setting)
-        rows = [[str(cell) for cell in cells_of(row, setting)] for row in setting.rows]
+        rows = [cells_of(row, setting) for row in setting.rows]
         styles = [_style(row) for row in setting.rows]
-        for columns in _packed([heads, *rows], console.width):
+        for columns in _packed(heads, rows, console.width):
             _print_columns(console, columns, heads, rows, styles)
         for line in notes(setting):
             console.print(Text(line, "yellow" if line in setting.cautions else ""))
@@ -84,9 +87,12 @@ def _style(row: Row) -> str:
     return {"best": "bold", "tied": "bold", "upper bound": "dim"}.get(row.role, "")
 
 
-def _packed(table: Sequence[Sequence[str]], width: int) -> list[list[int]]:
+def _packed(heads: Sequence[str], rows: Sequence[Sequence[Cell]], width: int) -> list[list[int]]:
     """Columns parted into blocks that fit a width; each block begins with the method and its seeds."""
-    widths = [max(map(len, column)) + 2 for column in zip(*table, strict=True)]
+    widths = [
+        max([len(head), *(len(part) for cell in column for part in (cell.value, cell.interval))]) + 2
+        for head, *column in zip(heads, *rows, strict=True)
+    ]
     widths[0] = min(widths[0], width // 3)  # a long name is folded
     fixed = [0, 1, 2]
     blocks: list[list[int]] = [[]]
@@ -103,12 +109,15 @@ def _print_columns(
     console: Console,
     columns: Sequence[int],
     heads: Sequence[str],
-    rows: Sequence[Sequence[str]],
+    rows: Sequence[Sequence[Cell]],
     styles: Sequence[str],
 ) -> None:
     from rich.text import Text
 
     from retune.cli.console import plain_table
+
+    def shown(cell: Cell, style: str) -> Text:
+        return Text.assemble((cell.value, style), (f"\n{cell.interval}" if cell.interval else "", "dim"))
 
     table = plain_table()
     for c in columns:
@@ -116,6 +125,6 @@ def _print_columns(
         # A method's name may be folded, numbers never.
         table.add_column(heads[c], justify=justify, no_wrap=c > 0, overflow="fold")
     for row, style in zip(rows, styles, strict=True):
-        table.add_row(*(Text(row[c], style if c in (0, FINAL) else "") for c in columns))
+        table.add_row(*(shown(row[c], style if c in (0, FINAL) else "") for c in columns))
     console.print(table)
     console.print()

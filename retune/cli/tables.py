@@ -15,7 +15,7 @@ from retune.cli.console import console, plain_table
 from retune.data.findings import codes
 from retune.metrics.seeds import mean_and_sd
 from retune.metrics.table import in_table
-from retune.results.cautions import contaminated, hidden, left_out, pictures, undefined, unlearnable
+from retune.results.cautions import cautions
 from retune.results.result import Cost, Result
 from retune.results.text import number
 from retune.results.verdict import Standing, standings, verdict
@@ -106,15 +106,7 @@ def _headline(out: Console, result: Result, seeds: int = 0) -> None:
     if not seeds:
         for line in _chosen(result):
             out.print(Text(line))
-    for line in (
-        *hidden(result),
-        *pictures(result),
-        *result.dataset.notes,
-        *contaminated(result),
-        *left_out(result),
-        *undefined(result),
-        *unlearnable(result),
-    ):
+    for line in (*result.dataset.notes, *cautions(result)):
         out.print(Text(line, "yellow"))
     out.print()
 
@@ -174,10 +166,11 @@ def _matrix(out: Console, result: Result) -> None:
         if any(marks[c] for c in columns):
             table.add_row("chance", *(Text(marks[c], style="bold red") for c in columns))
         out.print(table)
-        out.print()
-    if any(marks):
-        told = "; ".join(f"{mark} {CHANCES[standing]}" for standing, mark in MARKS.items() if mark in marks)
-        out.print(Text(f"chance: {told}", "dim"))
+        if any(marks) and columns[-1] == order[-1]:
+            told = "; ".join(
+                f"{mark} {CHANCES[standing]}" for standing, mark in MARKS.items() if mark in marks
+            )
+            out.print(Text(f"chance: {told}", "dim"))
         out.print()
 
 
@@ -245,7 +238,8 @@ def _costs(out: Console, result: Result) -> None:
 
 def _next(result: Result) -> list[tuple[str, str]]:
     """The same stream with another method, the same method with more seeds, and what else there is."""
-    words = shlex.split(result.run.command)
+    # A folder that holds a run takes no other.
+    words = _without(shlex.split(result.run.command), "--out")
     repeat = [*_without(words, "--seed"), "--seeds", "5"]
     compare = _without(words, "--strategy")
     # The other method has other settings; those of the scenario and the data set stay.

@@ -306,7 +306,7 @@ def _run(result: Result, matrix: npt.NDArray[np.float64], values: dict[str, floa
         "device": result.backbone.device,
         "settings": result.strategy.settings if result.strategy.search else None,
         "first": result.first,
-        "prevalence": rounded(result.prevalence) or None,
+        "prevalence": result.prevalence or None,
         "images": [e.n_train for e in result.scenario.experiences],
         "auc_matrix": rounded(matrix.tolist()),
         "values": rounded(values),

@@ -149,7 +149,8 @@ class Verifier:
             stream: Stream = self.shared.kept("stream", (track.id, run.seed), cut)
             if stream.first.tolist() != run.first:
                 raise Wrong(f"runs.{k}.first: labels are not learnt in the order that seed {run.seed} gives")
-            if run.prevalence is not None and rounded(stream.prevalence.tolist()) != run.prevalence:
+            told = run.training.prevalence
+            if run.prevalence is not None and not np.array_equal(told, stream.prevalence, equal_nan=True):
                 raise Wrong(f"runs.{k}.prevalence: labels are not as common in the data that is here")
             if stream.fingerprint != run.stream:
                 raise Wrong(f"runs.{k}.stream: seed {run.seed} gives another stream on the data that is here")
@@ -203,7 +204,8 @@ def recompute(entry: Entry, scores: npt.NDArray[np.float32], streams: Sequence[S
     Raises:
         Wrong: If a published number differs by more than :data:`retune.leaderboard.scores.TOLERANCE`.
     """
-    numbers = measure([s.training for s in streams], scores, streams[0].targets, streams[0].patients)
+    # What an entry says of its training images was seen to be true of the streams; an old one says less.
+    numbers = measure([run.training for run in entry.runs], scores, streams[0].targets, streams[0].patients)
     for where, by in differences(entry, numbers):
         if by > TOLERANCE:
             told = "one of the two is undefined" if by == float("inf") else f"they differ by {by:.4f}"

@@ -10,20 +10,35 @@ import torch
 from torch import nn
 
 AdaptorKind = Literal["dense", "mlp"]
+Init = Literal["identity", "random"]
 
 
-def adaptor(kind: AdaptorKind, dim: int, *, generator: torch.Generator | None = None) -> nn.Module:
+def adaptor(
+    kind: AdaptorKind, dim: int, *, init: Init = "random", generator: torch.Generator | None = None
+) -> nn.Module:
     """RE-tune's adaptor: no residual, no bottleneck (Mistretta & Bagdanov, arXiv 2410.17827).
 
     Args:
         kind: ``dense`` is Linear(d, d), 16,512 parameters at d = 128; ``mlp`` is Linear(d, 2d),
             ReLU, Linear(2d, d), 65,920 at d = 128.
         dim: d, the dimension of the joint space.
-        generator: Source of the initial weights; PyTorch's uniform default distribution.
+        init: ``random``, PyTorch's uniform default distribution; ``identity``, a map that gives back every
+            vector to the bit: relu(x) - relu(-x) = x.
+        generator: Source of random weights.
     """
+    source = generator if init == "random" else None
     if kind == "dense":
-        return linear(dim, dim, generator)
-    return nn.Sequential(linear(dim, 2 * dim, generator), nn.ReLU(), linear(2 * dim, dim, generator))
+        layers = [linear(dim, dim, source)]
+    else:
+        layers = [linear(dim, 2 * dim, source), linear(2 * dim, dim, source)]
+    if init == "identity":
+        eye = torch.eye(dim)
+        weights = [eye] if kind == "dense" else [torch.cat([eye, -eye]), torch.cat([eye, -eye], dim=1)]
+        with torch.no_grad():
+            for layer, weight in zip(layers, weights, strict=True):
+                layer.weight.copy_(weight)
+                layer.bias.zero_()
+    return layers[0] if kind == "dense" else nn.Sequential(layers[0], nn.ReLU(), layers[1])
 
 
 def linear(inputs: int, outputs: int, generator: torch.Generator | None = None) -> nn.Linear:
@@ -42,6 +57,19 @@ def linear(inputs: int, outputs: int, generator: torch.Generator | None = None) 
             for parameter in layer.parameters():
                 parameter.uniform_(-bound, bound, generator=generator)
     return layer
+
+
+def isometry(inputs: int, outputs: int, generator: torch.Generator | None) -> torch.Tensor:
+    """A random matrix (outputs, inputs) that keeps every cosine, or nearly where ``outputs`` are fewer.
+
+    Args:
+        inputs: Dimension of what it maps.
+        outputs: Dimension of where to.
+        generator: Source of the directions; PyTorch's own where None.
+    """
+    drawn = torch.randn(max(outputs, inputs), min(outputs, inputs), generator=generator)
+    basis: torch.Tensor = torch.linalg.qr(drawn).Q
+    return basis if outputs >= inputs else basis.T
 
 
 def normalised(features: torch.Tensor) -> torch.Tensor:

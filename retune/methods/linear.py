@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import nn
 from torch.nn.functional import linear
 
-from retune.methods.adaptors import count_parameters, normalised
+from retune.methods.adaptors import adaptor, count_parameters, normalised
 from retune.methods.given import Context, Images, Need, Training
 from retune.methods.losses import masked_bce
 from retune.methods.memory import SampleMemory
 from retune.methods.strategy import State, Strategy
 from retune.methods.training import train
-from retune.settings import Count, NonNegative, Positive
+from retune.settings import LATER, Count, NonNegative, Positive
+
+HeadKind = Literal["linear", "trunk"]
+"""Each label on its own, or behind a small mlp that all of them share."""
 
 Start = Literal["zero-shot", "zeros"]
 """What labels score before they are learnt: as their prompts do, or nothing."""
@@ -56,6 +59,31 @@ class LinearHead(nn.Module):
         weight, bias = (nn.Parameter(values.data[index]) for values in (self.weight, self.bias))
         yield weight, bias
         self.weight.data[index], self.bias.data[index] = weight.data, bias.data
+
+
+class Head(LinearHead):
+    """Logits W t(x) + b, with nothing that labels share, or a trunk t that all of them share.
+
+    Args:
+        kind: linear, t(x) = x; trunk, t is Linear(d, 2d), ReLU, Linear(2d, d), which begins as the identity, so
+            that no score differs before it is trained.
+        dim: Dimension d of the features.
+        n_labels: Number of labels C.
+    """
+
+    def __init__(self, kind: HeadKind, dim: int, n_labels: int) -> None:
+        super().__init__(dim, n_labels)
+        self.trunk = nn.Identity() if kind == "linear" else adaptor("mlp", dim, init="identity")
+
+    def forward(self, unit: torch.Tensor) -> torch.Tensor:
+        """Logits (N, C) of normalised features (N, d)."""
+        return super().forward(self.trunk(unit))
+
+    @classmethod
+    def parameter_counts(cls, dim: int, n_labels: int) -> dict[str, int]:
+        """Of every kind, without allocating one."""
+        with torch.device("meta"):
+            return {kind: count_parameters(cls(kind, dim, n_labels)) for kind in get_args(HeadKind)}
 
 
 class LabelHeads(LinearHead):
@@ -130,8 +158,12 @@ class LinearStrategy(Strategy):
     def setup(self, context: Context) -> None:
         """Start as the zero-shot classifier, or at zero; see :meth:`Strategy.setup`."""
         self.context = context
-        self.linear = LinearHead(context.dim, len(context.labels)).to(context.device)
+        self.linear = self.made_head()
         self.linear.start(self.start, context)
+
+    def made_head(self) -> Head:
+        """A head that knows nothing yet."""
+        return Head("linear", self.context.dim, len(self.context.labels)).to(self.context.device)
 
     @torch.no_grad()
     def score(self, images: Images) -> torch.Tensor:
@@ -145,15 +177,15 @@ class LinearStrategy(Strategy):
         return found
 
     def state_dict(self) -> State:
-        """Weights (C, d) and biases (C,)."""
+        """Weights (C, d) and biases (C,), and the trunk's where there is one."""
         return dict(self.linear.state_dict())
 
     def load_state_dict(self, state: State) -> None:
         """Take up weights and biases."""
-        self.linear.load_state_dict({key: state[key] for key in ("weight", "bias")})
+        self.linear.load_state_dict({key: state[key] for key in self.linear.state_dict()})
 
     def trainable_parameters(self) -> int:
-        """C (d + 1)."""
+        """C (d + 1), and the trunk's."""
         return count_parameters(self.linear)
 
     @classmethod
@@ -163,11 +195,34 @@ class LinearStrategy(Strategy):
 
 
 @dataclass
-class DescendedLinear(LinearStrategy):
-    """Linear classifiers that are learnt by mini-batches of gradient descent.
+class TrunkOrLinear(LinearStrategy):
+    """Linear classifiers that can stand on a trunk: only what labels share can be forgotten for another's sake.
 
     Args:
         start: zero-shot begins with each label's prompt direction, zeros with no knowledge.
+        head: linear, each label on its own; trunk, an mlp d-2d-d before it that all labels share and that begins as
+            the identity. Once it is trained, scores of labels not yet learnt move with it.
+    """
+
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"trunk": {"head": "trunk"}}
+
+    head: HeadKind = field(default="linear", metadata=LATER)
+
+    def made_head(self) -> Head:
+        """A head of the kind that is asked for."""
+        return Head(self.head, self.context.dim, len(self.context.labels)).to(self.context.device)
+
+    @classmethod
+    def parameter_counts(cls, dim: int, n_labels: int) -> Mapping[str, int]:
+        """Of both heads."""
+        return Head.parameter_counts(dim, n_labels)
+
+
+@dataclass
+class DescendedLinear(TrunkOrLinear):
+    """Linear classifiers that are learnt by mini-batches of gradient descent.
+
+    Args:
         lr: Learning rate of Adam.
         epochs: Passes over each experience.
         batch_size: Images a step.
@@ -186,7 +241,7 @@ class DescendedLinear(LinearStrategy):
         loss: Callable[[torch.Tensor, Logits], torch.Tensor],
         generator: torch.Generator,
     ) -> None:
-        """Minimise a loss over some labels' weights and biases.
+        """Minimise a loss over some labels' weights and biases, and over the trunk where there is one.
 
         Args:
             experience: Whose images are passed over.
@@ -195,9 +250,11 @@ class DescendedLinear(LinearStrategy):
                 (n, d) into logits of the trained labels, (n, len(columns)).
             generator: Source of the order of images.
         """
+        trunk = self.linear.trunk
         with self.linear.trained(columns) as (weight, bias):
             train(
-                [weight, bias], lambda batch: loss(batch, lambda unit: linear(unit, weight, bias)),
+                [weight, bias, *trunk.parameters()],
+                lambda batch: loss(batch, lambda unit: linear(trunk(unit), weight, bias)),
                 len(experience), epochs=self.epochs, batch_size=self.batch_size, lr=self.lr,
                 weight_decay=self.weight_decay, generator=generator,
             )  # fmt: skip
@@ -208,11 +265,7 @@ class RehearsedLinear(DescendedLinear):
     """Linear classifiers that are learnt with a patient-balanced memory of past features.
 
     Args:
-        start: zero-shot begins with each label's prompt direction, zeros with no knowledge.
-        lr: Learning rate of Adam.
-        epochs: Passes over each experience.
         batch_size: New images a step.
-        weight_decay: L2 penalty.
         capacity: Most past samples that are kept.
     """
 

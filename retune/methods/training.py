@@ -6,6 +6,7 @@ import math
 import random
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from typing import Literal
 
 import numpy as np
@@ -25,6 +26,7 @@ def train(
     generator: torch.Generator,
     optimizer: Optimizer = "adam",
     weight_decay: float = 0.0,
+    steps: int | None = None,
 ) -> None:
     """Minimise a loss over shuffled mini-batches.
 
@@ -38,16 +40,17 @@ def train(
         generator: The only source of randomness.
         optimizer: ``adam`` or ``sgd``.
         weight_decay: L2 penalty.
+        steps: As many steps instead of ``epochs``, over as many passes as they take.
     """
     trained = list(parameters)
     make = torch.optim.Adam if optimizer == "adam" else torch.optim.SGD
     optim = make(trained, lr=lr, weight_decay=weight_decay, fused=True)
-    device = trained[0].device
-    for _ in range(epochs if n else 0):
-        for batch in torch.randperm(n, generator=generator).to(device).split(batch_size):
-            optim.zero_grad(set_to_none=True)
-            loss(batch).backward()
-            optim.step()
+    passes = epochs if steps is None else steps
+    order = (torch.randperm(n, generator=generator).to(trained[0].device) for _ in range(passes if n else 0))
+    for batch in islice((batch for one in order for batch in one.split(batch_size)), steps):
+        optim.zero_grad(set_to_none=True)
+        loss(batch).backward()
+        optim.step()
 
 
 @contextmanager

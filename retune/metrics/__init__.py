@@ -12,6 +12,7 @@ from retune.metrics.binary import (
 from retune.metrics.bootstrap import (
     bootstrap_auroc,
     bootstrap_ranking,
+    detectable,
     interval,
     patient_weights,
 )
@@ -50,6 +51,7 @@ __all__ = [
     "bootstrap_f1",
     "bootstrap_ranking",
     "continual_report",
+    "detectable",
     "distinct",
     "expected_calibration_error",
     "f1",

@@ -71,9 +71,13 @@ def _learnt(formula: Callable[[Floats, ArrayLike], Floats]) -> Callable[[Floats,
 
 def _of_group(group: Group) -> Metric:
     """The final AUC of labels that are about as common; undefined where there are none."""
-    percent = {"head": "above 10 %", "medium": "from 2 to 10 %", "tail": "below 2 %"}[group]
+    share, percent = {
+        "head": ("over 10 %", "above 10 %"),
+        "medium": ("2 to 10 %", "from 2 to 10 %"),
+        "tail": ("under 2 %", "below 2 %"),
+    }[group]
     return Metric(
-        f"final_auc_{group}", f"{group} AUC", f"final, of labels with prevalence {percent}",
+        f"final_auc_{group}", f"{group} AUC", f"labels in {share} of training images",
         "auc", lambda matrix, training: continual.nan_mean(np.where(training.among(group), matrix[..., -1, :], np.nan)),
         f"mean over c with training prevalence {percent} of R[T, c]",
         compared=True, published=True, shown=EVERYWHERE, later=True,
@@ -139,11 +143,11 @@ METRICS: Final = (
         "ap", _whole(continual.final_auc), _FINAL.format("AP"), published=True, shown=("run",),
     ),
     Metric(
-        "zero_shot_ap", "zero-shot AP", "mean average precision before any training",
+        "zero_shot_ap", "zero-shot AP", "average precision before any training",
         "ap", _whole(continual.zero_shot), _ZERO_SHOT.format("AP"), published=True, shown=("run",), later=True,
     ),
     Metric(
-        "ap_gain", "AP gain", "final minus zero-shot average precision",
+        "ap_gain", "AP gain", "average precision, final - zero-shot",
         "ap", _whole(continual.gain), _GAIN.format("AP"), low=-1, published=True, shown=("run",), later=True,
     ),
     Metric(
@@ -187,6 +191,10 @@ PUBLISHED: Final = tuple(metric for metric in METRICS if metric.published)
 BY_KEY: Final = {metric.key: metric for metric in METRICS}
 DECIDES: Final = BY_KEY["final_auc"]
 """What methods are ranked by."""
+ZERO_SHOT: Final = BY_KEY["zero_shot_auc"]
+"""The same before any training."""
+GAIN: Final = BY_KEY["gain"]
+"""By how much the one is above the other."""
 
 
 def in_table(where: Where) -> tuple[Metric, ...]:

@@ -11,8 +11,8 @@ from retune.files import make_folder, write_whole
 if TYPE_CHECKING:
     from retune.progress import Progress
     from retune.report.groups import Runs
-    from retune.results.compare import Estimate
     from retune.results.result import Result
+    from retune.suite.summary import Setting
 
 PAGE_FILE: Final = "report.html"
 FIGURES: Final = "figures"
@@ -45,7 +45,7 @@ def write_report(
     from retune.report.drawing import png
     from retune.report.groups import Runs, sections
     from retune.report.page import render
-    from retune.report.suites import Suites, spans
+    from retune.report.suites import Suites, compared
     from retune.report.views import draw
     from retune.results.collect import collect
 
@@ -53,14 +53,14 @@ def write_report(
     found = collect(paths, tell)
     suites, measured = Suites(found.folders), 0
 
-    def intervals(same: Sequence[Result]) -> Mapping[str, Estimate] | None:
+    def compare(methods: Mapping[str, Sequence[Result]]) -> Setting | None:
         nonlocal measured
-        measured += len(same)
+        measured += sum(map(len, methods.values()))
         tell("comparing runs", measured, len(found.results))
-        return spans(same, suites, found.folders) if len(same) > 1 else None
+        return compared(methods, suites, found.folders)
 
     names = {run: cell.strategy for run, cell in suites.cells.items()}
-    runs = Runs(sections(found.results, names, intervals), (*found.notes, *suites.notes))
+    runs = Runs(sections(found.results, names, compare), (*found.notes, *suites.notes))
     views = draw(runs, tell)
     page = render(runs, views).encode()
     folder = Path(out)

@@ -110,20 +110,15 @@ def _on_page(key: str, value: str, prefix: str) -> str:
 
 
 def name_of(method: Method, length: int = 44) -> str:
-    """Number and name, as every figure shows them, cut after about ``length`` characters."""
+    """A method's name as every figure shows it, cut after about ``length`` characters."""
     bound = " (upper bound)" if method.upper_bound else ""
-    return f"{method.number} {shown(method.short, length - len(bound))}{bound}"
-
-
-def panel_of(method: Method) -> str:
-    """The head of a small panel."""
-    return name_of(method, 20)
+    return f"{shown(method.short, length - len(bound))}{bound}"
 
 
 def panels(layers: Any, groups: Sequence[MethodGroup], title: str) -> Any:
-    """A small panel for each method, by the field ``panel``."""
-    order = [panel_of(group.method) for group in groups]
-    header = alt.Header(title=None, labelFontSize=8.5, labelLimit=88, labelPadding=3)
+    """A small panel for each method, by the field ``panel``, which holds its whole name."""
+    order = [group.method.short for group in groups]
+    header = alt.Header(title=None, labelFontSize=8.5, labelLimit=96, labelPadding=3)
     facet = alt.Facet("panel:N", sort=order, header=header)
     return layers.facet(facet=facet, columns=min(len(order), COLUMNS), spacing=8).properties(title=title)
 

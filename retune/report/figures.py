@@ -6,8 +6,9 @@ because no reader tells ten colours apart.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from math import ceil, log10
+from math import ceil, expm1, log1p, log10
 from typing import Any, Final
 
 import altair as alt
@@ -27,26 +28,27 @@ from retune.report.drawing import (
     data,
     name_of,
     number,
-    panel_of,
     panels,
     span,
 )
 from retune.report.groups import Floats, Method, MethodGroup, StreamGroup
 from retune.report.heatmap import label_order
+from retune.report.places import LINE, SIZE, beside
 from retune.results.text import shown
 
 KEPT: Final = ("nothing", "features", "images")
 """What a method may keep of past patients, the gravest last."""
 
 
-def curves(stream: StreamGroup, domain: Sequence[float]) -> Any:
+def curves(stream: StreamGroup, methods: Sequence[Method], domain: Sequence[float]) -> Any:
     """Mean AUC over the labels seen so far, after each experience, by method.
 
     Args:
         stream: What to draw.
+        methods: Of the section: each has one colour in all of its streams.
         domain: Smallest and largest AUC of the axis.
     """
-    together = len(stream.groups) <= len(COLOURS)
+    together = len(methods) <= len(COLOURS)
     every = ceil(stream.steps / (10 if together else 5))
     axis = alt.Axis(values=list(range(1, stream.steps + 1, every)), format="d", grid=False)
     wide = alt.Scale(domain=[0.75, stream.steps + 0.25])
@@ -56,9 +58,9 @@ def curves(stream: StreamGroup, domain: Sequence[float]) -> Any:
     y, low = (alt.Y(f"{end}:Q", title=title, scale=high) for end in ("auc", "low"))
     rows = [row for group in stream.groups for row in _curve(group)]
     if together:
-        return _one_panel(rows, x, y, low).properties(width=WIDTH, height=220)
+        return _one_panel(rows, methods, x, y, low).properties(width=WIDTH, height=220)
     repeated = [
-        {**row, "panel": panel_of(group.method), "own": row["number"] == group.method.number}
+        {**row, "panel": group.method.short, "own": row["method"] == group.method.short}
         for group in stream.groups
         for row in rows
     ]
@@ -72,23 +74,27 @@ def curves(stream: StreamGroup, domain: Sequence[float]) -> Any:
     return panels(layers.properties(width=92, height=78), stream.groups, told)
 
 
-def _one_panel(rows: list[dict[str, Any]], x: Any, y: Any, low: Any) -> Any:
-    names = [row["method"] for row in rows if row["step"] == 1]
-    legend = alt.Legend(orient="bottom", columns=1, title=None, labelLimit=WIDTH, symbolOpacity=1)
-    tints, shapes = (alt.Scale(domain=names, range=list(of[: len(names)])) for of in (COLOURS, SHAPES))
+def _one_panel(rows: list[dict[str, Any]], methods: Sequence[Method], x: Any, y: Any, low: Any) -> Any:
+    names = {method.short: name_of(method) for method in methods}
+    here = list(dict.fromkeys(row["method"] for row in rows))
+    words = alt.Legend(
+        orient="bottom", columns=1, title=None, labelLimit=WIDTH, symbolOpacity=1, values=here,
+        labelExpr=f"{json.dumps(names)}[datum.label]",
+    )  # fmt: skip
+    tints, shapes = (alt.Scale(domain=list(names), range=list(of[: len(names)])) for of in (COLOURS, SHAPES))
     dashes = alt.Scale(domain=[False, True], range=[[1, 0], [5, 3]])
-    base = alt.Chart(data(rows)).encode(x=x, color=alt.Color("method:N", scale=tints, legend=legend))
+    base = alt.Chart(data(rows)).encode(x=x, color=alt.Color("method:N", scale=tints, legend=words))
     band = base.mark_area(opacity=0.2).encode(y=low, y2="high:Q")
     dash = alt.StrokeDash("bound:N", scale=dashes, legend=None)
     lines = base.mark_line(strokeWidth=1.8).encode(y=y, strokeDash=dash)
-    shape = alt.Shape("method:N", scale=shapes, legend=legend)
+    shape = alt.Shape("method:N", scale=shapes, legend=words)
     points = base.mark_point(filled=True, size=42, opacity=1).encode(y=y, shape=shape)
     return alt.layer(band, lines, points)
 
 
 def _curve(group: MethodGroup) -> list[dict[str, Any]]:
     method = group.method
-    same = {"method": name_of(method), "number": method.number, "bound": method.upper_bound}
+    same = {"method": method.short, "bound": method.upper_bound}
     return [
         {**same, "step": i + 1, "auc": number(mean), **span(mean, sd)}
         for i, (mean, sd) in enumerate(zip(*group.curve(), strict=True))
@@ -127,7 +133,7 @@ def forgetting(groups: Sequence[MethodGroup]) -> Any:
     for group in groups:
         mean, sd = group.forgetting()
         for c in np.flatnonzero(np.isfinite(mean)):
-            row = {"panel": panel_of(group.method), "label": heads[c], "lost": float(mean[c])}
+            row = {"panel": group.method.short, "label": heads[c], "lost": float(mean[c])}
             rows.append({**row, **span(mean[c], sd[c])})
     ends = [row[key] for row in rows for key in ("lost", "low", "high") if row[key] is not None]
     down = alt.Scale(domain=[heads[c] for c in label_order(example.first)])
@@ -146,20 +152,16 @@ def forgetting(groups: Sequence[MethodGroup]) -> Any:
 
 def cost(stream: StreamGroup) -> Any:
     """Final AUC against trainable parameters and against seconds of fitting, by what a method keeps."""
-    finals = {group.method.number: group.metric(DECIDES.key) for group in stream.groups}
-    ranked = sorted(stream.groups, key=lambda g: (finals[g.method.number].mean or 0, g.method.number))
     rows = []
-    for k, group in enumerate(ranked):
-        final = finals[group.method.number]
-        # Neighbours in height have their numbers on different sides.
-        row: dict[str, Any] = {"left": bool(k % 2), "number": str(group.method.number), "kept": kept(group)}
+    for group in stream.groups:
+        final = group.metric(DECIDES.key)
+        row: dict[str, Any] = {"name": name_of(group.method, 30), "kept": kept(group)}
         row |= {"auc": number(final.mean), **span(final.mean, final.sd)}
         row |= {"parameters": group.cost("trainable_parameters"), "seconds": group.cost("fit_seconds")}
         rows.append(row)
     parameters = _against(rows, "parameters", "trainable parameters", 1, "~s")
     seconds = _against(rows, "seconds", "seconds of fitting", 0.01, "~g")
-    key = _key([group.method for group in stream.groups])
-    return alt.vconcat(parameters, seconds, key, spacing=12)
+    return alt.vconcat(parameters, seconds, spacing=12)
 
 
 def kept(group: MethodGroup) -> str:
@@ -175,35 +177,60 @@ def _against(rows: list[dict[str, Any]], field: str, title: str, constant: float
     top = max([10 * constant, *(row[field] for row in rows)])
     ticks = [0.0, *(10.0**k for k in range(round(log10(constant)) + 1, ceil(log10(top)) + 1))]
     ticks = ticks if len(ticks) <= 6 else [0.0, *ticks[1::2]]
-    wide = alt.Scale(type="symlog", constant=constant, domain=[0, 1.5 * max(top, ticks[-1])])
+    end = 1.5 * max(top, ticks[-1])
+    height = max(170, 14 * len(rows))
+    ends = [row[key] for row in rows for key in ("auc", "low", "high") if row[key] is not None] or [0.0, 1.0]
+    spread = max(max(ends) - min(ends), 0.02)
+    low, high = min(ends) - 0.08 * spread, max(ends) + 0.08 * spread
+    wide = alt.Scale(type="symlog", constant=constant, domain=[0, end])
     axis = alt.Axis(values=ticks, labelExpr=f"format(datum.value, '{style}')")
     x = alt.X(f"{field}:Q", title=f"{title} (log)", scale=wide, axis=axis)
-    y = alt.Y("auc:Q", title=DECIDES.heading, scale=alt.Scale(zero=False, padding=12))
+    tall = alt.Scale(domain=[low, high], zero=False, nice=False)
+    y = alt.Y("auc:Q", title=DECIDES.heading, scale=tall)
     legend = alt.Legend(orient="top", title="keeps of past patients", symbolOpacity=1)
     tints, shapes = (alt.Scale(domain=list(KEPT), range=list(of[: len(KEPT)])) for of in (COLOURS, SHAPES))
     tint = alt.Color("kept:N", scale=tints, legend=legend)
     base = alt.Chart(data(rows)).encode(x=x)
-    spread = base.mark_rule(opacity=0.6).encode(y=alt.Y("low:Q"), y2="high:Q", color=tint)
+    whiskers = base.mark_rule(opacity=0.6).encode(y=alt.Y("low:Q", scale=tall), y2="high:Q", color=tint)
     points = base.mark_point(filled=True, size=40, opacity=1).encode(
         y=y, color=tint, shape=alt.Shape("kept:N", scale=shapes, legend=legend)
     )
-    text = alt.Chart(data(rows)).encode(x=x, y=y, text="number:N")
-    # Left of the axis' end there is no room.
-    left = f"datum.left && datum.{field} > {constant}"
-    on_left = text.transform_filter(left).mark_text(dx=-5, dy=-4, align="right", fontSize=9, color=INK)
-    on_right = text.transform_filter(f"!({left})").mark_text(dx=5, dy=-4, align="left", fontSize=9, color=INK)
-    return alt.layer(spread, points, on_left, on_right).properties(width=WIDTH, height=170)
+    layers = [whiskers, points, *_names(rows, field, constant, end, (low, high), height)]
+    return alt.layer(*layers).properties(width=WIDTH, height=height)
 
 
-def _key(methods: Sequence[Method]) -> Any:
-    """Numbers and names, in two columns where they are many."""
-    columns = 2 if len(methods) > len(COLOURS) else 1
-    deep = ceil(len(methods) / columns)
-    rows = [
-        {"x": k // deep, "y": k % deep, "name": name_of(method, 60 // columns)}
-        for k, method in enumerate(methods)
+def _names(
+    rows: list[dict[str, Any]],
+    field: str,
+    constant: float,
+    end: float,
+    domain: tuple[float, float],
+    height: float,
+) -> list[Any]:
+    """Layers with the name of every point, and a line to those that had to stand away from it."""
+    low, high = domain
+    drawn = [row for row in rows if row["auc"] is not None]
+    wide, tall = WIDTH / log1p(end / constant), height / (high - low)
+    at = [(wide * log1p(row[field] / constant), tall * (high - row["auc"])) for row in drawn]
+    places = beside(at, [row["name"] for row in drawn], WIDTH, height)
+    named = [
+        {
+            "name": row["name"],
+            "align": place.align,
+            "far": abs(place.y - py) > LINE / 2,
+            "x": row[field],
+            "y": row["auc"],
+            "to_x": constant * expm1(place.x / wide),
+            "to_y": high - place.y / tall,
+        }
+        for row, (_, py), place in zip(drawn, at, places, strict=True)
     ]
-    x = alt.X("x:Q", axis=None, scale=alt.Scale(domain=[0, columns]))
-    y = alt.Y("y:Q", axis=None, scale=alt.Scale(domain=[-0.5, deep - 0.5], reverse=True))
-    text = alt.Chart(data(rows)).mark_text(align="left", fontSize=9, color=INK)
-    return text.encode(x=x, y=y, text="name:N").properties(width=WIDTH, height=12 * deep)
+    base = alt.Chart(data(named))
+    lines = base.transform_filter("datum.far").mark_rule(color=FAINT, strokeWidth=0.6)
+    found: list[Any] = [lines.encode(x="x:Q", x2="to_x:Q", y="y:Q", y2="to_y:Q")]
+    for align in ("left", "right"):
+        text = base.transform_filter(f"datum.align == '{align}'").mark_text(
+            align=align, baseline="middle", fontSize=SIZE, color=INK
+        )
+        found.append(text.encode(x="to_x:Q", y="to_y:Q", text="name:N"))
+    return found

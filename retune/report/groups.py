@@ -9,8 +9,9 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from itertools import pairwise
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,14 +19,18 @@ from numpy.typing import NDArray
 from retune.errors import UserError
 from retune.metrics.continual import check_first, nan_mean
 from retune.metrics.seeds import mean_and_sd
+from retune.metrics.table import DECIDES
 from retune.results.compare import Estimate
 from retune.results.result import Result
 from retune.settings import typed
 
+if TYPE_CHECKING:
+    from retune.suite.summary import Row, Setting
+
 Floats = NDArray[np.float64]
 Key = TypeVar("Key", bound=Hashable)
-Intervals = Callable[[Sequence[Result]], Mapping[str, Estimate] | None]
-"""Of the runs of one method on one stream, the intervals of their means."""
+Compare = Callable[[Mapping[str, Sequence[Result]]], "Setting | None"]
+"""A suite's table of one stream, from the runs of each method on it, by its label."""
 UNNAMED: Final[Mapping[str, str]] = {}
 
 
@@ -38,9 +43,9 @@ class Method:
         settings: All of them.
         circumstances: What else tells two methods of one name apart, most telling first.
         upper_bound: Whether it sees what no continual method may.
-        label: What its suite calls it; else its name, with the settings that tell it from others of this name.
+        label: What its suite calls it; else its name, with the settings that tell it from others of this name. No
+            two methods of a section share one.
         short: The same for narrow places: of settings that are words, the word alone.
-        number: Its number in every table and figure of a section, from 1.
     """
 
     name: str
@@ -49,7 +54,6 @@ class Method:
     upper_bound: bool
     label: str = ""
     short: str = ""
-    number: int = 0
 
     @classmethod
     def of(cls, result: Result) -> Method:
@@ -83,26 +87,30 @@ class MethodGroup:
     Args:
         method: Which.
         runs: One for every seed.
-        spans: Have the intervals of the means over seeds, by metric, where they are known.
+        row: What a suite's table says of it, where it can be compared with the others.
     """
 
     method: Method
     runs: tuple[Result, ...]
-    spans: Mapping[str, Estimate] | None = None
+    row: Row | None = None
 
     @property
     def averaged(self) -> bool:
         """Whether intervals are no more than the seeds' own, their ends averaged."""
-        return self.spans is None and len(self.runs) > 1
+        return self.row is None and len(self.runs) > 1
 
     def metric(self, name: str) -> Estimate:
         """A metric over seeds; without an interval of its mean the ends of the seeds' own are averaged."""
+        if self.row is not None and name in self.row.metrics:
+            return self.row.metrics[name]
         found = [run.metric(name) for run in self.runs]
-        if self.spans is None or name not in self.spans:
-            (low, high), _ = mean_and_sd(np.array([[one.low, one.high] for one in found], dtype=np.float64))
-        else:
-            low, high = self.spans[name].low, self.spans[name].high
+        (low, high), _ = mean_and_sd(np.array([[one.low, one.high] for one in found], dtype=np.float64))
         return Estimate.of([one.value for one in found], low, high)
+
+    @property
+    def final(self) -> float | None:
+        """What methods are ranked by, mean over seeds."""
+        return self.metric(DECIDES.key).mean
 
     def curve(self) -> tuple[Floats, Floats]:
         """Mean AUC over the labels seen so far, and its standard deviation over seeds: (T,) each."""
@@ -135,10 +143,30 @@ class MethodGroup:
 
 @dataclass(frozen=True)
 class StreamGroup:
-    """Runs on one stream, or on the streams that one scenario gives for several seeds."""
+    """Runs on one stream, or on the streams that one scenario gives for several seeds.
+
+    Args:
+        title: Of the stream.
+        groups: By final AUC, the best first; upper bounds last.
+        setting: The same as a suite's table has it, where the methods can be compared.
+    """
 
     title: str
     groups: tuple[MethodGroup, ...]
+    setting: Setting | None = None
+
+    @property
+    def roles(self) -> dict[str, str]:
+        """Whether each method is the best, tied with it or worse, by its label; nothing of one that stands alone."""
+        rows = self.setting.rows if self.setting and len(self.ranks) > 1 else []
+        return {row.strategy: row.role for row in rows}
+
+    @property
+    def ranks(self) -> dict[str, int]:
+        """Of each continual method by its label, 1 for the best; equal values share a rank."""
+        finals = {g.method.label: g.final for g in self.groups if not g.method.upper_bound}
+        known = {label: value for label, value in finals.items() if value is not None}
+        return {label: 1 + sum(other > value for other in known.values()) for label, value in known.items()}
 
     @property
     def example(self) -> Result:
@@ -158,7 +186,7 @@ class StreamGroup:
 
 @dataclass(frozen=True)
 class Section:
-    """One data set, one backbone."""
+    """One data set, one backbone; methods by their mean rank over its streams, upper bounds last."""
 
     title: str
     methods: tuple[Method, ...]
@@ -191,14 +219,14 @@ class Runs:
 def sections(
     results: Iterable[Result],
     names: Mapping[str, str] = UNNAMED,
-    intervals: Intervals = lambda runs: None,
+    compare: Compare = lambda methods: None,
 ) -> tuple[Section, ...]:
     """Put runs apart wherever they differ in more than method, scenario and seed.
 
     Args:
         results: The runs.
         names: What a suite calls their methods, by run id.
-        intervals: Of the means over seeds.
+        compare: Sets the methods of one stream against each other.
 
     Raises:
         UserError: If two runs have everything in common, the seed too, and are not the same run.
@@ -209,7 +237,7 @@ def sections(
         [f"data {d[:8]}, backbone {b[:8]}, {precision}" for _, d, _, b, precision in groups],
     )
     return tuple(
-        _section(title, found, names, intervals) for title, found in zip(titles, groups.values(), strict=True)
+        _section(title, found, names, compare) for title, found in zip(titles, groups.values(), strict=True)
     )
 
 
@@ -218,7 +246,7 @@ def _section_key(result: Result) -> tuple[str, str, str, str, str]:
     return data.name, data.fingerprint, backbone.name, backbone.fingerprint, backbone.precision
 
 
-def _section(title: str, results: list[Result], names: Mapping[str, str], intervals: Intervals) -> Section:
+def _section(title: str, results: list[Result], names: Mapping[str, str], compare: Compare) -> Section:
     methods = _methods(results, names)
     pairs = _grouped(
         results, lambda r: (r.scenario.name, _text([r.scenario.settings, r.labels, len(r.auc_matrix)]))
@@ -229,29 +257,34 @@ def _section(title: str, results: list[Result], names: Mapping[str, str], interv
         [_telling(family, [f for (n, _), f in found if n == name]) for (name, _), family in found],
     )
     streams = [
-        StreamGroup(title, _of_methods(family, methods, intervals))
-        for title, (_, family) in zip(titles, found, strict=True)
+        _stream(title, family, methods, compare) for title, (_, family) in zip(titles, found, strict=True)
     ]
-    return Section(title, tuple(methods.values()), tuple(streams))
+    ranks = [stream.ranks for stream in streams]
+
+    def standing(method: Method) -> tuple[bool, float, str]:
+        mine = [of[method.label] for of in ranks if method.label in of]
+        return method.upper_bound, float(np.mean(mine)) if mine else np.inf, method.label
+
+    return Section(title, tuple(sorted(methods.values(), key=standing)), tuple(streams))
 
 
-def _of_methods(
-    runs: list[Result], methods: dict[str, Method], intervals: Intervals
-) -> tuple[MethodGroup, ...]:
-    by_method = _grouped(runs, lambda r: methods[Method.of(r).key].number)
-    by_number = {m.number: m for m in methods.values()}
-    groups = []
-    for number, same in by_method.items():
+def _stream(title: str, runs: list[Result], methods: dict[str, Method], compare: Compare) -> StreamGroup:
+    by_label = {m.label: m for m in methods.values()}
+    by_method = _grouped(runs, lambda r: methods[Method.of(r).key].label)
+    for label, same in by_method.items():
         same.sort(key=lambda r: r.run.seed)
         for one, other in pairwise(same):
             if one.run.seed == other.run.seed:
                 raise UserError(
                     f"runs {one.run.id} and {other.run.id} differ in nothing that a result tells, but are two",
-                    where=f"{by_number[number].name}, {one.scenario.name}, seed {one.run.seed}",
+                    where=f"{by_label[label].name}, {one.scenario.name}, seed {one.run.seed}",
                     fix="report one of them",
                 )
-        groups.append(MethodGroup(by_number[number], tuple(same), intervals(same)))
-    return tuple(groups)
+    setting = compare(by_method)
+    rows = {row.strategy: row for row in setting.rows} if setting else {}
+    groups = [MethodGroup(by_label[label], tuple(same), rows.get(label)) for label, same in by_method.items()]
+    groups.sort(key=lambda g: (g.method.upper_bound, -(g.final or 0.0), g.method.label))
+    return StreamGroup(title, tuple(groups), setting)
 
 
 def _families(runs: list[Result]) -> list[list[Result]]:
@@ -294,7 +327,7 @@ def _telling(family: list[Result], families: list[list[Result]]) -> str:
 
 
 def _methods(results: Sequence[Result], names: Mapping[str, str]) -> dict[str, Method]:
-    """Methods by key: by name and what tells them apart, upper bounds last, numbered."""
+    """Methods by key, each with a label of its own."""
     found = {method.key: method for method in map(Method.of, results)}
     labelled = []
     for method in found.values():
@@ -313,8 +346,14 @@ def _methods(results: Sequence[Result], names: Mapping[str, str]) -> dict[str, M
     labelled = [
         replace(m, label=called[m.key], short=called[m.key]) if m.key in called else m for m in labelled
     ]
-    labelled.sort(key=lambda m: (m.upper_bound, m.label, m.key))
-    return {m.key: replace(m, number=k + 1) for k, m in enumerate(labelled)}
+    alike = Counter(m.label for m in labelled)
+    labelled = [
+        m if alike[m.label] == 1 else replace(m, label=f"{m.label}, {sha256(m.key.encode()).hexdigest()[:8]}")
+        for m in labelled
+    ]
+    short = Counter(m.short for m in labelled)
+    labelled = [m if short[m.short] == 1 else replace(m, short=m.label) for m in labelled]
+    return {m.key: m for m in sorted(labelled, key=lambda m: (m.label, m.key))}
 
 
 def _called(results: Iterable[Result], names: Mapping[str, str]) -> dict[str, str]:

@@ -2,29 +2,113 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
 
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from retune.data.findings import codes
-from retune.metrics.table import in_table
-from retune.report.figures import KEPT, kept
+from retune.metrics.table import DECIDES, Metric, in_table
+from retune.report.figures import kept
 from retune.report.heatmap import label_order
 from retune.results import text
-from retune.results.cautions import contaminated, hidden, left_out, pictures, undefined, unlearnable
+from retune.results.cautions import (
+    batches,
+    contaminated,
+    hidden,
+    left_out,
+    pictures,
+    undefined,
+    unlearnable,
+)
+from retune.results.compare import Difference, Estimate
+from retune.results.verdict import verdict as run_verdict
 from retune.settings import typed
+from retune.suite.layout import rank_lines, rank_rows
+from retune.suite.ranks import Ranks, rank_methods
+from retune.suite.verdict import listed, verdict
 
 if TYPE_CHECKING:
-    from retune.report.groups import MethodGroup, Runs, Section
-    from retune.report.views import View
+    from retune.report.groups import MethodGroup, Runs, Section, StreamGroup
+    from retune.report.views import StreamView, View
     from retune.results.result import Result
 
-OPEN: Final = 6
-"""Heat-maps that are shown unfolded, at most."""
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the table of a stream.
+
+    Args:
+        heading: Above it.
+        meaning: What it says, in a few words.
+        definition: Its formula.
+        of: Its cell for a method; none where it is undefined.
+        signed: Whether a plus stands before what is above 0.
+        decides: Whether methods are ranked by it.
+        over_seeds: Whether it is a mean over them.
+    """
+
+    heading: str
+    meaning: str
+    definition: str
+    of: Callable[[MethodGroup], Estimate | None]
+    signed: bool = False
+    decides: bool = False
+    over_seeds: bool = True
+
+
+def _of_metric(metric: Metric) -> Column:
+    return Column(
+        metric.heading,
+        metric.meaning,
+        metric.definition,
+        lambda group: group.metric(metric.key),
+        decides=metric == DECIDES,
+    )
+
+
+def _to_best(group: MethodGroup) -> Difference | None:
+    return group.row.to_best.get(DECIDES.key) if group.row else None
+
+
+def _detectable(group: MethodGroup) -> Estimate | None:
+    found = _to_best(group)
+    return Estimate.of([found.detectable]) if found else None
+
+
+COLUMNS: Final = (
+    _of_metric(DECIDES),
+    Column(
+        "to best",
+        "final AUC minus that of the best, on the same patients",
+        "final AUC minus that of the best, on the same seeds and the same resampled patients; tied where the interval "
+        "includes 0, not corrected for the number of methods",
+        _to_best,
+        signed=True,
+    ),
+    Column(
+        "detectable",
+        "the smallest difference that these test patients could show",
+        "the smallest difference to the best that these test patients could show with 80 % power at the two-sided "
+        "5 % level: 2.80 bootstrap standard errors of the paired difference (Bloom, 1995)",
+        _detectable,
+        over_seeds=False,
+    ),
+    Column(
+        "share of the way",
+        "from zero-shot to the upper bound",
+        "(final AUC - zero-shot AUC) / (upper bound's final AUC - zero-shot AUC); undefined where the upper bound is "
+        "not above zero-shot beyond its interval",
+        lambda group: group.row.share if group.row else None,
+    ),
+    *(_of_metric(metric) for metric in in_table("report") if metric != DECIDES),
+)
+"""Those that are undefined for all methods of a stream are left out."""
 
 
 def render(runs: Runs, views: list[View]) -> str:
@@ -48,6 +132,8 @@ def render(runs: Runs, views: list[View]) -> str:
     here = files("retune.report")
     template = environment.from_string((here / "page.html.j2").read_text(encoding="utf-8"))
     results = runs.results
+    parts = [_section(section, view) for section, view in zip(runs.sections, views, strict=True)]
+    shown = {column.heading for part in parts for stream in part["streams"] for column in stream["columns"]}
     return template.render(
         style=Markup((here / "page.css").read_text(encoding="utf-8")),
         runs=runs,
@@ -56,8 +142,9 @@ def render(runs: Runs, views: list[View]) -> str:
         all_synthetic=all(r.dataset.synthetic for r in results),
         strategies=len({r.strategy.name for r in results}),
         streams=sum(len(section.streams) for section in runs.sections),
-        sections=[_section(section, view) for section, view in zip(runs.sections, views, strict=True)],
-        metrics=in_table("report"),
+        sections=parts,
+        decides=DECIDES.key,
+        explained=[column for column in COLUMNS if column.heading in shown],
         levels=sorted({f"{100 * r.bootstrap.level:g} %" for r in results}),
         markup=Markup,
         rows=_rows,
@@ -69,33 +156,94 @@ def render(runs: Runs, views: list[View]) -> str:
 def _section(section: Section, view: View) -> dict[str, Any]:
     """What the template cannot work out for itself."""
     results = section.results
-    example = results[0]
     versions = Counter(tuple(sorted(r.run.versions.items())) for r in results)
-    table: dict[int, dict[int, MethodGroup]] = {method.number: {} for method in section.methods}
+    table: dict[str, dict[int, MethodGroup]] = {method.label: {} for method in section.methods}
     for k, stream in enumerate(section.streams):
         for group in stream.groups:
-            table[group.method.number][k] = group
-    labels = {
-        c: label
-        for stream in section.streams
-        for c, label in zip(codes(stream.labels), stream.labels, strict=True)
-    }
+            table[group.method.label][k] = group
+    ranks = _ranks(section)
     return {
         "section": section,
         "view": view,
-        "example": example,
+        "streams": [_stream(one) for one in view.streams],
+        "example": results[0],
         "cautions": _cautions(results),
-        "metrics": [m for m in in_table("report") if any(r.metric(m.key).value is not None for r in results)],
         "table": table,
+        "best": _best(section),
+        "ranks": rank_lines(ranks) if len(section.streams) > 1 else [],
+        "mean_ranks": {method: rank for method, rank, _ in rank_rows(ranks)},
+        "tied": {method: letters for method, _, letters in rank_rows(ranks)},
         "versions": sorted(versions.items()),
         "prompts": sorted({r.prompts.name for r in results}),
         "devices": sorted({r.backbone.device for r in results}),
         "several_seeds": any(len(e.runs) > 1 for s in section.streams for e in s.groups),
         "averaged": any(e.averaged for s in section.streams for e in s.groups),
-        "keeps": {n: max(map(kept, row.values()), key=KEPT.index) for n, row in table.items()},
-        "open": sum(len(s.groups) for s in section.streams) <= OPEN,
-        "codes": labels,
     }
+
+
+def _best(section: Section) -> list[str]:
+    """Of each stream, which method is best and which are tied with it."""
+    found = []
+    for stream in section.streams:
+        best, tied = ([m for m, r in stream.roles.items() if r == role] for role in ("best", "tied"))
+        if best:
+            found.append(f"Best on {stream.title}: {best[0]}{f', tied with {listed(tied)}' if tied else ''}.")
+    return found
+
+
+def _verdict(stream: StreamGroup) -> str:
+    """What a stream comes to: of a run that stands alone, what it forgot and what is at chance, too."""
+    runs = [run for group in stream.groups for run in group.runs]
+    alone = run_verdict(runs[0]) if len(runs) == 1 else None
+    told = alone or (verdict(stream.setting) if stream.setting else "")
+    return re.sub(r"(?<![\w.])-(?=\.?\d)", "−", told)
+
+
+def _stream(view: StreamView) -> dict[str, Any]:
+    groups = view.stream.groups
+    return {
+        "view": view,
+        "verdict": _verdict(view.stream),
+        "columns": [column for column in COLUMNS if any(_known(column.of(group)) for group in groups)],
+        "joint": "" if any(g.method.upper_bound for g in groups) else _joint(groups[0].runs[0].run.command),
+        "keeps": {group.method.label: kept(group) for group in groups},
+    }
+
+
+def _joint(command: str) -> str:
+    """The command that trains on everything at once what a run's command trains step by step."""
+    try:
+        words = shlex.split(command)
+    except ValueError:
+        words = []
+    found, left = [], iter(words)
+    for word in left:
+        if word in ("--strategy", "--search", "--out"):
+            next(left, None)
+        elif word == "--set":
+            setting = next(left, "")
+            # Without a dot it is a setting of the strategy.
+            found += [word, setting] if "." in setting.partition("=")[0] else []
+        else:
+            found.append(word)
+    return shlex.join([*(found or ["retune", "run"]), "--strategy", "joint"])
+
+
+def _known(cell: Estimate | None) -> bool:
+    return cell is not None and cell.n > 0
+
+
+def _ranks(section: Section) -> Ranks:
+    """Of the continual methods over the streams, as a suite ranks them."""
+    finals = {
+        stream.title: {
+            group.method.label: group.final
+            for group in stream.groups
+            if not group.method.upper_bound and group.final is not None
+        }
+        for stream in section.streams
+    }
+    return rank_methods(finals)
 
 
 def _rows(group: MethodGroup) -> list[dict[str, Any]]:
@@ -148,7 +296,7 @@ def _cautions_of(result: Result) -> list[tuple[int, str]]:
     lost = [f"{unreadable:,} images could not be read and were left out."] if unreadable else []
     graded = (
         contaminated(result),
-        [*hidden(result), *pictures(result)],
+        [*hidden(result), *pictures(result), *batches(result)],
         [*left_out(result), *lost, *undefined(result), *unlearnable(result)],
         result.dataset.notes,
     )

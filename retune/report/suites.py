@@ -1,5 +1,5 @@
-"""The suites that runs lie in: what their tables call a run, and what stands there of a method; and where nothing
-does, intervals measured as a suite measures them.
+"""The suites that runs lie in: what their tables call a run, and what stands there of a stream; and where nothing
+does, methods set against each other as a suite does it.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from typing import Final
 import numpy as np
 
 from retune.errors import UserError
-from retune.metrics.table import COMPARED, in_table
-from retune.results.compare import Estimate
+from retune.metrics.table import COMPARED
 from retune.results.result import SCORES_FILE, Result
 from retune.sealed import Untrusted
-from retune.suite.compare import compare
 from retune.suite.document import SUITE_FILE, read_names
 from retune.suite.runs import Finished
-from retune.suite.summary import Row, Summary
+from retune.suite.summary import Setting, Summary, summarise
 from retune.suite.tables import TABLE_FILE
 
+Methods = Mapping[str, Sequence[Result]]
+"""The runs of one stream, by the label of their method."""
 ABOVE: Final = 4
 """So far above a run's folder its suite is looked for."""
 
@@ -52,23 +52,22 @@ class Suites:
             if run in found[home]:
                 self.cells[run], self._homes[run] = found[home][run], home
 
-    def row(self, runs: Sequence[Result]) -> Row | None:
-        """What a suite's table says of one method on one stream; None where it is not of these very runs."""
-        homes = {self._homes.get(result.run.id) for result in runs}
+    def setting(self, methods: Methods) -> Setting | None:
+        """What a suite's table says of one stream; None where it is not of these very runs."""
+        runs = [run for same in methods.values() for run in same]
+        homes = {self._homes.get(run.run.id) for run in runs}
         home = homes.pop()
         if homes or home is None:
             return None
-        cells = [self.cells[result.run.id] for result in runs]
         table = self._table(home)
-        asked = {(c.scenario, c.data, c.backbone, c.order, c.strategy) for c in cells}
-        rows = [
-            row
+        cells = [self.cells[run.run.id] for run in runs]
+        asked = {(c.scenario, c.data, c.backbone, c.order) for c in cells}
+        found = [
+            setting
             for setting in (table.settings if table else ())
-            for row in setting.rows
-            if (setting.scenario, setting.data, setting.backbone, setting.order, row.strategy) in asked
-            and row.seeds == sorted(result.run.seed for result in runs)
+            if (setting.scenario, setting.data, setting.backbone, setting.order) in asked
         ]
-        return rows[0] if len(rows) == len(asked) == 1 else None
+        return found[0] if len(found) == len(asked) == 1 and _agrees(found[0], methods) else None
 
     def _read(self, home: Path) -> dict[str, Finished]:
         try:
@@ -82,52 +81,57 @@ class Suites:
             try:
                 self._tables[home] = Summary.read(home / TABLE_FILE)
             except Untrusted as error:
-                self.notes.append(f"{error}; its intervals are measured anew.")
+                self.notes.append(f"{error}; its methods are compared anew.")
                 self._tables[home] = None
             except UserError:  # A suite that was interrupted has none.
                 self._tables[home] = None
         return self._tables[home]
 
 
-def spans(
-    runs: Sequence[Result], suites: Suites, folders: Mapping[str, Path]
-) -> Mapping[str, Estimate] | None:
-    """Each metric's mean over seeds with its interval, of one method on one stream: a suite's own, else as it measures.
+def compared(methods: Methods, suites: Suites, folders: Mapping[str, Path]) -> Setting | None:
+    """The methods of one stream set against each other: by a suite's own table, else as it would.
 
     Args:
-        runs: One for every seed.
+        methods: The runs of each, one for every seed, by its label.
         suites: That some of them may lie in.
         folders: Of each run, by its id.
 
     Returns:
-        None where the runs have no test scores to measure them on, or no common test patients.
+        None where the runs have no test scores to compare them by, or no common test patients.
     """
-    row = suites.row(runs)
-    return row.metrics if row is not None and _agrees(row.metrics, runs) else _measured(runs, folders)
+    return suites.setting(methods) or _measured(methods, folders)
 
 
-def _agrees(metrics: Mapping[str, Estimate], runs: Sequence[Result]) -> bool:
-    """Whether a table is of these results, and not of what stood there before."""
-    for name in (metric.key for metric in in_table("report")):
-        values = [value for r in runs if (value := r.metric(name).value) is not None]
-        told = metrics[name].mean if name in metrics else None
-        if told is None or not values:
-            if told is not None or values:
-                return False
-        elif not isclose(told, float(np.mean(values)), abs_tol=1e-9):
+def _agrees(setting: Setting, methods: Methods) -> bool:
+    """Whether a table is of these results, and neither of what stood there before nor made when less was measured."""
+    rows = {row.strategy: row for row in setting.rows}
+    if rows.keys() != methods.keys():
+        return False
+    for label, runs in methods.items():
+        row = rows[label]
+        if row.seeds != sorted(run.run.seed for run in runs) or any(
+            m.key not in row.metrics for m in COMPARED
+        ):
             return False
+        for metric in COMPARED:
+            values = [value for run in runs if (value := run.metric(metric.key).value) is not None]
+            told = row.metrics[metric.key].mean
+            if values and (told is None or not isclose(told, float(np.mean(values)), abs_tol=1e-9)):
+                return False
     return True
 
 
-def _measured(runs: Sequence[Result], folders: Mapping[str, Path]) -> dict[str, Estimate] | None:
-    cells = [Finished("", "", "", "", "", r.run.seed, folders[r.run.id]) for r in runs]
+def _measured(methods: Methods, folders: Mapping[str, Path]) -> Setting | None:
+    cells = [
+        Finished(label, "", "", "", "", run.run.seed, folders[run.run.id])
+        for label, runs in methods.items()
+        for run in runs
+    ]
     if not all((cell.folder / SCORES_FILE).is_file() for cell in cells):
         return None
-    drawn = runs[0].bootstrap
     try:
-        compared = compare(cells, replicates=drawn.replicates, level=drawn.level, seed=drawn.seed)
+        return summarise(cells).settings[0]
     except Untrusted:
         raise
     except UserError:
         return None
-    return {metric.key: compared.estimate("", metric.key) for metric in COMPARED}

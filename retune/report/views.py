@@ -101,7 +101,9 @@ def _stream(pen: _Pen, section: Section, stream: StreamGroup) -> StreamView:
     where = f"{slug(section.title)}-{slug(stream.title)}"
     title = shown(stream.title)
     domain = figures.curve_domain(section.streams)
-    curves = pen.draw(figures.curves(stream, domain), f"{where}-curves", _curves_alt(stream, title))
+    curves = pen.draw(
+        figures.curves(stream, section.methods, domain), f"{where}-curves", _curves_alt(stream, title)
+    )
     losing = [group for group in stream.groups if figures.forgets(group)]
     forgetting = None
     if losing:
@@ -114,7 +116,7 @@ def _stream(pen: _Pen, section: Section, stream: StreamGroup) -> StreamView:
     matrices = [
         pen.draw(
             matrix(group),
-            f"{where}-matrix-{group.method.number}-{slug(group.method.short)}",
+            f"{where}-matrix-{slug(group.method.short)}",
             _matrix_alt(group, title),
         )
         for group in stream.groups

@@ -39,6 +39,18 @@ def hidden(result: Result) -> list[str]:
     ]
 
 
+def batches(result: Result) -> list[str]:
+    """That a step takes whole experiences, where the setting ``batch_size`` asks for more images than they have."""
+    strategy, shown = result.strategy, [e.n_train for e in result.scenario.experiences]
+    size = strategy.settings.get("batch_size")
+    if strategy.sees_everything or not isinstance(size, int):
+        return []
+    small = [n for n in shown if n < size]
+    which = f"{len(small)} of {len(shown)} experiences ({max(small, default=0):,} images at most)"
+    what = f"A batch of {strategy.name} ({size:,} images) is larger than {which}"
+    return [f"{what}: a pass over such a one is one step."] if small else []
+
+
 def left_out(result: Result) -> list[str]:
     """How many images were left out, for each reason."""
     return [
@@ -59,3 +71,9 @@ def undefined(result: Result) -> list[str]:
     """Which labels have no AUC; without a full stop."""
     names = ", ".join(result.dataset.undefined_labels)
     return [f"Left out of every mean, for the test images hold one class only: {names}"] if names else []
+
+
+def cautions(result: Result) -> list[str]:
+    """All of these, the gravest first."""
+    told = (hidden, contaminated, pictures, batches, left_out, undefined, unlearnable)
+    return [line for of in told for line in of(result)]

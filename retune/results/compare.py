@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from retune.metrics import bootstrap_auroc, distinct, interval, mean_and_sd
+from retune.metrics import bootstrap_auroc, detectable, distinct, interval, mean_and_sd
 from retune.metrics.binary import Floats
-from retune.metrics.table import COMPARED
+from retune.metrics.table import COMPARED, DECIDES, ZERO_SHOT
 from retune.metrics.training import Training
 from retune.results.result import Number, Record
 
@@ -50,6 +50,17 @@ class Estimate(Record):
         given = np.array(values, dtype=np.float64)
         mean, sd = mean_and_sd(given)
         return cls(mean=float(mean), sd=float(sd), n=int(np.isfinite(given).sum()), low=low, high=high)
+
+
+class Difference(Estimate):
+    """A paired difference of two methods over seeds and patients; null where undefined.
+
+    Attributes:
+        detectable: The smallest difference that these test patients could show, with 80 % power at the two-sided
+            5 % level: its minimum detectable effect (:func:`retune.metrics.detectable`). Null in older tables.
+    """
+
+    detectable: Number = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,22 +122,47 @@ class Comparison:
     def estimate(self, strategy: str, metric: str) -> Estimate:
         """A metric of one method over all of its seeds."""
         runs = self.samples[strategy].values()
-        return self._over_seeds([(run.values[metric], run.replicates[metric]) for run in runs])
+        return self._over_seeds([(run.values[metric], run.replicates[metric]) for run in runs])[0]
 
-    def difference(self, strategy: str, other: str, metric: str) -> Estimate:
+    def difference(self, strategy: str, other: str, metric: str) -> Difference:
         """A metric of one method minus that of another, over the seeds that both were run with."""
         mine, theirs = self.samples[strategy], self.samples[other]
         pairs = [(mine[seed], theirs[seed]) for seed in sorted(mine.keys() & theirs.keys())]
-        return self._over_seeds(
+        found, replicates = self._over_seeds(
             [
                 (a.values[metric] - b.values[metric], a.replicates[metric] - b.replicates[metric])
                 for a, b in pairs
             ]
         )
+        return Difference(**vars(found), detectable=detectable(replicates))
 
-    def _over_seeds(self, runs: Sequence[tuple[float, Floats]]) -> Estimate:
+    def share(self, strategy: str, upper_bound: str) -> Estimate:
+        """The share of the way from zero-shot to an upper bound that a method goes, over the seeds that both have.
+
+        It is ``(final - zero-shot) / (upper bound - zero-shot)`` of the AUC, each a mean over seeds, and the same on
+        every resample. It is undefined where the interval of what stands below the line reaches 0: there is no way
+        then, and next to no way makes any share. A resample on which there is none counts against both ends.
+        """
+        mine, theirs = self.samples[strategy], self.samples[upper_bound]
+        pairs = [(mine[seed], theirs[seed]) for seed in sorted(mine.keys() & theirs.keys())]
+        start, end = ZERO_SHOT.key, DECIDES.key
+
+        gone = [(a.values[end] - a.values[start], a.replicates[end] - a.replicates[start]) for a, _ in pairs]
+        whole = [(b.values[end] - a.values[start], b.replicates[end] - a.replicates[start]) for a, b in pairs]
+        way, ways = self._over_seeds(whole)
+        if way.n < len(pairs) or way.mean is None or way.low is None or way.low <= 0:
+            return Estimate.of([])
+        _, gains = self._over_seeds(gone)
+        shares = gains / np.where(ways > 0, ways, np.nan)
+        low, _ = interval(np.where(ways <= 0, -np.inf, shares), self.level)
+        _, high = interval(np.where(ways <= 0, np.inf, shares), self.level)
+        return Estimate.of([value / way.mean for value, _ in gone], float(low), float(high))
+
+    def _over_seeds(self, runs: Sequence[tuple[float, Floats]]) -> tuple[Estimate, Floats]:
+        """Mean over seeds with its interval, and that mean on every resample; none where it is undefined."""
         known = [(value, replicates) for value, replicates in runs if not np.isnan(value)]
         if not known:
-            return Estimate.of([])
-        low, high = interval(np.mean([replicates for _, replicates in known], axis=0), self.level)
-        return Estimate.of([value for value, _ in known], float(low), float(high))
+            return Estimate.of([]), np.array([])
+        replicates: Floats = np.mean([replicates for _, replicates in known], axis=0)
+        low, high = interval(replicates, self.level)
+        return Estimate.of([value for value, _ in known], float(low), float(high)), replicates

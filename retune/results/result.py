@@ -213,6 +213,8 @@ class Result(Record):
     metrics: dict[str, MetricRecord]
     bootstrap: Bootstrap
     cost: Cost
+    cautions: list[str] = []
+    """What must stand beside the numbers, as :func:`retune.results.cautions.cautions` has it."""
     scores_digest: str = ""
     """Of the scores beside it, from which its numbers follow."""
 

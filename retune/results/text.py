@@ -26,9 +26,9 @@ def number(value: float | None, *, signed: bool = False) -> str:
     return text.replace("0.", ".", 1) if abs(value) < 0.9995 else text[: 5 if signed else 4]
 
 
-def decimals(value: float | None) -> str:
+def decimals(value: float | None, signed: bool = False) -> str:
     """:func:`number` as a page shows it: with printers' dashes, and no nought below nought."""
-    text = number(value).replace("-.000", ".000")
+    text = number(value, signed=signed).replace("-.000", ".000")
     return "–" if text == "-" else text.replace("-", "−")
 
 

@@ -32,16 +32,22 @@ def verdict(result: Result) -> str | None:
     gain = result.metric("gain")
     if gain.low is None:
         return None
-    return f"{'; '.join([_gained(gain), *_forgotten(result), *_chance(result)])}."
+    return f"{'; '.join([_gained(gain, _began(result)), *_forgotten(result), *_chance(result)])}."
 
 
-def _gained(gain: MetricRecord) -> str:
+def _began(result: Result) -> str:
+    """What a method knows before any training: zero-shot, or nothing, where all images have one score."""
+    known = [auc for auc in result.auc_matrix[0] if auc is not None]
+    return "chance, where it began," if all(auc == CHANCE for auc in known) else "zero-shot"
+
+
+def _gained(gain: MetricRecord, began: str) -> str:
     value, low, high = _known(gain)
     if low > 0:
-        return f"Final AUC is above zero-shot by {number(value)} ({number(low)} to {number(high)})"
+        return f"Final AUC is above {began} by {number(value)} ({number(low)} to {number(high)})"
     if high < 0:
-        return f"Final AUC is below zero-shot by {number(-value)} ({number(-high)} to {number(-low)})"
-    return f"Final AUC is not distinguishable from zero-shot ({_signed(gain)})"
+        return f"Final AUC is below {began} by {number(-value)} ({number(-high)} to {number(-low)})"
+    return f"Final AUC is not distinguishable from {began.rstrip(',')} ({_signed(gain)})"
 
 
 def _forgotten(result: Result) -> list[str]:

@@ -17,6 +17,7 @@ from retune import __version__
 from retune.backbones.contamination import contamination
 from retune.metrics import ContinualReport, continual_report, forgetting_per_label
 from retune.progress import Progress
+from retune.results.cautions import cautions
 from retune.results.image_digests import digests
 from retune.results.result import CHECKPOINT_FILE, Result
 from retune.results.scores import REPLICATES, write_finished
@@ -52,6 +53,7 @@ def record(plan: Plan, outcome: Outcome, folder: Path, command: str, progress: P
     )
     progress("computing intervals", 1, 1)
     result = Result.model_validate(_document(plan, outcome, report, command))
+    result = result.model_copy(update={"cautions": cautions(result)})
     _, patients = np.unique(stream.patients, return_inverse=True)
     items = digests(stream.dataset.image_id[stream.test].tolist())
     arrays = {

@@ -14,7 +14,7 @@ from retune.errors import BadSetting, UserError
 from retune.methods.declared import require_declared, require_needs
 from retune.methods.given import Need
 from retune.methods.strategy import Strategy
-from retune.plugins import BUILT_IN, Kind, code_of_class, code_of_file, is_file, registry
+from retune.plugins import BUILT_IN, Kind, code_of_class, code_of_file, is_file, preset_of, registry
 from retune.prompts import PromptBank
 from retune.runner.candidates import Candidates
 from retune.runner.guard import attributed, stdout_to_stderr
@@ -148,15 +148,19 @@ def find_strategy(name: str) -> tuple[type[Strategy], str, Mapping[str, Any]]:
     """The class of a strategy, its plain name, and the settings of the preset that the name asks for.
 
     Args:
-        name: ``re-tune``, ``re-tune/paper``, ``distribution/name``, ``avalanche:EWC``, a Python file, or
-            a preset of it: ``FILE.py/PRESET``.
+        name: ``re-tune``, ``re-tune/paper``, ``distribution/name``, ``avalanche:EWC``, ``avalanche:EWC/trunk``,
+            a Python file, or a preset of it: ``FILE.py/PRESET``.
 
     Raises:
         UserError: If there is no such strategy or preset.
     """
-    if avalanche.is_bridged(name):
+    if not avalanche.is_bridged(name):
+        return registry("strategies").load_preset(name)
+    head, slash, preset = name.rpartition("/")
+    if not slash:
         return avalanche.load(name), name, {}
-    return registry("strategies").load_preset(name)
+    found = avalanche.load(head)
+    return found, head, preset_of(found, preset, f"strategy {head}")
 
 
 def require_capabilities(strategy: Strategy, name: str, backbone: Backbone) -> None:

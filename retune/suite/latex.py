@@ -28,6 +28,8 @@ from retune.suite.summary import Row, Setting, Summary
 
 NAME: Final = 20
 """Characters of a method's name in a line; the rest stands below, beside the intervals."""
+ACROSS: Final = 5
+"""Columns of metrics beside each other."""
 PAGE: Final = 50
 """Lines of a table that a page has room for below a caption."""
 ESCAPES: Final = {
@@ -56,9 +58,11 @@ def latex(summary: Summary) -> str:
     parts = [_comment(line) for line in ("\\usepackage{booktabs}", *reading(summary.bootstrap))]
     parts += [_comment(line) for line in failed_lines(summary)]
     for setting in summary.settings:
-        # All columns in one table would be half as wide again as a page.
-        quality = [head for head in heads_of(setting)[1 : -len(COSTS)] if head]
-        parts += _floats(_caption(setting, summary.bootstrap), setting, quality)
+        # All columns in one table would be several times as wide as a page.
+        quality = heads_of(setting)[len(NAMES) : -len(COSTS)]
+        for k in range(0, len(quality), ACROSS):
+            told = [f"{title(setting)}: other metrics."] if k else _caption(setting, summary.bootstrap)
+            parts += _floats(told, setting, [NAMES[1], *quality[k : k + ACROSS]])
         parts += _floats([f"{title(setting)}: what it costs."], setting, COSTS)
     ranked = rank_rows(summary.ranks)
     if ranked:

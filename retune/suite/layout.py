@@ -17,6 +17,8 @@ NAMES: Final = ("method", "n", "")
 """First columns of a table; the third says which methods are best, tied or bounds."""
 FINAL: Final = len(NAMES)
 """Which column holds what methods are ranked by."""
+STANDING: Final = ("to best", "detectable", "share of the way")
+"""How what methods are ranked by stands to that of others."""
 COSTS: Final = ("trained", "fit", "kept")
 """Last columns."""
 MARKS: Final = {"best": "best", "tied": "tied", "upper bound": "bound"}
@@ -37,7 +39,12 @@ class Cell:
 def heads_of(setting: Setting) -> list[str]:
     """Columns of a table."""
     beside = (metric.heading for metric in _beside(setting))
-    return [*NAMES, DECIDES.heading, "to best", *beside, *COSTS]
+    return [*NAMES, DECIDES.heading, *STANDING[: None if _shares(setting) else -1], *beside, *COSTS]
+
+
+def _shares(setting: Setting) -> bool:
+    """Whether there is an upper bound to go a share of the way to."""
+    return any(row.share for row in setting.rows)
 
 
 def _beside(setting: Setting) -> list[Metric]:
@@ -60,6 +67,8 @@ def cells_of(row: Row, setting: Setting) -> list[Cell]:
         Cell(MARKS.get(row.role, "")),
         over_seeds(row.metrics[DECIDES.key]),
         Cell(number(to_best.mean, signed=True), span(to_best, signed=True)) if to_best else Cell("-"),
+        Cell(number(to_best.detectable)) if to_best else Cell("-"),
+        *([over_seeds(row.share) if row.share else Cell("-")] if _shares(setting) else []),
         *(over_seeds(_of(row, metric)) for metric in _beside(setting)),
         Cell(f"{row.trained_parameters:,}"),
         Cell(f"{row.fit_seconds:.1f} s"),
@@ -90,13 +99,15 @@ def kept(row: Row) -> str:
 
 def title(setting: Setting) -> str:
     """What a table is of: scenario, data, backbone, order, test images and seeds."""
+    counts = sorted({len(row.seeds) for row in setting.rows})
     return (
         f"{setting.scenario} in {setting.steps} {'step' if setting.steps == 1 else 'steps'} "
         f"on {setting.data}{' (synthetic data)' if setting.synthetic else ''}, "
         f"backbone {setting.backbone}{' (contaminated)' if setting.contaminated == 'yes' else ''}"
         f"{' (possibly contaminated)' if setting.contaminated == 'possibly' else ''}, "
         f"{_order(setting.order)}"
-        f"{setting.n_test:,} test images of {setting.n_test_patients:,} patients, {_seeds(setting.rows)}"
+        f"{_counted(setting.n_test, 'test image')} of {_counted(setting.n_test_patients, 'patient')}, "
+        f"{_counted(counts[0], 'seed') if len(counts) == 1 else f'{counts[0]} to {counts[-1]} seeds'}"
     )
 
 
@@ -130,13 +141,17 @@ def _bounds_line(check: BoundCheck) -> str:
     """Whether the upper bounds hold."""
     names = " and ".join(check.upper_bounds)
     if not check.upper_bounds:
-        return "No upper bound was run, so none was checked."
+        return (
+            "No upper bound was run, so none was checked and there is no share of the way: add joint to the "
+            "strategies (--strategy joint)."
+        )
     if not check.pairs:
         return f"Upper bound {names}: there is no continual method to check it against."
     if not check.exceptions:
         return f"Upper bound {names}: no continual method is better beyond the interval ({check.pairs} compared)."
     found = [
-        f"{e.strategy} beats {e.upper_bound} by {number(e.difference.mean)} ({span(e.difference)})"
+        f"{e.strategy} beats {e.upper_bound} by {number(e.difference.mean)} "
+        f"({span(e.difference)}; detectable {number(e.difference.detectable)})"
         for e in check.exceptions
     ]
     return f"Better than an upper bound in {len(found)} of {check.pairs} comparisons: {'; '.join(found)}."
@@ -160,6 +175,11 @@ def reading(bootstrap: Bootstrap) -> list[str]:
         "best: the continual method with the highest mean final AUC. to best: final AUC minus that of the best, on "
         "the same seeds and the same resampled patients. tied: the interval of that difference includes 0; intervals "
         "are not corrected for the number of methods. Best and tied are bold alike.",
+        "detectable: the smallest difference to the best that these test patients could show with 80 % power at the "
+        "two-sided 5 % level, 2.80 bootstrap standard errors of that difference (Bloom, 1995). A tie rules out no "
+        "smaller one.",
+        "share of the way: (final AUC - zero-shot AUC) / (upper bound's final AUC - zero-shot AUC), with the interval "
+        "of the quotient; undefined where the upper bound is not above zero-shot beyond its interval.",
         "bound: an upper bound, which sees all images and all labels at once, as no continual method may; never best.",
         "Forgetting subtracts from a maximum over time, which noise raises: its interval lies somewhat high.",
         "trained: parameters. fit: wall time of all experiences, mean over seeds. kept: the most kept at any time of "
@@ -202,10 +222,5 @@ def _listed(seeds: Sequence[int]) -> str:
     return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
 
 
-def _seeds(rows: Sequence[Row]) -> str:
-    counts = sorted({len(row.seeds) for row in rows})
-    return (
-        f"{counts[0]} to {counts[-1]} seeds"
-        if len(counts) > 1
-        else f"{counts[0]} seed{'s' * (counts[0] > 1)}"
-    )
+def _counted(n: int, thing: str) -> str:
+    return f"{n:,} {thing}{'s' * (n != 1)}"

@@ -12,8 +12,8 @@ from pydantic import ConfigDict, Field, ValidationError
 
 from retune.errors import UserError, mistake
 from retune.metrics.table import COMPARED, DECIDES
-from retune.results.cautions import contaminated, hidden, pictures, undefined, unlearnable
-from retune.results.compare import Comparison, Estimate
+from retune.results.cautions import batches, contaminated, hidden, pictures, undefined, unlearnable
+from retune.results.compare import Comparison, Difference, Estimate
 from retune.results.result import Bootstrap, Record, Result
 from retune.sealed import open_json
 from retune.suite.compare import compare
@@ -42,6 +42,8 @@ class Row(Record):
         seeds: It was run with.
         metrics: Of each metric, over seeds and patients.
         to_best: The same minus that of the best method, paired; empty for the best itself.
+        share: Of the way from zero-shot to the setting's first upper bound; null for upper bounds, where there is none,
+            and in older tables.
         trained_parameters: The most over seeds, as are the following three.
         stored_images: Past images kept as pictures.
         stored_features: Past images kept as vectors or tokens.
@@ -54,7 +56,8 @@ class Row(Record):
     role: Role
     seeds: list[int]
     metrics: dict[str, Estimate]
-    to_best: dict[str, Estimate]
+    to_best: dict[str, Difference]
+    share: Estimate | None = None
     trained_parameters: int
     stored_images: int
     stored_features: int
@@ -68,7 +71,7 @@ class Beyond(Record):
 
     strategy: str
     upper_bound: str
-    difference: Estimate
+    difference: Difference
 
 
 class BoundCheck(Record):
@@ -192,7 +195,8 @@ def cautions(results: Sequence[Result]) -> list[str]:
     """
     lines: list[str] = []
     for result in results:
-        lines += [*hidden(result), *contaminated(result), *pictures(result), *result.dataset.notes]
+        lines += [*hidden(result), *contaminated(result), *pictures(result), *batches(result)]
+        lines += result.dataset.notes
         lines += [f"{line}." for line in (*undefined(result), *unlearnable(result))]
     return list(dict.fromkeys(lines))
 
@@ -201,10 +205,11 @@ def _setting(runs: Sequence[Finished], compared: Comparison) -> Setting:
     by_strategy: dict[str, list[Result]] = {}
     for run in runs:
         by_strategy.setdefault(run.strategy, []).append(run.result)
-    bounds = [s for s, results in by_strategy.items() if results[0].strategy.sees_everything]
-    continual = [s for s in by_strategy if s not in bounds]
+    seeing = {s for s, results in by_strategy.items() if results[0].strategy.sees_everything}
     means = {s: compared.estimate(s, DECIDES.key).mean for s in by_strategy}
-    ordered = sorted(by_strategy, key=lambda s: (s in bounds, -(means[s] or 0.0), s))
+    ordered = sorted(by_strategy, key=lambda s: (s in seeing, -(means[s] or 0.0), s))
+    bounds = [s for s in ordered if s in seeing]
+    continual = [s for s in by_strategy if s not in seeing]
     best = next((s for s in ordered if s in continual and means[s] is not None), None)
     one = runs[0].result
     return Setting(
@@ -218,13 +223,16 @@ def _setting(runs: Sequence[Finished], compared: Comparison) -> Setting:
         synthetic=one.dataset.synthetic,
         contaminated=one.backbone.contaminated,
         cautions=cautions([run.result for run in runs]),
-        rows=[_row(s, by_strategy[s], compared, best, bound=s in bounds) for s in ordered],
+        rows=[_row(s, by_strategy[s], compared, best, bounds) for s in ordered],
         joint_check=_check(compared, bounds, continual),
     )
 
 
-def _row(strategy: str, results: list[Result], compared: Comparison, best: str | None, *, bound: bool) -> Row:
-    to_best = {}
+def _row(
+    strategy: str, results: list[Result], compared: Comparison, best: str | None, bounds: Sequence[str]
+) -> Row:
+    bound = strategy in bounds
+    to_best: dict[str, Difference] = {}
     if best is not None and strategy != best:
         to_best = {m.key: compared.difference(strategy, best, m.key) for m in COMPARED}
     return Row(
@@ -233,6 +241,7 @@ def _row(strategy: str, results: list[Result], compared: Comparison, best: str |
         seeds=sorted(compared.samples[strategy]),
         metrics={m.key: compared.estimate(strategy, m.key) for m in COMPARED},
         to_best=to_best,
+        share=compared.share(strategy, bounds[0]) if bounds and not bound else None,
         trained_parameters=max(r.cost.trainable_parameters for r in results),
         stored_images=max(r.cost.stored_images for r in results),
         stored_features=max(r.cost.stored_features for r in results),
@@ -242,7 +251,7 @@ def _row(strategy: str, results: list[Result], compared: Comparison, best: str |
     )
 
 
-def _role(to_best: dict[str, Estimate]) -> Role:
+def _role(to_best: dict[str, Difference]) -> Role:
     high = to_best[DECIDES.key].high if to_best else None
     return "not compared" if high is None else "worse" if high < 0 else "tied"
 

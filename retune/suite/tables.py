@@ -29,10 +29,12 @@ from retune.suite.layout import (
 )
 from retune.suite.orders import ORDER_HEADS, ORDER_READING, over_orders
 from retune.suite.summary import Summary
+from retune.suite.verdict import verdict
 
 TABLE_FILE: Final = "table.json"
 NO_RUNS: Final = "No run is finished."
 PARTS: Final = ("mean", "sd", "n", "low", "high")
+AGAINST: Final = (*PARTS, "detectable")
 
 
 def write_tables(summary: Summary, out: Path) -> None:
@@ -59,21 +61,21 @@ def comma_separated(summary: Summary) -> str:
     where = ("scenario", "data", "synthetic", "backbone", "contaminated", "order")
     cost = ("trained_parameters", "fit_seconds", "stored_images", "stored_features", "stored_bytes")
     keys = [metric.key for metric in COMPARED]
-    names = [*keys, *(f"{key}_to_best" for key in keys)]
-    writer.writerow(
-        [*where, "strategy", "role", "seeds", *(f"{n}_{p}" for n in names for p in PARTS), *cost, "mean_rank"]
-    )
+    heads = [f"{key}_{part}" for key in (*keys, "share_of_the_way") for part in PARTS]
+    heads += [f"{key}_to_best_{part}" for key in keys for part in AGAINST]
+    writer.writerow([*where, "strategy", "role", "seeds", *heads, *cost, "mean_rank"])
     ranks = {method.strategy: method.rank for method in summary.ranks.methods}
     for setting in summary.settings:
         for row in setting.rows:
-            estimates = [row.metrics[key] for key in keys] + [row.to_best.get(key) for key in keys]
+            values = [_values(one, PARTS) for one in (*(row.metrics[key] for key in keys), row.share)]
+            values += [_values(row.to_best.get(key), AGAINST) for key in keys]
             writer.writerow(
                 [
                     *(_inert(getattr(setting, name)) for name in where),
                     _inert(row.strategy),
                     row.role,
                     " ".join(map(str, row.seeds)),
-                    *(value for estimate in estimates for value in _five(estimate)),
+                    *(value for several in values for value in several),
                     *(getattr(row, name) for name in cost),
                     "" if row.role == "upper bound" else ranks.get(row.strategy, ""),
                 ]
@@ -89,7 +91,8 @@ def markdown(summary: Summary) -> str:
         for row, texts in zip(setting.rows, rows, strict=True):
             if row.role in ("best", "tied"):
                 texts[FINAL] = f"**{texts[FINAL]}**"
-        lines += [f"## {_plain(title(setting))}", "", *_piped(heads_of(setting), rows), ""]
+        lines += [f"## {_plain(title(setting))}", "", _plain(verdict(setting)), ""]
+        lines += [*_piped(heads_of(setting), rows), ""]
         lines += [f"- {_plain(line)}" for line in notes(setting)] + [""]
     for table in over_orders(summary):
         rows = [list(map(_plain, row)) for row in table.rows]
@@ -114,8 +117,8 @@ def _inert(value: Any) -> Any:
     return f"'{shown(value)}" if formula else shown(value)
 
 
-def _five(estimate: Estimate | None) -> list[Any]:
-    found = [getattr(estimate, part, None) for part in PARTS]
+def _values(estimate: Estimate | None, parts: Sequence[str]) -> list[Any]:
+    found = [getattr(estimate, part, None) for part in parts]
     return ["" if value is None else value for value in found]
 
 

@@ -15,16 +15,17 @@ import torch
 import retune
 from retune.avalanche_bridge import rehearsal
 from retune.avalanche_bridge.benchmark import as_dataset, as_experience
-from retune.avalanche_bridge.head import Head
 from retune.avalanche_bridge.names import REFUSED, SUPPORTED
+from retune.avalanche_bridge.penalties import EWC
 from retune.avalanche_bridge.quiet import quietly
 from retune.check.checks import run_checks
-from retune.check.lab import LABELS, SEED, Lab
+from retune.check.lab import LABELS, Lab
 from retune.check.strategy import CHECKS
 from retune.check.subject import Subject
 from retune.cli.main import main
 from retune.errors import BadSetting, MissingPackage, UnknownName, UserError
 from retune.methods.adaptors import normalised
+from retune.methods.linear import Head
 from retune.methods.losses import masked_bce
 from retune.methods.memory import metered
 from retune.methods.training import seeded
@@ -53,18 +54,19 @@ def slow(*values: Any) -> Any:
     [
         ("EWC", {}),
         ("Replay", {"mem_size": 20}),
-        slow("EWC", {"mode": "online", "head": "adaptor"}),
-        slow("AGEM", {"patterns_per_exp": 12, "sample_size": 10}),
-        slow("Cumulative", {}),
-        slow("GEM", {"head": "adaptor"}),
-        slow("LwF", {}),
-        slow("MAS", {"head": "adaptor", "start": "zeros"}),
-        slow("Naive", {"optimizer": "sgd"}),
-        slow("SynapticIntelligence", {"head": "adaptor", "si_lambda": 1000.0}),
+        slow("EWC/trunk", {"mode": "online"}),
+        slow("Replay/trunk", {"mem_size": 20}),
+        slow("AGEM/trunk", {"patterns_per_exp": 12, "sample_size": 10}),
+        slow("Cumulative/trunk", {}),
+        slow("GEM/trunk", {}),
+        slow("LwF/trunk", {}),
+        slow("MAS/trunk", {"start": "zeros"}),
+        slow("Naive/trunk", {"optimizer": "sgd"}),
+        slow("SynapticIntelligence/trunk", {"si_lambda": 1000.0}),
     ],
 )
 def test_it_keeps_the_contract(lab: Lab, name: str, settings: dict[str, Any]) -> None:
-    if name == "GEM":
+    if name.startswith("GEM"):
         pytest.importorskip("quadprog")
     findings = run_checks(CHECKS, Subject.of(f"avalanche:{name}", settings, lab), limit=20)
     assert {f.name: f.reason for f in findings if f.outcome != "passed"} == {}
@@ -83,10 +85,10 @@ OWN: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("name", OWN)
 def test_it_is_avalanche_called_directly(lab: Lab, name: str) -> None:
     """The same weights as a user of Avalanche gets with the same head, loss, images and seeds."""
-    strategy = lab.make(f"avalanche:{name}", head="adaptor", start="zeros", lr=0.01, **OWN[name])
+    strategy = lab.make(f"avalanche:{name}", head="trunk", start="zeros", lr=0.01, **OWN[name])
     parts = lab.stream(strategy)
     lab.fit(strategy, parts)
-    model = Head("adaptor", 128, len(LABELS), torch.Generator().manual_seed(SEED))
+    model = Head("trunk", 128, len(LABELS))
     own = {**OWN[name], **({"alpha": 0.5} if name == "MAS" else {})}
     with quietly():
         theirs = getattr(supervised, name)(
@@ -120,26 +122,26 @@ def test_a_large_penalty_holds_the_weights(
     """How far the shared weights move in the second experience, with the penalty and without."""
     moved = []
     for more in (settings, {**settings, weight: 0.0}):
-        strategy = lab.make(f"avalanche:{name}", head="adaptor", optimizer="sgd", lr=0.01, epochs=3, **more)
+        strategy = lab.make(f"avalanche:{name}", head="trunk", optimizer="sgd", lr=0.01, epochs=3, **more)
         everything = tuple(range(len(LABELS)))
         first, second = (lab.experience(strategy, 40, everything, k) for k in (1, 2))
         lab.fit(strategy, [first])
         # A penalty as strong as this would overshoot at this rate.
         strategy.agent.optimizer.param_groups[0]["lr"] = 1e-5  # type: ignore[attr-defined]
-        before = strategy.state_dict()["model.classifier.weight"].clone()
+        before = strategy.state_dict()["model.weight"].clone()
         for _ in range(5):
             lab.fit(strategy, [second])
-        moved.append((strategy.state_dict()["model.classifier.weight"] - before).norm().item())
+        moved.append((strategy.state_dict()["model.weight"] - before).norm().item())
     assert moved[0] < 0.97 * moved[1]
 
 
 def test_synaptic_intelligence_of_avalanche_alone_is_naive_on_a_cpu(lab: Lab) -> None:
     """Why its plugin is made to copy: the day this fails, the copying can go."""
-    strategy = lab.make("avalanche:Naive", head="adaptor")
+    strategy = lab.make("avalanche:Naive", head="trunk")
     parts = lab.stream(strategy)
     weights = []
     for kind, settings in ((supervised.Naive, {}), (supervised.SynapticIntelligence, {"si_lambda": 1e6})):
-        model = Head("adaptor", 128, len(LABELS), torch.Generator().manual_seed(SEED))
+        model = Head("trunk", 128, len(LABELS))
         with quietly():
             theirs = kind(
                 model=model,
@@ -155,7 +157,7 @@ def test_synaptic_intelligence_of_avalanche_alone_is_naive_on_a_cpu(lab: Lab) ->
                     theirs.train(as_experience(dataset))
         weights.append(torch.cat([p.flatten() for p in model.parameters()]))
     assert torch.equal(*weights)
-    ours = lab.make("avalanche:SynapticIntelligence", head="adaptor", si_lambda=1e3)
+    ours = lab.make("avalanche:SynapticIntelligence", head="trunk", si_lambda=1e3)
     assert not torch.equal(lab.scores_after(ours, parts), lab.scores_after(strategy, parts))
 
 
@@ -165,7 +167,7 @@ def test_lwf_distils_between_labels_and_so_nothing_of_one(
 ) -> None:
     scores = []
     for name in ("LwF", "Naive"):
-        strategy = lab.make(f"avalanche:{name}", epochs=3, head="adaptor", lr=0.01)
+        strategy = lab.make(f"avalanche:{name}", epochs=3, head="trunk", lr=0.01)
         parts = [lab.experience(strategy, 30, of, k) for k, of in enumerate((seen, (2, 3)), start=1)]
         scores.append(lab.scores_after(strategy, parts))
     assert torch.allclose(*scores, atol=1e-6) is same
@@ -249,6 +251,9 @@ def test_memories_balanced_by_class_do_raise_on_rows_of_findings() -> None:
 def test_an_unknown_name_is_told_the_nearest() -> None:
     with pytest.raises(UnknownName, match="did you mean avalanche:EWC"):
         find_strategy("avalanche:ewc")
+    assert find_strategy("avalanche:EWC/trunk") == (*find_strategy("avalanche:EWC")[:2], EWC.presets["trunk"])
+    with pytest.raises(UnknownName, match=r"preset of strategy avalanche:EWC 'trunc'; did you mean trunk"):
+        find_strategy("avalanche:EWC/trunc")
 
 
 def test_gem_says_what_it_lacks(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -264,7 +269,7 @@ def test_its_card_explains_every_setting(capsys: pytest.CaptureFixture[str], nam
     assert card["origin"].startswith("avalanche-lib 0.")
     assert [s["name"] for s in card["settings"]][:3] == ["head", "start", "optimizer"]
     assert all(s["doc"] for s in card["settings"])
-    assert card["trainable_parameters"] == {"linear": 1806, "adaptor": 1806 + 65_920}
+    assert card["trainable_parameters"] == {"linear": 1806, "trunk": 1806 + 65_920}
 
 
 def test_it_runs_from_the_command_line_and_prints_only_ours(

@@ -138,7 +138,7 @@ def test_show_a_preset(capsys: pytest.CaptureFixture[str]) -> None:
     assert shown["presets"]["paper"]["batch_size"] == 6144
     code, out, _ = call(capsys, "show", "strategy", "re-tune")
     assert re.search(r"^Preset re-tune/paper: .*adaptors=shared", out, flags=re.MULTILINE)
-    assert "Preset re-tune/per-step" in out
+    assert "Preset re-tune/paper-steps" in out
 
 
 def test_run_prints_a_table_and_says_where_it_went(

@@ -16,9 +16,11 @@ from made_runs import change_scores
 from retune.cli.main import main
 from retune.leaderboard.board import Board
 from retune.leaderboard.entry import Entry
+from retune.leaderboard.intake import read
 from retune.leaderboard.records import suspicions
 from retune.leaderboard.submit import Said, submit
 from retune.leaderboard.verify import Verifier
+from retune.metrics.table import BY_KEY, PUBLISHED
 
 VALID = "small-v1/valid-1"
 ORDER = "one label order: every seed learns the labels in the same order"
@@ -106,6 +108,42 @@ def test_what_is_said_beside_the_scores_is_checked(
     verdict = verifier.verify(folder)
     assert verdict.outcome == ("false" if reason else "holds")
     assert reason in verdict.reason
+
+
+@pytest.mark.parametrize("added", ["null", "absent"])
+def test_an_entry_made_before_there_was_prevalence_or_gain_holds(
+    folder: Path, verifier: Verifier, added: str
+) -> None:
+    groups = ("final_auc_head", "final_auc_medium", "final_auc_tail")
+    if added == "null":  # of runs that were made before
+        undefined = {"mean": None, "sd": None, "n": 0, "low": None, "high": None}
+
+        def change(document: dict[str, Any]) -> None:
+            document["metrics"].update(dict.fromkeys(groups, undefined))
+            for run in document["runs"]:
+                run["prevalence"] = None
+                run["values"].update(dict.fromkeys(groups))
+
+    else:
+
+        def change(document: dict[str, Any]) -> None:
+            later = [metric.key for metric in PUBLISHED if metric.later]
+            for part in (document["metrics"], *(run["values"] for run in document["runs"])):
+                for key in later:
+                    del part[key]
+            for run in document["runs"]:
+                del run["prevalence"]
+
+    edit(folder, change)
+    verdict = verifier.verify(folder)
+    assert (verdict.outcome, verdict.tier, verdict.reason) == ("holds", "recomputed", "")
+    old = read(folder).entry
+    final, zero_shot, gain, head = (
+        old.estimate(BY_KEY[key]) for key in ("final_auc", "zero_shot_auc", "gain", "final_auc_head")
+    )
+    assert gain.mean == pytest.approx(final.mean - zero_shot.mean, abs=1e-6)
+    assert (gain.low is None) == (added == "absent")
+    assert head.mean is None
 
 
 def test_every_label_learnt_at_once_is_another_stream(folder: Path, verifier: Verifier) -> None:

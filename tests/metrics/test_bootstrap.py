@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
 import retune.metrics.bootstrap as bootstrap_module
@@ -12,6 +13,7 @@ from retune.metrics import (
     bootstrap_calibration,
     bootstrap_f1,
     bootstrap_ranking,
+    detectable,
     expected_calibration_error,
     interval,
     patient_weights,
@@ -199,3 +201,25 @@ def test_interval_is_numpys_percentiles_of_what_is_defined():
 def test_bad_input_is_told(call, says):
     with pytest.raises(ValueError, match=says):
         call()
+
+
+def test_detectable_is_the_formula_of_bloom():
+    samples = np.array([0.01, 0.03, 0.02, np.nan, 0.06])
+    error = np.std([0.01, 0.03, 0.02, 0.06], ddof=1)
+    assert detectable(samples) == pytest.approx((norm.ppf(0.975) + norm.ppf(0.8)) * error, rel=1e-9)
+    assert detectable(samples) == pytest.approx(2.8016 * error, rel=1e-4)
+    assert detectable(samples, alpha=0.01, power=0.9) == pytest.approx((2.5758 + 1.2816) * error, rel=1e-4)
+    assert detectable([0.1] * 5) == pytest.approx(0, abs=1e-15)
+    assert np.isnan(detectable([0.1, np.nan]))
+
+
+def test_a_difference_as_large_as_detectable_is_found_four_times_in_five():
+    """Whole experiments: patients drawn anew, their mean difference resampled, its interval seen to leave 0 out."""
+    patients, experiments = 120, 500
+    rng = np.random.default_rng(0)
+    weights = patient_weights(np.arange(patients), 400, 0)
+    noise = rng.normal(size=(patients, experiments))
+    told = np.median([detectable(weights @ noise[:, k] / patients) for k in range(40)])
+    low, high = interval(weights @ (noise + told) / patients, 0.95)
+    assert told == pytest.approx(2.80 / np.sqrt(patients), rel=0.05)
+    assert np.mean((low > 0) | (high < 0)) == pytest.approx(0.8, abs=0.05)

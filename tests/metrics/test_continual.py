@@ -13,6 +13,9 @@ from retune.metrics import (
     forgetting,
     forgetting_per_label,
     forward_transfer,
+    gain,
+    learning,
+    zero_shot,
 )
 
 # Three experiences, five labels: a first seen in 1, b in 2, c in 3, d never, e in 1.
@@ -39,6 +42,10 @@ FORGETTING = 0.25 / 3
 BACKWARD = -0.05 / 3
 # b: .55 - .50 = .05; c: .75 - .60 = .15
 FORWARD = 0.10
+# zero-shot: (.50 + .50 + .60 + .55 + .95) / 5
+ZERO_SHOT = 0.62
+# a: .90 - .50 = .40; b: .70 - .55 = .15; c: .75 - .50 = .25; d: never; e: .60 - .95 = -.35
+LEARNING = 0.45 / 4
 
 
 def test_worked_example():
@@ -48,6 +55,24 @@ def test_worked_example():
     assert forgetting(R, FIRST) == pytest.approx(FORGETTING, abs=1e-12)
     assert backward_transfer(R, FIRST) == pytest.approx(BACKWARD, abs=1e-12)
     assert forward_transfer(R, FIRST) == pytest.approx(FORWARD, abs=1e-12)
+    assert zero_shot(R) == pytest.approx(ZERO_SHOT, abs=1e-12)
+    assert gain(R) == pytest.approx(FINAL - ZERO_SHOT, abs=1e-12)
+    assert learning(R, FIRST) == pytest.approx(LEARNING, abs=1e-12)
+
+
+def test_both_moments_of_a_difference_have_the_same_labels():
+    r = R.copy()
+    r[0, 4] = np.nan  # the last label is left out of the end too
+    assert gain(r) == pytest.approx((0.20 + 0.25 + 0.20 + 0.35) / 4, abs=1e-12)
+    assert learning(r, FIRST) == pytest.approx((0.40 + 0.15 + 0.25) / 3, abs=1e-12)
+    r[2, 1] = np.nan
+    assert learning(r, FIRST) == pytest.approx((0.40 + 0.25) / 2, abs=1e-12)
+
+
+def test_in_one_experience_learning_is_the_gain_of_what_can_be_learnt():
+    assert learning(R[:2], np.array([1, 1, 1, 1, 1])) == pytest.approx(gain(R[:2]), abs=1e-12)
+    assert learning(R[:2], np.array([1, 0, 0, 0, 0])) == pytest.approx(0.40, abs=1e-12)
+    assert np.isnan(learning(R, np.zeros(5, dtype=int)))
 
 
 def test_undefined_label_is_left_out_of_every_mean():
@@ -94,10 +119,11 @@ def test_leading_axes_are_kept():
     rng = np.random.default_rng(0)
     stack = rng.random((3, 2, 4, 5))
     stack[1, 0, :, 0] = np.nan
-    for metric in (average_auc, forgetting, backward_transfer, forward_transfer):
+    for metric in (average_auc, forgetting, backward_transfer, forward_transfer, learning):
         each = [[metric(m, FIRST) for m in row] for row in stack]
         assert metric(stack, FIRST) == pytest.approx(np.array(each), abs=1e-15)
-    assert final_auc(stack) == pytest.approx(np.array([[final_auc(m) for m in row] for row in stack]))
+    for whole in (final_auc, zero_shot, gain):
+        assert whole(stack) == pytest.approx(np.array([[whole(m) for m in row] for row in stack]))
     assert forgetting_per_label(stack, FIRST).shape == (3, 2, 5)
 
 

@@ -95,6 +95,16 @@ def test_values_and_intervals_equal_the_slow_way():
     np.testing.assert_allclose(report.auc_high, high, atol=1e-9)
 
 
+def test_a_gain_is_measured_on_the_same_patients():
+    y, s, patients = _run()
+    s[3] = s[0] + 0.1 * s[3]
+    report = continual_report(y, s, FIRST, patients, replicates=200)
+    width = {key: m.high - m.low for key, m in report.metrics.items()}
+    assert width["gain"] < 0.5 * np.hypot(width["final_auc"], width["zero_shot_auc"])
+    paired = report.replicates["final_auc"] - report.replicates["zero_shot_auc"]
+    np.testing.assert_allclose(report.replicates["gain"], paired, atol=1e-12)
+
+
 def test_undefined_columns_are_named_and_left_out():
     y, s, patients = _run()
     y[:, 1], y[:, 4] = 0, np.nan

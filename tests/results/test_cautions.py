@@ -9,6 +9,8 @@ from PIL import Image
 
 import retune
 from retune.cli.main import main
+from retune.results.cautions import batches
+from retune.suite.summary import cautions
 
 
 def hospital(folder: Path, *, same: bool) -> Path:
@@ -52,3 +54,23 @@ def test_features_that_are_looked_up_are_said_to_be(
     assert main([*words, "--backbone", f"features:{file}", "--out", str(tmp_path / "out")]) == 0
     assert "looked up by image id" in capsys.readouterr().out
     assert retune.Result.read(tmp_path / "out").backbone.looked_up
+
+
+def test_a_batch_larger_than_an_experience_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, out = hospital(tmp_path / "data", same=False), tmp_path / "out"
+    words = ["run", "--data", "csv", "--root", str(root), "--steps", "1", "--replicates", "20"]
+    assert main([*words, "--strategy", "re-tune/paper", "--set", "batch_size=13", "--out", str(out)]) == 0
+    assert main(["report", str(out), "--out", str(tmp_path / "report")]) == 0
+    result = retune.Result.read(out)
+    said = {
+        "terminal": capsys.readouterr().out,
+        "result": "\n".join(result.cautions),
+        "suite": "\n".join(cautions([result])),
+        "report": (tmp_path / "report" / "report.html").read_text(),
+    }
+    line = "A batch of re-tune (13 images) is larger than 1 of 1 experiences (12 images at most): a pass"
+    assert [where for where, text in said.items() if line not in " ".join(text.split())] == []
+    as_many = result.strategy.model_copy(update={"settings": {"batch_size": 12}})
+    assert not batches(result.model_copy(update={"strategy": as_many}))

@@ -26,7 +26,7 @@ class Story(Strategy):
     """How much of the truth it tells at each moment, from before training on.
 
     Args:
-        told: Numbers with dashes between.
+        told: Numbers with strokes between; none of them: the same of every image.
         liar: A label that it tells the opposite of in the end, if any.
     """
 
@@ -42,8 +42,10 @@ class Story(Strategy):
         self.seen += 1
 
     def score(self, images):
-        truth, share = images.features, float(self.told.split("/")[self.seen])
-        scores = share * truth + truth.roll(1 + self.seen, 1)
+        truth, share = images.features, self.told.split("/")[self.seen]
+        if share == "none":
+            return 0 * truth
+        scores = float(share) * truth + truth.roll(1 + self.seen, 1)
         if self.seen == 3 and self.liar >= 0:
             scores[:, self.liar] = -truth[:, self.liar]
         return scores
@@ -129,6 +131,14 @@ def test_no_difference(capsys: pytest.CaptureFixture[str], words: list[str], tmp
     assert not re.search("^chance", text, flags=re.MULTILINE)
 
 
+def test_what_began_without_an_opinion_is_compared_with_chance(
+    capsys: pytest.CaptureFixture[str], words: list[str], tmp_path: Path
+) -> None:
+    text, result = told(capsys, words, tmp_path / "out", "--set", "told=none/5/5/5")
+    assert result.metrics["zero_shot_auc"].value == 0.5
+    assert sentence(text).startswith("Final AUC is above chance, where it began, by ")
+
+
 def test_in_one_step_nothing_can_be_forgotten(
     capsys: pytest.CaptureFixture[str], words: list[str], tmp_path: Path
 ) -> None:
@@ -160,8 +170,7 @@ def test_a_result_without_gain_and_prevalence_is_shown_without_a_verdict(
     assert row[2] == "final", "no interval"
     assert "head AUC" not in text
     assert "Final AUC is" not in text
-    for words in (["report", str(run.folder), "--out", str(tmp_path / "page")],):
-        assert main(words) == 0
+    assert main(["report", str(run.folder), "--out", str(tmp_path / "page")]) == 0
     page = (tmp_path / "page" / "report.html").read_text()
     assert '<th scope="col" title="final minus zero-shot">gain</th>' in page
     assert ">head AUC</th>" not in page
@@ -176,6 +185,6 @@ def test_the_command_that_compares_can_be_copied_whole(
     command = lines[lines.index("Next, compare:") + 1]
     assert command.startswith("retune run ")
     assert "--strategy joint" in command
+    assert "--seed 3" in command
     assert "--backbone features:" in command
-    default = "retune run --scenario class-incremental --seed 0 --strategy joint"
-    assert len(default) <= 80
+    assert "--out" not in command, "there stands this run"

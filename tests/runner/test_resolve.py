@@ -93,8 +93,8 @@ def test_needs_follow_the_settings(features: str) -> None:
 
 
 def test_unknown_presets_are_told(tmp_path: Path) -> None:
-    with pytest.raises(UnknownName, match=r"did you mean per-step") as caught:
-        run(tmp_path / "out", strategy="re-tune/perstep")
+    with pytest.raises(UnknownName, match=r"did you mean paper-steps") as caught:
+        run(tmp_path / "out", strategy="re-tune/papersteps")
     assert "\n" not in str(caught.value)
     with pytest.raises(UnknownName, match=r"preset of strategy zero-shot 'paper'; known: none"):
         run(tmp_path / "out", strategy="zero-shot/paper")
@@ -105,7 +105,10 @@ def test_a_preset_runs_and_records_its_settings(tmp_path: Path, capsys: pytest.C
     out = str(tmp_path / "paper")
     assert main(["run", "--strategy", "re-tune/paper", *ARGUMENTS, "--out", out, "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
-    preset = {"adaptors": "shared", "scoring": "positive", "batch_size": 6144, "lr": 1e-4, "epochs": 10}
+    preset = {
+        "adaptors": "shared", "scoring": "positive", "init": "random", "temperature": 1.0, "zero_shot_share": 0.0,
+        "batch_size": 6144, "lr": 1e-4, "epochs": 10,
+    }  # fmt: skip
     assert document["strategy"]["name"] == "re-tune"
     assert document["strategy"]["origin"] == "retune"
     assert preset.items() <= document["strategy"]["settings"].items()

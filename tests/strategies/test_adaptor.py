@@ -204,6 +204,17 @@ def test_nothing_is_trained_or_kept_before_the_first_experience(lab: Lab) -> Non
     assert strategy.state_dict() == {}
 
 
+@pytest.mark.parametrize(("init", "alike"), [("identity", True), ("random", False)])
+def test_from_the_identity_it_sets_out_near_zero_shot(lab: Lab, init: str, alike: bool) -> None:
+    strategy = lab.make("adaptor", init=init, lr=1e-9)
+    images = lab.pictures(strategy, 60, 4)
+    before = lab.score(strategy, images)
+    lab.fit(strategy, [lab.experience(strategy, 8, (0, 1), 1)])
+    after = lab.score(strategy, images)
+    together = [np.corrcoef(b, a)[0, 1] for b, a in zip(before.T, after.T, strict=True)]
+    assert bool(min(together) > 0.97) is alike
+
+
 def test_without_a_joint_space_it_begins_by_knowing_nothing(lab: Lab) -> None:
     strategy = lab.make("adaptor")
     context = lab.context(strategy)

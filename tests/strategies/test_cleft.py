@@ -92,13 +92,16 @@ def test_stage_2_gives_gradients_to_the_context_alone(lab: Lab) -> None:
 
 
 def test_a_logit_is_the_scaled_difference_of_cosines(lab: Lab) -> None:
-    strategy = lab.make("cleft", stages="prompts", prompt_lr=1e-9)
+    share = 0.25
+    strategy = lab.make("cleft", stages="prompts", prompt_lr=1e-9, zero_shot_share=share)
     lab.fit(strategy, [lab.experience(strategy, 8, (0,), 1)])
     images = lab.pictures(strategy, 10)
     # A context that has hardly moved is the base caption; the projections keep cosines.
     said = [f"{strategy.base} {no}{label.lower()}" for no in ("", "no ") for label in lab.labels]
     affirm, deny = normalize(lab.backbone.encode_texts(said), dim=1).chunk(2)
-    expected = normalize(images.features, dim=1) @ (affirm - deny).T / 0.07
+    zero_shot = lab.prompts[True].score(images.features, "embeddings", "difference") / 0.07
+    learnt = normalize(images.features, dim=1) @ (affirm - deny).T / 0.07
+    expected = (1 - share) * learnt + share * zero_shot
     torch.testing.assert_close(lab.score(strategy, images), expected, rtol=1e-3, atol=1e-3)
 
 

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 NAMES = registry("strategies").names()
 SMALL: dict[str, dict[str, Any]] = {"adaptor": {"width": 64}, "m-flag": {"hidden": 32, "joint": 16}}
 """Widths that no other demand depends on than that for a small state."""
+QUICK: dict[str, dict[str, Any]] = {"joint": {"iterations": 5}, "re-tune/paper-steps": {"steps": 3}}
+"""Steps that no demand depends on."""
 ENOUGH = dict.fromkeys(("adaptor", "l2p", "lora", "m-flag"), 600)
 """Images that the slower methods learn from, where that is enough."""
 
@@ -67,7 +69,8 @@ def spelt(choice: dict[str, Any]) -> str:
 def test_keeps_the_contract(lab: Lab, name: str, settings: dict[str, Any], check: Check[Subject]) -> None:
     # How large a state is depends on them.
     full = check.name == "state-is-what-it-learnt"
-    small = {} if full else SMALL.get(name.partition("/")[0], {})
+    plain = name.partition("/")[0]
+    small = QUICK.get(name) or QUICK.get(plain) or ({} if full else SMALL.get(plain, {}))
     outcome, reason, _ = made(check, Subject.of(name, {**small, **settings}, lab), limit=60)
     assert (outcome, reason) == ("passed", "")
 
@@ -79,7 +82,7 @@ def test_keeps_the_contract(lab: Lab, name: str, settings: dict[str, Any], check
 def test_every_choice_of_a_setting_learns_and_resumes(
     lab: Lab, name: str, choice: dict[str, Any], tmp_path: Path
 ) -> None:
-    whole, resumed = (lab.make(name, **SMALL.get(name, {}), **choice) for _ in range(2))
+    whole, resumed = (lab.make(name, **QUICK.get(name, SMALL.get(name, {})), **choice) for _ in range(2))
     everything = tuple(range(len(lab.labels)))
     first, second = (lab.experience(whole, n, everything, k) for k, n in ((1, 18), (2, 17)))
     lab.fit(whole, [first])

@@ -41,7 +41,7 @@ class Allocations(TorchDispatchMode):
 
 
 def test_there_are_presets() -> None:
-    assert {"re-tune/paper", "re-tune/per-step"} <= set(PRESETS)
+    assert {"re-tune/paper", "re-tune/paper-steps"} <= set(PRESETS)
 
 
 @pytest.mark.parametrize("name", PRESETS)

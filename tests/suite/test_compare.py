@@ -7,11 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from made_runs import FIRST, change_scores, made_run, made_scores, made_targets
+from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
 from retune.errors import UserError
 from retune.metrics import patient_weights
 from retune.metrics.table import COMPARED
+from retune.results.compare import Comparison, Sample
 from retune.results.result import SCORES_FILE
 from retune.suite.compare import compare
 
@@ -81,6 +83,8 @@ def test_paired_differences_are_those_of_an_explicit_loop(made):
         assert found.mean == pytest.approx(np.mean(each), abs=1e-12)
         assert found.sd == pytest.approx(np.std(each, ddof=1), abs=1e-12)
         assert [found.low, found.high] == pytest.approx(np.percentile(resampled, [5, 95]), abs=1e-12)
+        error = np.std(resampled, ddof=1)
+        assert found.detectable == pytest.approx((norm.ppf(0.975) + norm.ppf(0.8)) * error, abs=1e-12)
 
         alone = compared.estimate("poor", metric)
         values = [whole["poor", seed][metric] for seed in (0, 1, 2)]
@@ -88,6 +92,63 @@ def test_paired_differences_are_those_of_an_explicit_loop(made):
         assert alone.n == 3
         assert [alone.mean, alone.sd] == pytest.approx([np.mean(values), np.std(values, ddof=1)], abs=1e-12)
         assert [alone.low, alone.high] == pytest.approx(np.percentile(resampled, [5, 95]), abs=1e-12)
+
+
+def test_share_of_the_way_is_the_quotient_on_every_resample(made, tmp_path):
+    targets, patients, scores, runs = made
+    for seed in (0, 1):
+        scores["joint", seed] = made_scores(targets, 4.0, 90 + seed)
+        runs.append(made_run(tmp_path, "joint", seed, scores["joint", seed], targets, patients, bound=True))
+    found = compare(runs, replicates=REPLICATES, level=0.9, seed=3).share("poor", "joint")
+
+    def quotient(targets, scores):
+        of = {key: _by_hand(targets, s) for key, s in scores.items()}
+        start, end = "zero_shot_auc", "final_auc"
+        gone = [of["poor", seed][end] - of["poor", seed][start] for seed in (0, 1)]
+        way = np.mean([of["joint", seed][end] - of["poor", seed][start] for seed in (0, 1)])
+        return np.array(gone) / way
+
+    each, looped = quotient(targets, scores), []
+    for counts in patient_weights(patients, REPLICATES, 3):
+        rows = np.repeat(np.arange(len(targets)), counts)
+        looped.append(quotient(targets[rows], {key: s[:, rows] for key, s in scores.items()}).mean())
+    assert (found.n, found.mean) == (2, pytest.approx(each.mean(), abs=1e-12))
+    assert found.sd == pytest.approx(each.std(ddof=1), abs=1e-12)
+    assert [found.low, found.high] == pytest.approx(np.percentile(looped, [5, 95]), abs=1e-12)
+    assert 0 < found.low < found.high < 1
+
+
+def test_no_way_has_no_share(made, tmp_path):
+    """An upper bound about as good as zero-shot would make any share."""
+    targets, patients, _, runs = made
+    for seed in (0, 1):
+        scores = made_scores(targets, 0.05, 90 + seed)
+        runs.append(made_run(tmp_path, "joint", seed, scores, targets, patients, bound=True))
+    compared = compare(runs, replicates=200)
+    share = compared.share("good", "joint")
+    assert (share.n, share.mean, share.low, share.high) == (0, None, None, None)
+    assert compared.estimate("good", "final_auc").low > 0.6
+    # Neither has a method that shares no seed with it.
+    alone = compare(
+        [run for run in runs if (run.strategy, run.seed) in (("poor", 2), ("joint", 0))], replicates=5
+    )
+    assert alone.share("poor", "joint").n == 0
+
+
+def test_resamples_without_a_way_count_against_both_ends():
+    start = {"zero_shot_auc": np.zeros(200)}
+    mine = Sample(
+        {"final_auc": 0.05, "zero_shot_auc": 0.0}, {"final_auc": np.linspace(0.04, 0.06, 200), **start}
+    )
+    ends = np.full(200, 0.1)
+    ends[:3] = -1e-4  # not one in forty, or the whole would be undefined
+    bound = Sample({"final_auc": 0.1, "zero_shot_auc": 0.0}, {"final_auc": ends, **start})
+    share = Comparison({"mine": {0: mine}, "joint": {0: bound}}).share("mine", "joint")
+    known = np.sort(mine.replicates["final_auc"][3:] / 0.1)
+    assert share.mean == pytest.approx(0.5)
+    # 200 values of which three are lost: at 2.5 % of the way from below, and from above.
+    assert share.low == pytest.approx(np.interp(0.025 * 199, np.arange(3, 200), known))
+    assert share.high == pytest.approx(np.interp(0.975 * 199, np.arange(197), known))
 
 
 def test_values_are_those_of_the_results(made):

@@ -19,9 +19,9 @@ from rich.console import Console
 from retune import run
 from retune.cli.suite_tables import print_tables
 from retune.errors import UserError
-from retune.metrics.table import COMPARED
+from retune.metrics.table import COMPARED, in_table
 from retune.sealed import seal_json
-from retune.suite.latex import escaped, latex
+from retune.suite.latex import ACROSS, escaped, latex
 from retune.suite.runs import Finished
 from retune.suite.summary import Summary, summarise
 from retune.suite.tables import write_tables
@@ -124,6 +124,44 @@ def test_json_is_the_summary_at_full_precision(summary, written):
     assert all(value != round(value, 9) for value in told)
 
 
+def test_a_table_of_before_is_read(written, tmp_path):
+    """Without what later versions measure: shares, and what could be detected."""
+    document = json.loads((written / "table.json").read_text())
+    for row in (row for setting in document["settings"] for row in setting["rows"]):
+        del row["share"]
+        row["metrics"] = {"final_auc": row["metrics"]["final_auc"]}
+        for one in row["to_best"].values():
+            del one["detectable"]
+    (tmp_path / "table.json").write_bytes(seal_json(document))
+    old = Summary.read(tmp_path / "table.json")
+    assert old.settings[0].rows[1].to_best["final_auc"].detectable is None
+    assert "share of the way" not in _printed(old, 200).partition("Mean ±")[0]
+
+
+def test_a_sentence_says_what_the_table_comes_to(summary, written, tmp_path):
+    rows = {row.strategy: row for row in summary.settings[0].rows}
+    start, gain = (f"{rows['good'].metrics[key].mean:.3f}"[1:] for key in ("zero_shot_auc", "gain"))
+    text = " ".join(_printed(summary, 80).split())
+    assert "the best of 4; tied with it: twin_100%. That is above zero-shot" in text
+    assert f"above zero-shot ({start}; +{gain}" in text
+    share = rows["good"].share
+    assert f"{100 * share.mean:.0f} % ({100 * share.low:.0f} to {100 * share.high:.0f}) of the way" in text
+    assert "of the way from there to joint (." in text
+    assert "the best of 4; tied with it: twin\\_100%." in (written / "table.md").read_text()
+
+    targets, patients = made_targets(rows=240)
+    lost = made_scores(targets, 1.5, 1)[::-1].copy()  # the better before any training
+    runs = [made_run(tmp_path, "lost", 0, lost, targets, patients)]
+    still = np.repeat(made_scores(targets, 0.0, 2)[:1], 4, axis=0)
+    runs.append(made_run(tmp_path, "still", 0, still, targets, patients))
+    text = " ".join(_printed(summarise(runs, replicates=200), 300).split())
+    assert re.search(r"is below zero-shot \(\.\d{3}; -\.|Below zero-shot: lost\.", text)
+    alone = " ".join(_printed(summarise(runs[:1], replicates=200), 300).split())
+    assert re.search(
+        r"lost ends at a final AUC of \.\d{3} \(\.\d{3} to \.\d{3}\)\. That is below zero-shot", alone
+    )
+
+
 def test_a_file_that_is_no_table_is_told_so(tmp_path):
     file = tmp_path / "table.json"
     with pytest.raises(UserError, match="no table here"):
@@ -147,6 +185,8 @@ def test_csv_has_a_line_for_each_row_and_leaves_the_undefined_empty(summary, wri
             sd = row.metrics[metric].sd
             assert line[f"{metric}_sd"] == ("" if sd is None else str(sd))
         assert (line["final_auc_to_best_mean"] == "") == (row.role == "best")
+        assert (line["final_auc_to_best_detectable"] == "") == (row.role == "best")
+        assert (line["share_of_the_way_mean"] == "") == (row.role == "upper bound")
         assert (line["mean_rank"] == "") == (row.role == "upper bound")
 
 
@@ -218,7 +258,9 @@ def test_latex_folds_long_names_and_parts_long_tables(tmp_path):
     assert max(body.count("\n") for body in bodies) < 60
     firsts = [line.partition(" &")[0] for body in bodies for line in body.splitlines() if " &" in line]
     assert "re-tune, a setting" in firsts
-    assert sum(first.startswith("re-tune, a setting") for first in firsts) == 2 * 24
+    # Once for each part of the columns, the last of them costs.
+    parts = -(-(len(in_table("suite")) + 2) // ACROSS) + 1
+    assert sum(first.startswith("re-tune, a setting") for first in firsts) == parts * 24
     assert "continued" in text
 
 
@@ -240,9 +282,21 @@ def test_latex_compiles_and_fits_the_page(summary, tmp_path, which):
 def test_print_fits_the_terminal_and_loses_no_column(summary, width):
     text = _printed(summary, width)
     assert max(map(len, text.splitlines())) <= width
-    for head in ("final AUC", "to best", "average AUC", "forgetting", "backward transfer", "trained", "kept"):
+    for head in (
+        "final AUC",
+        "to best",
+        "detectable",
+        "share of the way",
+        "zero-shot AUC",
+        "gain",
+        "average AUC",
+        "forgetting",
+        "backward transfer",
+        "trained",
+        "kept",
+    ):
         assert re.search(rf"^method .*{head}", text, re.MULTILINE)
-    assert re.search(r"^good +3 +best +\.\d{3} ± \.\d{3} \(", text, re.MULTILINE)
+    assert re.search(r"^good +3 +best +\.\d{3} ± \.\d{3} .*\n +\.\d{3} to \.\d{3} ", text, re.MULTILINE)
     assert "…" not in text
 
 
@@ -253,7 +307,8 @@ def test_a_long_name_is_folded_and_numbers_are_not(tmp_path):
     text = _printed(summarise([run]), 80)
     assert max(map(len, text.splitlines())) <= 80
     assert "…" not in text
-    assert len(re.findall(r"\.\d{3} ± - \(-?\.\d{3} to -?\.\d{3}\)", text)) == 10
+    assert len(re.findall(r"\.\d{3} ± -", text)) == len(in_table("suite"))
+    assert len(re.findall(r"\d to -?\.\d{3}", text.partition("Mean ±")[0])) >= len(in_table("suite"))
 
 
 def test_ranks_are_over_streams_and_leave_upper_bounds_out(summary, written):
@@ -299,7 +354,7 @@ def test_cautions_stand_below_their_table_once(tmp_path):
         "made-clip was trained on synthetic pictures only",
         "Labels were read from reports.",
         "one class only: Hernia.",
-        "No upper bound was run, so none was checked.",
+        "No upper bound was run, so none was checked and there is no share of the way: add joint",
     ):
         assert text.count(line) == 1
 
@@ -313,7 +368,7 @@ def test_undefined_for_all_is_not_shown_and_equal_methods_are_tied(tmp_path):
     assert [row.role for row in made.settings[0].rows] == ["best", "tied"]
     text = _printed(made, 200)
     row = next(line for line in text.splitlines() if line.startswith("two"))
-    assert "+.000 (+.000 to +.000)" in row
+    assert re.search(r"\+\.000 +\.000 ", row)  # to the best, and what could have been seen
     assert "  -  " not in row
     heads = text.partition("\ntwo")[0]
     assert "gain" in heads

@@ -1,0 +1,105 @@
+"""What a table comes to, in words that its intervals bear out: who is best, who is tied, how far from zero-shot and
+from an upper bound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+from retune.metrics.table import DECIDES, GAIN, ZERO_SHOT
+from retune.results.text import number
+
+if TYPE_CHECKING:
+    from retune.results.compare import Estimate
+    from retune.suite.summary import Row, Setting
+
+NAMED: Final = 4
+"""Methods that a sentence names, at most."""
+
+
+def verdict(setting: Setting) -> str:
+    """What the table of one stream comes to; nothing where no continual method has a final AUC."""
+    best = next((row for row in setting.rows if row.role == "best"), None)
+    if best is None:
+        return ""
+    return " ".join([_who(best, setting.rows), _how_far(best, setting), *_others(best, setting.rows)])
+
+
+def _who(best: Row, rows: Sequence[Row]) -> str:
+    final = best.metrics[DECIDES.key]
+    ends = f"{best.strategy} ends at a {DECIDES.heading} of {number(final.mean)} ({_span(final)})"
+    others = [row for row in rows if row.role not in ("best", "upper bound")]
+    tied = [row.strategy for row in others if row.role == "tied"]
+    if not others:
+        return f"{ends}."
+    if not tied:
+        return f"{ends}, the best of {1 + len(others)}, tied with none."
+    return f"{ends}, the best of {1 + len(others)}; tied with it: {listed(tied)}."
+
+
+def _how_far(best: Row, setting: Setting) -> str:
+    """Of the best method: from zero-shot, and to an upper bound."""
+    start, gain = best.metrics.get(ZERO_SHOT.key), best.metrics.get(GAIN.key)
+    if start is None or gain is None or gain.mean is None:
+        return ""
+    told = f"That is {_standing(gain)} zero-shot ({number(start.mean)}"
+    told += f"; {number(gain.mean, signed=True)}, {_span(gain, signed=True)})" if gain.mean else ")"
+    bound = next((row for row in setting.rows if row.role == "upper bound"), None)
+    if bound is None:
+        return f"{told}."
+    end = f"{bound.strategy} ({number(bound.metrics[DECIDES.key].mean)})"
+    share = best.share
+    if share is None or share.mean is None:
+        return f"{told}. Upper bound: {end}."
+    ends = (
+        ""
+        if share.low is None or share.high is None
+        else f" ({_percent(share.low)} to {_percent(share.high)})"
+    )
+    return f"{told} and {_percent(share.mean)} %{ends} of the way from there to {end}."
+
+
+def _others(best: Row, rows: Sequence[Row]) -> list[str]:
+    """Which other methods gained nothing."""
+    found = []
+    for standing, words in (
+        ("below", "Below zero-shot"),
+        ("not distinguishable from", "Not told from zero-shot"),
+    ):
+        names = [
+            row.strategy
+            for row in rows
+            if row.role not in ("best", "upper bound")
+            and (gain := row.metrics.get(GAIN.key)) is not None
+            and gain.mean is not None
+            and _standing(gain) == standing
+        ]
+        if names:
+            found.append(f"{words}: {listed(names)}.")
+    return found
+
+
+def _standing(gain: Estimate) -> str:
+    """Where an interval lies; a gain of nothing, resample by resample, is zero-shot itself."""
+    if gain.low is None or gain.high is None:
+        return "not compared with"
+    if gain.low > 0:
+        return "above"
+    if gain.high < 0:
+        return "below"
+    return "not distinguishable from" if gain.high > gain.low else "exactly at"
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first few names, and how many more there are."""
+    more = len(names) - NAMED
+    return ", ".join(names) if more < 2 else f"{', '.join(names[:NAMED])} and {more} others"
+
+
+def _span(estimate: Estimate, *, signed: bool = False) -> str:
+    return f"{number(estimate.low, signed=signed)} to {number(estimate.high, signed=signed)}"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f}"
