@@ -45,9 +45,9 @@ def print_tables(summary: Summary, console: Console) -> None:
         for line in notes(setting):
             console.print(Text(line, "yellow" if line in setting.cautions else ""))
         console.print()
-    for table in over_orders(summary):
-        console.print(Text(table.title, "bold"))
-        _print_orders(console, table)
+    for orders in over_orders(summary):
+        console.print(Text(orders.title, "bold"))
+        _print_orders(console, orders)
         console.print(Text(ORDER_READING, "dim"))
         console.print()
     for line in failed_lines(summary):

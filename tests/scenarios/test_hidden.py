@@ -15,8 +15,8 @@ from retune.check.tables import NoImages, several
 from retune.cli.main import main
 from retune.methods.given import training
 from retune.plugins import registry
-from retune.settings import make, settings_of, values_of
 from retune.report.groups import sections
+from retune.settings import make, settings_of, values_of
 from retune.streams.cuts import masked
 from retune.suite.summary import cautions
 
