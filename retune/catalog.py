@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any, Final, cast
 
@@ -15,6 +15,7 @@ from retune.settings import settings_of
 KINDS: Final = ("datasets", "backbones", "scenarios", "strategies", "prompts")
 SINGULAR: Final = {
     "dataset": "datasets",
+    "data": "datasets",
     "backbone": "backbones",
     "scenario": "scenarios",
     "strategy": "strategies",
@@ -72,7 +73,7 @@ def card(kind: str, name: str, *, dim: int = 128, n_labels: int = 14, paper: boo
     return {"kind": plural, "name": name, **makers[plural](name)}
 
 
-def _described(cls: type[Any], origin: str) -> dict[str, Any]:
+def _described(cls: type[Any], origin: str, preset: Mapping[str, Any] | None = None) -> dict[str, Any]:
     module = inspect.getmodule(cls)
     summary = (inspect.getdoc(module) or inspect.getdoc(cls) or "").strip()
     body = (inspect.getdoc(cls) or "").split("\nArgs:")[0].strip()
@@ -80,7 +81,10 @@ def _described(cls: type[Any], origin: str) -> dict[str, Any]:
         "origin": origin,
         "summary": summary,
         "description": body,
-        "settings": [asdict(setting) for setting in settings_of(cls)],
+        "settings": [
+            {**asdict(setting), "default": (preset or {}).get(setting.name, setting.default)}
+            for setting in settings_of(cls)
+        ],
     }
 
 
@@ -88,12 +92,9 @@ def _strategy(name: str, dim: int, n_labels: int, paper: bool) -> dict[str, Any]
     from retune.runner.resolve import find_strategy, origin_of
 
     cls, plain_name, preset = find_strategy(name)
-    described = _described(cls, origin_of(plain_name))
-    for setting in described["settings"]:
-        setting["default"] = preset.get(setting["name"], setting["default"])
     figures = {"published_figures": [asdict(f) for f in cls.published_figures()]} if paper else {}
     return {
-        **described,
+        **_described(cls, origin_of(plain_name), preset),
         "paper": cls.paper,
         "version": cls.version,
         "needs": sorted(cls.needs),
@@ -114,15 +115,16 @@ def _scenario(name: str) -> dict[str, Any]:
 
 
 def _dataset(name: str) -> dict[str, Any]:
-    cls = registry("datasets").load(name)
+    cls, plain_name, preset = registry("datasets").load_preset(name)
     return {
-        **_described(cls, registry("datasets").origin(name)),
+        **_described(cls, registry("datasets").origin(plain_name), preset),
         "source": cls.source,
         "licence": cls.licence,
         "synthetic": cls.synthetic,
         "needs_root": cls.needs_root,
         "labels": list(cls.labels),
         "mapping": dict(cls.mapping),
+        "presets": {preset: dict(values) for preset, values in cls.presets.items()},
     }
 
 

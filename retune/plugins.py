@@ -15,7 +15,7 @@ import importlib.util
 import inspect
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -127,6 +127,23 @@ class Registry:
         module = _guarded(lambda: importlib.import_module(name_of_module), where, entry.target)
         return self._only_class(module, where)
 
+    def load_preset(self, name: str) -> tuple[type[Any], str, Mapping[str, Any]]:
+        """The class of a name, its plain name, and the settings of the preset that the name asks for.
+
+        Args:
+            name: As for :meth:`load`, or a preset of it: ``NAME/PRESET``, ``FILE.py/PRESET``. A class has its presets
+                in ``presets``: settings by the preset's name.
+
+        Raises:
+            UserError: If there is no such name or preset.
+        """
+        head, slash, preset = name.rpartition("/")
+        of_file = is_file(head) and ".py" not in preset
+        if not of_file and not any(slash and head in (e.name, f"{e.origin}/{e.name}") for e in self.entries):
+            return self.load(name), name, {}
+        found = self.load(head)
+        return found, head, preset_of(found, preset, f"{self.noun} {head}")
+
     def origin(self, name: str) -> str:
         """Who brings a name: ``"retune"``, a distribution, or ``"local file"``."""
         return "local file" if is_file(name) else self.find(name).origin
@@ -184,6 +201,18 @@ class Registry:
         module, _, name = self._base.partition(":")
         base: type[Any] = getattr(importlib.import_module(module), name)
         return base
+
+
+def preset_of(cls: type[Any], preset: str, owner: str) -> Mapping[str, Any]:
+    """The settings of a class's preset.
+
+    Raises:
+        UnknownName: If there is none of that name.
+    """
+    presets: Mapping[str, Mapping[str, Any]] = cls.presets
+    if preset not in presets:
+        raise UnknownName(f"preset of {owner}", preset, presets)
+    return presets[preset]
 
 
 def is_file(name: str) -> bool:

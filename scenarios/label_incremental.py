@@ -31,7 +31,7 @@ class LabelIncremental(LabelArrival):
     def stream(self, dataset: Dataset, seed: int) -> Stream:
         """Cut the data set; see :meth:`retune.streams.stream.Scenario.stream`."""
         rng = np.random.default_rng(seed)
-        groups = group_labels(order_labels(dataset, self.order, rng), self.steps)
+        groups = self.in_order(group_labels(order_labels(dataset, self.order, rng), self.steps))
         parts = split_patients(dataset, self.steps, rng)
         experiences = tuple(
             masked(dataset, step, rows, np.concatenate(groups[:step]))

@@ -8,6 +8,7 @@ from typing import ClassVar, Final, Literal
 import numpy as np
 
 from retune.data.dataset import Dataset
+from retune.data.findings import COMPETITION
 from retune.errors import BadSetting
 from retune.settings import Count
 from retune.streams.arrival import LabelArrival
@@ -15,7 +16,6 @@ from retune.streams.cuts import masked, split_patients
 from retune.streams.stream import Stream
 from retune.streams.tasks import Task, needed
 
-LABELS: Final = ("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Pleural Effusion")
 STEPS: Final = {"class": (5,), "label": (5,), "data": (5, 10, 20)}
 
 
@@ -42,12 +42,12 @@ class ReTuneCheXpert5(LabelArrival):
     steps: Count = 5
 
     def __post_init__(self) -> None:
-        """Refuse a number of steps that was not published, and to hide what is shown."""
-        if self.kind == "data" and self.hidden != "masked":
+        """Refuse a number of steps that was not published, and to hide or order what is always shown."""
+        if self.kind == "data" and (self.hidden, self.task_order) != ("masked", 1):
             raise BadSetting(
-                "kind=data observes every label in every experience, so none is hidden",
-                where=f"scenario {self.name}, setting hidden",
-                fix="leave it out",
+                "kind=data observes every label in every experience, so none is hidden or comes before another",
+                where=f"scenario {self.name}, settings hidden and task_order",
+                fix="leave them out",
             )
         if self.steps not in STEPS[self.kind]:
             raise BadSetting(
@@ -58,14 +58,15 @@ class ReTuneCheXpert5(LabelArrival):
 
     def stream(self, dataset: Dataset, seed: int) -> Stream:
         """Cut the data set; see :meth:`retune.streams.stream.Scenario.stream`."""
-        table = needed(dataset, self, (Task(LABELS),))
+        table = needed(dataset, self, (Task(COMPETITION),))
         parts = split_patients(table, self.steps, np.random.default_rng(seed))
+        order = self.in_order(range(len(COMPETITION)))
         experiences = tuple(
-            masked(table, step, rows, self._observed(step)) for step, rows in enumerate(parts, start=1)
+            masked(table, step, rows, self._observed(step, order)) for step, rows in enumerate(parts, start=1)
         )
         return Stream(table, experiences, table.rows("test"), self.hidden)
 
-    def _observed(self, step: int) -> range:
+    def _observed(self, step: int, order: list[int]) -> list[int]:
         if self.kind == "data":
-            return range(len(LABELS))
-        return range(step - 1 if self.kind == "class" else 0, step)
+            return order
+        return order[step - 1 if self.kind == "class" else 0 : step]

@@ -282,10 +282,9 @@ class CrossModalAdaptor(nn.Module):
         basis = isometry(self.image.in_features, self.image.out_features, generator)
         for projection in (self.image, self.text):
             projection.weight.copy_(basis)
-        for layer in self.layers:
-            for last in (layer.self_attn.out_proj, layer.linear2):
-                for parameter in last.parameters():
-                    parameter.zero_()
+        for name, parameter in self.layers.named_parameters():
+            if ".out_proj." in name or ".linear2." in name:
+                parameter.zero_()
 
     def images(self, vectors: torch.Tensor) -> torch.Tensor:
         """Adapted images of length 1, (B, width).

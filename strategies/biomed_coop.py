@@ -39,7 +39,7 @@ from torch.nn.functional import kl_div, logsigmoid, mse_loss, normalize
 
 from retune.methods.given import Context
 from retune.methods.strategy import Figure
-from retune.settings import NonNegative, Positive, Unit
+from retune.settings import NonNegative, Positive
 
 
 @dataclass
@@ -75,7 +75,6 @@ class BiomedCoOp(CoOp):
     }  # fmt: skip
 
     base: str = "a photo of a"
-    zero_shot_share: Unit = 0.0
     lr: Positive = 1e-2
     sccm: NonNegative = 1.0
     kdsp: NonNegative = 1.0

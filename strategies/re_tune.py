@@ -37,8 +37,8 @@ change alone (one seed, lr 1e-4, share 0): neither .758 / .722 / .721, t = .07 .
 .730 / .743, both .822 / .826 / .834, and with lr 3e-4 .824 / .831 / .840. t = .07 is where CLIP starts; from .1 to
 .033 it makes little difference (.829 to .833 in the mean). The share has, of those within .001 of the best mean over
 three seeds, the best worst experience: 0, .1, .2, .3, .4, .5 gave .833, .835, .836, .837, .835, .833, and +.001,
-+.004, +.006, +.007, +.008, +.009. It costs calibration: an error of .044 in place of .018, for zero-shot scores know
-no prevalence (theirs is .298).
++.004, +.006, +.007, +.008, +.009 (t = .033 with a share of .2 does as well, .837 and +.009). It costs calibration: an
+error of .044 in place of .018, for zero-shot scores know no prevalence (theirs is .298).
 """
 
 from __future__ import annotations

@@ -29,8 +29,14 @@ Scenario = Annotated[
 Data = Annotated[
     str | None,
     typer.Option(
-        help="Data set, or several with commas between.",
+        help="Data set, NAME/PRESET, or several with commas between.",
         show_default="phantom, which is synthetic and needs no files",
+    ),
+]
+Prompts = Annotated[
+    str | None,
+    typer.Option(
+        help="Prompt bank, or a JSONL file.", show_default="that of the data's preset, else language-model"
     ),
 ]
 Settings = Annotated[
@@ -56,7 +62,7 @@ def run(
     data: Data = None,
     root: Root = None,
     backbone: Backbone = "phantom-clip",
-    prompts: Annotated[str, typer.Option(help="Prompt bank, or a JSONL file.")] = "language-model",
+    prompts: Prompts = None,
     uncertain: Uncertain = None,
     blank: Blank = None,
     steps: Annotated[int | None, typer.Option(help="Number of experiences.")] = None,

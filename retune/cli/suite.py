@@ -29,14 +29,24 @@ Scenarios = Annotated[
     ),
 ]
 DataSets = Annotated[
-    Several, typer.Option(help="Data set; again for more.", show_default="the scenario's own, or phantom")
+    Several,
+    typer.Option(
+        help="Data set, or NAME/PRESET; again for more.", show_default="the scenario's own, or phantom"
+    ),
 ]
 Backbones = Annotated[Several, typer.Option(help="Backbone; again for more.", show_default="phantom-clip")]
 Prompts = Annotated[
-    str | None, typer.Option(help="Prompt bank, or a JSONL file.", show_default="language-model")
+    str | None,
+    typer.Option(
+        help="Prompt bank, or a JSONL file.", show_default="that of the data's preset, else language-model"
+    ),
 ]
 Seeds = Annotated[int | None, typer.Option(min=1, help="Seeds 0 to N-1.", show_default="5")]
 Orders = Annotated[Several, typer.Option(help="Label order: dataset, frequency or random; again for more.")]
+TaskOrders = Annotated[
+    int | None,
+    typer.Option(help="Task orders 1 to N; 1 is the scenario's own.", show_default="its own alone"),
+]
 Steps = Annotated[int | None, typer.Option(help="Number of experiences.")]
 Settings = Annotated[
     Several,
@@ -74,6 +84,7 @@ def suite(
     prompts: Prompts = None,
     seeds: Seeds = None,
     order: Orders = None,
+    orders: TaskOrders = None,
     steps: Steps = None,
     settings: Settings = None,
     uncertain: Uncertain = None,
@@ -93,12 +104,14 @@ def suite(
 
     Keys of FILE: strategies (names, or tables of strategy, name, set, search),
     scenarios, data (names, or tables of data, name, root, uncertain, blank,
-    set), root, backbones, prompts, seeds (how many, or which), orders, steps,
+    set), root, backbones, prompts, seeds (how many, or which), orders (how many task orders, or label
+    orders by name), steps,
     uncertain, blank, set, strategy.NAME (settings of one), search.NAME (values
     to choose from), replicates, device, precision, time_limit, skip_bad_images.
     """
     from retune.cli.console import bars, console, print_json
     from retune.data.source import parse_roots
+    from retune.errors import BadSetting
     from retune.settings import parse_assignments
     from retune.suite.document import document, write_suite
     from retune.suite.execute import execute
@@ -107,10 +120,12 @@ def suite(
     from retune.suite.spec import read_suite
     from retune.suite.work import shared
 
+    if order and orders is not None:
+        raise BadSetting("--order and --orders exclude each other", fix="give one of them")
     given: dict[str, Any] = {
         "strategies": strategy, "scenarios": scenario, "data": data, "backbones": backbone,
         "root": parse_roots(root, ",".join(data or [])), "prompts": prompts, "seeds": seeds,
-        "orders": order, "steps": steps, "set": parse_assignments(settings or []) or None,
+        "orders": order if orders is None else orders, "steps": steps, "set": parse_assignments(settings or []) or None,
         "uncertain": uncertain, "blank": blank, "device": device,
         "precision": precision, "replicates": replicates, "time_limit": time_limit,
         "skip_bad_images": skip_bad_images,

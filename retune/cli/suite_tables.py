@@ -18,6 +18,7 @@ from retune.suite.layout import (
     reading,
     title,
 )
+from retune.suite.orders import ORDER_HEADS, ORDER_READING, OrderTable, over_orders
 from retune.suite.summary import Row, Summary
 from retune.suite.tables import NO_RUNS
 from retune.suite.verdict import verdict
@@ -44,6 +45,11 @@ def print_tables(summary: Summary, console: Console) -> None:
         for line in notes(setting):
             console.print(Text(line, "yellow" if line in setting.cautions else ""))
         console.print()
+    for orders in over_orders(summary):
+        console.print(Text(orders.title, "bold"))
+        _print_orders(console, orders)
+        console.print(Text(ORDER_READING, "dim"))
+        console.print()
     for line in failed_lines(summary):
         console.print(Text(line, "bold red"))
     for line in reading(summary.bootstrap):
@@ -62,6 +68,19 @@ def print_tables(summary: Summary, console: Console) -> None:
         console.print(table)
     for line in rank_lines(summary.ranks):
         console.print(Text(line))
+
+
+def _print_orders(console: Console, found: OrderTable) -> None:
+    from rich.text import Text
+
+    from retune.cli.console import plain_table
+
+    table = plain_table()
+    for head in ORDER_HEADS:
+        table.add_column(head, justify="left" if head == "method" else "right", overflow="fold")
+    for row in found.rows:
+        table.add_row(*map(Text, row))
+    console.print(table)
 
 
 def _style(row: Row) -> str:

@@ -119,6 +119,8 @@ def _asked(result: Result) -> list[str]:
     strategy = named.get("--strategy", result.strategy.name)
     if strategy != result.strategy.name:
         asked.insert(0, strategy)
+    if "/" in named.get("--data", ""):
+        asked.insert(0, named["--data"])
     if "--prompts" in named:
         asked.append(f"prompts {result.prompts.name}")
     return [f"With {', '.join(asked)}"] if asked else []

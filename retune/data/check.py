@@ -13,10 +13,11 @@ import numpy as np
 from retune.data.dataset import SPLITS, Dataset, IntArray
 from retune.data.dicom import NOTE
 from retune.data.readers.base import INTERPRETATION, Published, Reader
+from retune.data.source import DataSource
 from retune.errors import BadImage, BadSetting
 from retune.plugins import registry
 from retune.progress import Progress
-from retune.settings import make, settings_of, values_of
+from retune.settings import settings_of, values_of
 
 NAMED: Final = 5
 """How many missing and damaged images are told by name."""
@@ -178,13 +179,13 @@ def check(
 
 
 def _reader(name: str, root: str | Path | None, given: dict[str, Any]) -> Reader:
-    cls: type[Reader] = registry("datasets").load(name)
+    cls, _, _ = registry("datasets").load_preset(name)
     if root is not None and not cls.takes_root:
         raise BadSetting(f"data set {name} has no files", where="--root", fix="leave it out")
     choices = {setting.name: setting.type.split(" | ") for setting in settings_of(cls)}
     if "all" in choices.get("views", ()):
         given.setdefault("views", "all")
-    return make(cls, given, owner=f"data set {name}")
+    return DataSource.make(name, None, given).readers[0]
 
 
 def _present(dataset: Dataset, tell: Progress) -> np.ndarray[Any, np.dtype[np.bool_]]:

@@ -24,6 +24,9 @@ CHEXPERT: Final = (
 )
 """The 14 labels of CheXpert (Irvin et al., 2019), in the order of its table."""
 
+COMPETITION: Final = ("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Pleural Effusion")
+"""The five labels that CheXpert's competition was judged by."""
+
 NIH: Final = (
     "Atelectasis",
     "Cardiomegaly",

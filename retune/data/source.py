@@ -23,10 +23,12 @@ class DataSource:
     Args:
         readers: One per data set, in the order named.
         roots: Folder of each, by name; None for those without files.
+        prompts: The prompt bank that a preset names, for runs that name none; ``""`` where none does.
     """
 
     readers: tuple[Reader, ...]
     roots: Mapping[str, Path | None]
+    prompts: str = ""
 
     @classmethod
     def make(
@@ -41,7 +43,7 @@ class DataSource:
         """Make the readers of one or more data sets.
 
         Args:
-            data: Names with commas between.
+            data: Names with commas between; ``phantom/large`` is phantom with the settings of its preset ``large``.
             root: A folder, of several data sets one that holds a folder of each name; or one by name.
             given: Settings: plain ones for every data set that has them, ``nih.views`` for one.
             uncertain: What uncertain labels count as, in every data set that knows such.
@@ -50,13 +52,16 @@ class DataSource:
         Raises:
             UserError: If a name or a setting is wrong.
         """
-        names = [name.strip() for name in data.split(",")]
+        found = [registry("datasets").load_preset(name.strip()) for name in data.split(",")]
+        names = [name for _, name, _ in found]
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
             raise BadSetting(
                 f"{twice} is named more than once", where="--data", fix="name each data set once"
             )
-        classes = {name: registry("datasets").load(name) for name in names}
+        classes: dict[str, type[Reader]] = {name: cls_ for cls_, name, _ in found}
+        presets = {name: dict(preset) for _, name, preset in found}
+        banks = [preset.pop("prompts") for preset in presets.values() if "prompts" in preset]
         shared = dict(given or {})
         for option, value in (("uncertain", uncertain), ("blank", blank)):
             if value is not None:
@@ -73,9 +78,11 @@ class DataSource:
                 shared[option] = value
         settings = _by_name(classes, shared)
         readers = tuple(
-            make(cls_, settings[name], owner=f"data set {name}") for name, cls_ in classes.items()
+            make(cls_, presets[name] | settings[name], owner=f"data set {name}")
+            for name, cls_ in classes.items()
         )
-        return cls(readers, dict(zip((r.name for r in readers), _roots(classes, root), strict=True)))
+        roots = dict(zip((r.name for r in readers), _roots(classes, root), strict=True))
+        return cls(readers, roots, next(iter(banks), ""))
 
     @property
     def name(self) -> str:

@@ -23,6 +23,7 @@ from retune.metrics.binary import Floats
 from retune.metrics.table import COMPARED, DECIDES, ZERO_SHOT
 from retune.metrics.training import Training
 from retune.results.result import Number, Record
+from retune.results.verdict import CHANCE
 
 
 class Estimate(Record):
@@ -140,22 +141,33 @@ class Comparison:
         """The share of the way from zero-shot to an upper bound that a method goes, over the seeds that both have.
 
         It is ``(final - zero-shot) / (upper bound - zero-shot)`` of the AUC, each a mean over seeds, and the same on
-        every resample. It is undefined where the interval of what stands below the line reaches 0: there is no way
-        then, and next to no way makes any share. A resample on which there is none counts against both ends.
+        every resample. Zero-shot is that of the upper bound's runs: a method may begin elsewhere, at chance for
+        example, and would have gone a long way from there. The share is undefined where the interval of what stands
+        below the line reaches 0: there is no way then, and next to no way makes any share. A resample on which there
+        is none counts against both ends.
         """
         mine, theirs = self.samples[strategy], self.samples[upper_bound]
         pairs = [(mine[seed], theirs[seed]) for seed in sorted(mine.keys() & theirs.keys())]
-        start, end = ZERO_SHOT.key, DECIDES.key
-
-        gone = [(a.values[end] - a.values[start], a.replicates[end] - a.replicates[start]) for a, _ in pairs]
-        whole = [(b.values[end] - a.values[start], b.replicates[end] - a.replicates[start]) for a, b in pairs]
+        if any(bound.values[ZERO_SHOT.key] == CHANCE for _, bound in pairs):
+            return Estimate.of([])  # it did not begin at zero-shot
+        gone, whole = (
+            [
+                (
+                    one.values[DECIDES.key] - bound.values[ZERO_SHOT.key],
+                    one.replicates[DECIDES.key] - bound.replicates[ZERO_SHOT.key],
+                )
+                for one, bound in ends
+            ]
+            for ends in (pairs, [(bound, bound) for _, bound in pairs])
+        )
         way, ways = self._over_seeds(whole)
         if way.n < len(pairs) or way.mean is None or way.low is None or way.low <= 0:
             return Estimate.of([])
         _, gains = self._over_seeds(gone)
         shares = gains / np.where(ways > 0, ways, np.nan)
-        low, _ = interval(np.where(ways <= 0, -np.inf, shares), self.level)
-        _, high = interval(np.where(ways <= 0, np.inf, shares), self.level)
+        with np.errstate(invalid="ignore"):  # between a number and an infinite one there is no end
+            low, _ = interval(np.where(ways <= 0, -np.inf, shares), self.level)
+            _, high = interval(np.where(ways <= 0, np.inf, shares), self.level)
         return Estimate.of([value / way.mean for value, _ in gone], float(low), float(high))
 
     def _over_seeds(self, runs: Sequence[tuple[float, Floats]]) -> tuple[Estimate, Floats]:

@@ -10,11 +10,11 @@ from typing import Any
 from retune.avalanche_bridge import names as avalanche
 from retune.backbones.base import MEANINGS, Backbone
 from retune.data.source import DataSource
-from retune.errors import BadSetting, UnknownName, UserError
+from retune.errors import BadSetting, UserError
 from retune.methods.declared import require_declared, require_needs
 from retune.methods.given import Need
 from retune.methods.strategy import Strategy
-from retune.plugins import BUILT_IN, Kind, code_of_class, code_of_file, is_file, registry
+from retune.plugins import BUILT_IN, Kind, code_of_class, code_of_file, is_file, preset_of, registry
 from retune.prompts import PromptBank
 from retune.runner.candidates import Candidates
 from retune.runner.guard import attributed, stdout_to_stderr
@@ -109,13 +109,14 @@ def resolve(spec: Spec, shared: Shared | None = None) -> Parts:
         require_capabilities(tried, spec.strategy, backbone)
     # By its origin.
     told = is_file(plain_name) or avalanche.is_bridged(plain_name)
+    source = DataSource.make(data, spec.root, groups["data"], uncertain=spec.uncertain, blank=spec.blank)
     return Parts(
-        source=DataSource.make(data, spec.root, groups["data"], uncertain=spec.uncertain, blank=spec.blank),
+        source=source,
         scenario=make(scenario_class, groups["scenario"], owner=f"scenario {scenario_name}"),
         strategy=strategy,
         origin=origin_of(plain_name),
         backbone=backbone,
-        bank=shared.bank(spec.prompts),
+        bank=shared.bank(spec.prompts or source.prompts or DEFAULTS["prompts"]),
         search=search,
         strategy_code="" if told else _code("strategies", plain_name, strategy_class),
         scenario_code=_code("scenarios", scenario_name, scenario_class),
@@ -153,18 +154,13 @@ def find_strategy(name: str) -> tuple[type[Strategy], str, Mapping[str, Any]]:
     Raises:
         UserError: If there is no such strategy or preset.
     """
-    known = registry("strategies")
+    if not avalanche.is_bridged(name):
+        return registry("strategies").load_preset(name)
     head, slash, preset = name.rpartition("/")
-    bridged = avalanche.is_bridged(name)
-    load = avalanche.load if bridged else known.load
-    of_file = is_file(head) and ".py" not in preset
-    of_known = any(head in (e.name, f"{e.origin}/{e.name}") for e in known.entries)
-    if not (slash and (bridged or of_file or of_known)):
-        return load(name), name, {}
-    found: type[Strategy] = load(head)
-    if preset not in found.presets:
-        raise UnknownName(f"preset of strategy {head}", preset, found.presets)
-    return found, head, found.presets[preset]
+    if not slash:
+        return avalanche.load(name), name, {}
+    found = avalanche.load(head)
+    return found, head, preset_of(found, preset, f"strategy {head}")
 
 
 def require_capabilities(strategy: Strategy, name: str, backbone: Backbone) -> None:

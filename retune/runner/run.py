@@ -180,7 +180,8 @@ def _made(folder: Path, planned: Plan) -> bool:
 def _command(plan: Plan) -> str:
     """The command that does the run, without this machine's folders and limits."""
     spec, source = plan.spec, plan.parts.source
-    usual = source.name == (plan.parts.scenario.data or DEFAULTS["data"])
+    preset = "/" in (spec.data or "")
+    usual = source.name == (plan.parts.scenario.data or DEFAULTS["data"]) and not preset
     roots = {name: "DIR" for name, root in source.roots.items() if root is not None}
     told = replace(
         spec,

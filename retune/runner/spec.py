@@ -34,12 +34,13 @@ class Spec:
         scenario: Name of a scenario, or a Python file; None for class-incremental, or data-incremental
             over several data sets.
         strategy: Name of a strategy, a Python file, or ``avalanche:`` and the name of one of Avalanche's.
-        data: Name of a data set, or several with commas between; None for the scenario's own, else phantom.
+        data: Name of a data set, of a preset of one as ``phantom/large``, or several with commas between; None for the
+            scenario's own, else phantom.
         root: Folder of the data set's files. Of several data sets: a folder for each name, or one that
             holds a folder of each name.
         backbone: Name of a backbone, or ``open_clip:``, ``hf-hub:``, ``local-dir:``, ``pair:`` or
             ``features:`` and what to load.
-        prompts: Name of a prompt bank, or a JSONL file.
+        prompts: Name of a prompt bank, or a JSONL file; None for that of the data's preset, else language-model.
         steps: Number of experiences, where the scenario has that setting.
         seed: Of every random draw.
         uncertain: What labels marked uncertain count as, where the data set knows such; None for its default.
@@ -61,7 +62,7 @@ class Spec:
     data: str | None = None
     root: str | Path | Mapping[str, str | Path] | None = None
     backbone: str = DEFAULTS["backbone"]
-    prompts: str = DEFAULTS["prompts"]
+    prompts: str | None = None
     steps: int | None = None
     seed: int = 0
     uncertain: Uncertain | None = None

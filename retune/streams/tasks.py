@@ -104,8 +104,8 @@ def task_stream(
     if patients == "disjoint":
         shown &= _home(table.patient_id[train], shown, seed)
     experiences = []
-    for step, task in enumerate(tasks, start=1):
-        rows = train[shown[:, step - 1]]
+    for step, t in enumerate(scenario.in_order(range(len(tasks))), start=1):
+        task, rows = tasks[t], train[shown[:, t]]
         if not len(rows):
             raise BadSetting(
                 f"no training image is left for task {step} ({', '.join(task.labels)})", where=where

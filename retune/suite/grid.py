@@ -191,8 +191,8 @@ class _Expansion:
         return root if any(cls is not None and cls.takes_root for cls in classes) else None
 
     def _orders(self, scenario: str) -> list[str]:
-        has = self.suite.orders and self.names.has("scenarios", scenario, "order")
-        return list(dict.fromkeys(self.suite.orders)) if has else [""]
+        has = self.suite.orders and self.names.has("scenarios", scenario, self.suite.order_setting)
+        return [str(order) for order in dict.fromkeys(self.suite.orders)] if has else [""]
 
     def _run(
         self, choice: StrategyChoice, scenario: str, data: DataChoice, backbone: str, order: str, seed: int
@@ -203,7 +203,7 @@ class _Expansion:
             if key.startswith("scenario.") and self.names.has("scenarios", scenario, key[len("scenario.") :]):
                 settings[key] = value
         if order:
-            settings["scenario.order"] = order
+            settings[f"scenario.{suite.order_setting}"] = int(order) if order.isdigit() else order
         spec = Spec(
             scenario=scenario,
             strategy=choice.strategy,

@@ -105,10 +105,16 @@ def title(setting: Setting) -> str:
         f"on {setting.data}{' (synthetic data)' if setting.synthetic else ''}, "
         f"backbone {setting.backbone}{' (contaminated)' if setting.contaminated == 'yes' else ''}"
         f"{' (possibly contaminated)' if setting.contaminated == 'possibly' else ''}, "
-        f"{f'labels in order {setting.order}, ' if setting.order else ''}"
+        f"{_order(setting.order)}"
         f"{_counted(setting.n_test, 'test image')} of {_counted(setting.n_test_patients, 'patient')}, "
         f"{_counted(counts[0], 'seed') if len(counts) == 1 else f'{counts[0]} to {counts[-1]} seeds'}"
     )
+
+
+def _order(order: str) -> str:
+    if order.isdigit():
+        return f"task order {order}, "
+    return f"labels in order {order}, " if order else ""
 
 
 def notes(setting: Setting) -> list[str]:

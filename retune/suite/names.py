@@ -68,8 +68,8 @@ class Names:
         if (kind, name) in self.broken:
             return None
         if (kind, name) not in self._found:
-            load = registry(kind).load
-            self._found[kind, name] = find_strategy(name)[0] if kind == "strategies" else load(name)
+            load = find_strategy if kind == "strategies" else registry(kind).load_preset
+            self._found[kind, name] = load(name)[0]
         return self._found[kind, name]
 
     def called(self, choice: StrategyChoice) -> str:
@@ -118,7 +118,7 @@ class Names:
         named = [choice.data for choice in suite.data] if suite.data else map(self.data_of, suite.scenarios)
         datasets = list(dict.fromkeys(name for data in named for name in split(data)))
         for setting, given, where in (
-            ("order", bool(suite.orders), "key orders"),
+            (suite.order_setting, bool(suite.orders), "key orders"),
             ("steps", suite.steps is not None, "--steps"),
         ):
             if given and not any(self.has("scenarios", name, setting) for name in suite.scenarios):

@@ -25,7 +25,7 @@ class Named:
         scenario: Name of the scenario.
         data: Name of the data set, or several with commas between.
         backbone: Name of the backbone.
-        order: Order of the labels; ``""`` where the scenario's own is taken.
+        order: Name of the order of the labels, or number of the order of tasks; ``""`` where a suite asks for none.
     """
 
     strategy: str
@@ -72,7 +72,7 @@ class Wanted(Named):
     @property
     def name(self) -> str:
         """All of it in a line."""
-        order = f", {self.order} order" if self.order else ""
+        order = f", {order_words(self.order)}" if self.order else ""
         return (
             f"{self.strategy} on {self.data}, {self.scenario}{order}, {self.backbone}, seed {self.spec.seed}"
         )
@@ -87,6 +87,11 @@ class Wanted(Named):
         return Finished(
             self.strategy, self.scenario, self.data, self.backbone, self.order, self.spec.seed, folder
         )
+
+
+def order_words(order: str) -> str:
+    """An order in words: a task order has a number, a label order a name."""
+    return f"task order {order}" if order.isdigit() else f"{order} order"
 
 
 def in_a_line(error: BaseException) -> str:

@@ -16,6 +16,7 @@ from retune.errors import BadSetting, UnknownName, UserError
 from retune.files import read_small
 from retune.plugins import is_file
 from retune.runner.spec import MOST_SEEDS
+from retune.streams.arrival import MOST_ORDERS, TaskOrder
 from retune.streams.cuts import LabelOrder
 
 ALL: Final = "all"
@@ -52,6 +53,15 @@ def _counted(value: Any) -> Any:
             raise ValueError(f"{value:,} is more than {MOST_SEEDS:,}")
         return list(range(value))
     return value
+
+
+def _numbered(value: Any) -> Any:
+    """Task orders 1 to n where only their number is given; names are label orders."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        if not 1 <= value <= MOST_ORDERS:
+            raise ValueError(f"{value:,} is not from 1 to {MOST_ORDERS:,}")
+        return list(range(1, value + 1))
+    return _listed(value)
 
 
 Settings = Annotated[dict[str, Any], BeforeValidator(_flat)]
@@ -96,7 +106,7 @@ class DataChoice(Part):
     """A data set with its folder and settings of its own.
 
     Attributes:
-        data: Its name, or several with commas between, which are one data set then.
+        data: Its name, or a preset's as ``phantom/large``, or several with commas between, which are one data set then.
         name: What tables call it; by default the same.
         root: Folder of its files, or one for each of several.
         uncertain: What labels marked uncertain count as.
@@ -133,9 +143,10 @@ class Suite(Part):
         data: Names, or tables of :class:`DataChoice`; the scenario's own, else phantom, where left out.
         root: Folder of the data sets' files, or one for each by name.
         backbones: Names.
-        prompts: Name of a prompt bank, or a JSONL file.
+        prompts: Name of a prompt bank, or a JSONL file; that of a data set's preset, else language-model, where left out.
         seeds: How many, or which.
-        orders: In which label orders each scenario is run that has the setting ``order``.
+        orders: How many task orders, 1 being the scenario's own, or which, for scenarios with the setting ``task_order``;
+            or label orders by name, for those with the setting ``order``.
         steps: Number of experiences, of the scenarios that have the setting.
         uncertain: As in a :class:`DataChoice`, for those that do not say.
         blank: Likewise.
@@ -156,9 +167,9 @@ class Suite(Part):
     data: Annotated[list[DataChoice], _tables("data"), Field(min_length=1)] | None = None
     root: Root = None
     backbones: Listed = ["phantom-clip"]
-    prompts: str = "language-model"
+    prompts: str | None = None
     seeds: Seeds = list(range(5))
-    orders: Annotated[list[LabelOrder], BeforeValidator(_listed)] = []
+    orders: Annotated[list[TaskOrder] | list[LabelOrder], BeforeValidator(_numbered)] = []
     steps: Annotated[int, Field(ge=1)] | None = None
     uncertain: Uncertain | None = None
     blank: Blank | None = None
@@ -170,6 +181,11 @@ class Suite(Part):
     precision: Precision = "fp32"
     time_limit: Annotated[float, Field(gt=0)] | None = None
     skip_bad_images: bool = False
+
+    @property
+    def order_setting(self) -> str:
+        """The scenarios' setting that ``orders`` are values of."""
+        return "task_order" if self.orders and isinstance(self.orders[0], int) else "order"
 
 
 def split(data: str) -> list[str]:

@@ -160,7 +160,7 @@ def summarise(
     replicates = replicates or max((run.result.bootstrap.replicates for run in runs), default=1000)
     drawn = Bootstrap(replicates=replicates, level=LEVEL, seed=0)
     groups: dict[tuple[str, str, str, str], list[Finished]] = {}
-    for run in sorted(runs, key=lambda r: (r.scenario, r.data, r.backbone, r.order, r.strategy, r.seed)):
+    for run in sorted(runs, key=_place):
         groups.setdefault((run.scenario, run.data, run.backbone, run.order), []).append(run)
     tell, done = progress or (lambda stage, done, total: None), count(1)
     settings = []
@@ -179,6 +179,12 @@ def summarise(
         ranks=_ranks(settings),
         failed=dict(failed or {}),
     )
+
+
+def _place(run: Finished) -> tuple[str | int, ...]:
+    """Where a run stands among others; task orders by their numbers."""
+    number = int(run.order) if run.order.isdigit() else 0
+    return run.scenario, run.data, run.backbone, number, run.order, run.strategy, run.seed
 
 
 def cautions(results: Sequence[Result]) -> list[str]:

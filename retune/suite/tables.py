@@ -27,6 +27,7 @@ from retune.suite.layout import (
     reading,
     title,
 )
+from retune.suite.orders import ORDER_HEADS, ORDER_READING, over_orders
 from retune.suite.summary import Summary
 from retune.suite.verdict import verdict
 
@@ -93,6 +94,9 @@ def markdown(summary: Summary) -> str:
         lines += [f"## {_plain(title(setting))}", "", _plain(verdict(setting)), ""]
         lines += [*_piped(heads_of(setting), rows), ""]
         lines += [f"- {_plain(line)}" for line in notes(setting)] + [""]
+    for table in over_orders(summary):
+        rows = [list(map(_plain, row)) for row in table.rows]
+        lines += [f"## {_plain(table.title)}", "", *_piped(ORDER_HEADS, rows), "", f"- {ORDER_READING}", ""]
     if not summary.settings:
         lines += [NO_RUNS, ""]
     lines += [text for line in failed_lines(summary) for text in (_plain(line), "")]

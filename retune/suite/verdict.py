@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from retune.metrics.table import DECIDES, GAIN, ZERO_SHOT
 from retune.results.text import number
+from retune.results.verdict import CHANCE
 
 if TYPE_CHECKING:
     from retune.results.compare import Estimate
@@ -43,7 +44,8 @@ def _how_far(best: Row, setting: Setting) -> str:
     start, gain = best.metrics.get(ZERO_SHOT.key), best.metrics.get(GAIN.key)
     if start is None or gain is None or gain.mean is None:
         return ""
-    told = f"That is {_standing(gain)} zero-shot ({number(start.mean)}"
+    began = "zero-shot" if start.mean != CHANCE else "chance, where it began,"
+    told = f"That is {_standing(gain)} {began} ({number(start.mean)}"
     told += f"; {number(gain.mean, signed=True)}, {_span(gain, signed=True)})" if gain.mean else ")"
     bound = next((row for row in setting.rows if row.role == "upper bound"), None)
     if bound is None:
@@ -57,7 +59,7 @@ def _how_far(best: Row, setting: Setting) -> str:
         if share.low is None or share.high is None
         else f" ({_percent(share.low)} to {_percent(share.high)})"
     )
-    return f"{told} and {_percent(share.mean)} %{ends} of the way from there to {end}."
+    return f"{told} and {_percent(share.mean)} %{ends} of the way from zero-shot to {end}."
 
 
 def _others(best: Row, rows: Sequence[Row]) -> list[str]:
@@ -73,6 +75,7 @@ def _others(best: Row, rows: Sequence[Row]) -> list[str]:
             if row.role not in ("best", "upper bound")
             and (gain := row.metrics.get(GAIN.key)) is not None
             and gain.mean is not None
+            and row.metrics[ZERO_SHOT.key].mean != CHANCE
             and _standing(gain) == standing
         ]
         if names:

@@ -72,6 +72,11 @@ def test_it_keeps_the_contract(lab: Lab, name: str, settings: dict[str, Any]) ->
     assert {f.name: f.reason for f in findings if f.outcome != "passed"} == {}
 
 
+def test_a_trunk_changes_no_score_before_it_is_trained(lab: Lab) -> None:
+    linear, trunk = (lab.make(name) for name in ("avalanche:EWC", "avalanche:EWC/trunk"))
+    assert torch.equal(lab.score(linear), lab.score(trunk))
+
+
 OWN: dict[str, dict[str, Any]] = {
     "Naive": {},
     "EWC": {"ewc_lambda": 30.0},

@@ -70,7 +70,9 @@ def words(one: Prompt) -> list[str]:
     return re.findall(r"[\w-]+", one.text.lower())
 
 
-@pytest.mark.parametrize(("name", "count"), [("language-model", 10), ("chexzero", 1), ("biovil", 4)])
+@pytest.mark.parametrize(
+    ("name", "count"), [("language-model", 10), ("chexzero", 1), ("biovil", 4), ("lay", 1)]
+)
 def test_every_finding_is_covered(name: str, count: int) -> None:
     bank = BANKS[name]
     assert bank.findings == FINDINGS

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from conftest import Lab
 
 OWN = [n for n in registry("strategies").names() if "trunk" in find_strategy(n)[0].presets]
-TRUNKS = [*OWN, "avalanche:Naive", "avalanche:EWC"]
 CURVED = 2
 """The label of :func:`shown` that no plane tells."""
 
@@ -45,7 +44,7 @@ def test_who_has_a_trunk() -> None:
     assert {"linear-probe", "lwf", "replay", "der++", "pseudo-label-replay", "joint"} == set(OWN)
 
 
-@pytest.mark.parametrize("name", TRUNKS)
+@pytest.mark.parametrize("name", OWN)
 def test_it_changes_no_score_before_it_is_trained(lab: Lab, name: str) -> None:
     linear, trunk = (lab.make(name, head=head) for head in ("linear", "trunk"))
     images = lab.pictures(linear, 20)

@@ -104,8 +104,8 @@ def test_share_of_the_way_is_the_quotient_on_every_resample(made, tmp_path):
     def quotient(targets, scores):
         of = {key: _by_hand(targets, s) for key, s in scores.items()}
         start, end = "zero_shot_auc", "final_auc"
-        gone = [of["poor", seed][end] - of["poor", seed][start] for seed in (0, 1)]
-        way = np.mean([of["joint", seed][end] - of["poor", seed][start] for seed in (0, 1)])
+        gone = [of["poor", seed][end] - of["joint", seed][start] for seed in (0, 1)]
+        way = np.mean([of["joint", seed][end] - of["joint", seed][start] for seed in (0, 1)])
         return np.array(gone) / way
 
     each, looped = quotient(targets, scores), []
@@ -128,7 +128,26 @@ def test_no_way_has_no_share(made, tmp_path):
     share = compared.share("good", "joint")
     assert (share.n, share.mean, share.low, share.high) == (0, None, None, None)
     assert compared.estimate("good", "final_auc").low > 0.6
-    # Neither has a method that shares no seed with it.
+    # Nor is there a way from zero-shot where the upper bound began without an opinion.
+    blank = made_scores(targets, 4.0, 80)
+    blank[0] = 0.0
+    runs = [*runs[:1], made_run(tmp_path, "blank", 0, blank, targets, patients, bound=True)]
+    assert compare(runs, replicates=5).share("good", "blank").n == 0
+
+
+def test_a_method_that_began_at_chance_went_no_longer_way(made, tmp_path):
+    targets, patients, scores, runs = made
+    blank = scores["good", 0].copy()
+    blank[0] = 0.0
+    runs = [*runs[:1], made_run(tmp_path, "blank", 0, blank, targets, patients)]
+    runs.append(made_run(tmp_path, "joint", 0, made_scores(targets, 4.0, 90), targets, patients, bound=True))
+    compared = compare(runs, replicates=20)
+    assert compared.share("blank", "joint") == compared.share("good", "joint")
+
+
+def test_a_method_that_shares_no_seed_with_the_upper_bound_has_no_share(made, tmp_path):
+    targets, patients, _, runs = made
+    runs.append(made_run(tmp_path, "joint", 0, made_scores(targets, 4.0, 90), targets, patients, bound=True))
     alone = compare(
         [run for run in runs if (run.strategy, run.seed) in (("poor", 2), ("joint", 0))], replicates=5
     )
@@ -149,6 +168,9 @@ def test_resamples_without_a_way_count_against_both_ends():
     # 200 values of which three are lost: at 2.5 % of the way from below, and from above.
     assert share.low == pytest.approx(np.interp(0.025 * 199, np.arange(3, 200), known))
     assert share.high == pytest.approx(np.interp(0.975 * 199, np.arange(197), known))
+    ends[:5] = -1e-4  # as many as leave the share defined, and no end of its interval
+    share = Comparison({"mine": {0: mine}, "joint": {0: bound}}).share("mine", "joint")
+    assert (share.mean, share.low, share.high) == (pytest.approx(0.5), None, None)
 
 
 def test_values_are_those_of_the_results(made):

@@ -146,7 +146,7 @@ def test_a_sentence_says_what_the_table_comes_to(summary, written, tmp_path):
     assert f"above zero-shot ({start}; +{gain}" in text
     share = rows["good"].share
     assert f"{100 * share.mean:.0f} % ({100 * share.low:.0f} to {100 * share.high:.0f}) of the way" in text
-    assert "of the way from there to joint (." in text
+    assert "of the way from zero-shot to joint (." in text
     assert "the best of 4; tied with it: twin\\_100%." in (written / "table.md").read_text()
 
     targets, patients = made_targets(rows=240)

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import ClassVar, Final, Literal, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Final, Literal, get_args, get_origin, get_type_hints
 
 import numpy as np
 
@@ -49,6 +49,8 @@ class Reader(ABC):
         published: What a complete copy holds; None where that is not known.
         part_of: Names of data sets whose images these are, too; needed to flag contamination.
         synthetic: Whether the pictures were computed rather than taken of people.
+        presets: Named settings: ``phantom/large`` is ``phantom`` with those of its preset ``large``. Beside settings one
+            may name the bank of ``prompts`` for runs that name none.
     """
 
     name: ClassVar[str]
@@ -61,6 +63,7 @@ class Reader(ABC):
     published: ClassVar[Published | None] = None
     part_of: ClassVar[tuple[str, ...]] = ()
     synthetic: ClassVar[bool] = False
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
     @abstractmethod
     def read(self, root: Path | None) -> Dataset:
