@@ -24,9 +24,9 @@ from retune.leaderboard.fields import (
     Version,
     slug,
 )
+from retune.metrics.facts import LabelFacts
 from retune.metrics.seeds import mean_and_sd
 from retune.metrics.table import PUBLISHED, Metric
-from retune.metrics.training import Training
 
 SCHEMA: Final = "retune.entry/1"
 ENTRY_FILE: Final = "entry.json"
@@ -211,14 +211,14 @@ class Run(Part):
         if metric.key in self.values.model_fields_set or metric.basis != "auc":
             found: float | None = getattr(self.values, metric.key)
             return found
-        value = float(metric.of(np.array(self.auc_matrix, dtype=np.float64), self.training))
+        value = float(metric.of(np.array(self.auc_matrix, dtype=np.float64), self.facts))
         return None if np.isnan(value) else value
 
     @property
-    def training(self) -> Training:
+    def facts(self) -> LabelFacts:
         """What metrics need to know of the training images."""
         shares = None if self.prevalence is None else np.array(self.prevalence, dtype=np.float64)
-        return Training.of(np.array(self.first), shares)
+        return LabelFacts.of(np.array(self.first), shares)
 
 
 class Bootstrap(Part):

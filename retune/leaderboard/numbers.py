@@ -12,8 +12,8 @@ import numpy.typing as npt
 from retune.leaderboard.entry import Bootstrap, Entry
 from retune.metrics import distinct, expected_calibration_error, patient_weights
 from retune.metrics.binary import ranking
+from retune.metrics.facts import LabelFacts
 from retune.metrics.table import DECIDES, PUBLISHED
-from retune.metrics.training import Training
 from retune.results.compare import Comparison, Estimate, Sample
 
 Floats = npt.NDArray[np.float64]
@@ -39,7 +39,7 @@ class Numbers:
 
 
 def measure(
-    trainings: Sequence[Training],
+    every: Sequence[LabelFacts],
     scores: npt.NDArray[Any],
     targets: npt.NDArray[np.float32],
     patients: npt.NDArray[Any],
@@ -47,23 +47,23 @@ def measure(
     """Work out every number.
 
     Args:
-        trainings: Of each run, what its training images say of each label.
+        every: Of each run, what its training images say of each label.
         scores: ``(R, T+1, N, C)``.
         targets: ``(N, C)`` of the test images: 1, 0, or NaN where unknown.
         patients: ``(N,)`` whose each image is.
     """
     weights = patient_weights(patients, BOOTSTRAP.replicates, BOOTSTRAP.seed)
     matrices, values, samples = [], [], []
-    for training, run in zip(trainings, scores, strict=True):
+    for facts, run in zip(every, scores, strict=True):
         columns, label, place = distinct(run)
         matrix, ap = (x[place] for x in ranking(targets[:, label], columns))
-        sample = Sample.of(matrix, training, targets, run, weights)
+        sample = Sample.of(matrix, facts, targets, run, weights)
         probabilities = 0.5 * (1 + np.tanh(run[-1].astype(np.float64) / 2))
         bases = {
             "ap": ap,
             "ece": np.asarray(expected_calibration_error(targets, probabilities)),
         }
-        beside = {m.key: float(m.of(bases[m.basis], training)) for m in PUBLISHED if not m.compared}
+        beside = {m.key: float(m.of(bases[m.basis], facts)) for m in PUBLISHED if not m.compared}
         matrices.append(matrix)
         values.append({**sample.values, **beside})
         samples.append(sample)

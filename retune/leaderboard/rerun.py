@@ -18,8 +18,8 @@ from retune.leaderboard.entry import Entry, Run
 from retune.leaderboard.fields import shortened
 from retune.leaderboard.intake import read
 from retune.leaderboard.verify import Verdict, Wrong
+from retune.metrics.facts import LabelFacts
 from retune.metrics.table import COMPARED
-from retune.metrics.training import Training
 from retune.plugins import registry
 from retune.prompts import names as banks
 from retune.runner.resolve import origin_of
@@ -163,14 +163,14 @@ def _difference(run: Run, matrix: npt.NDArray[np.float64]) -> float:
     """
     published = np.array(run.auc_matrix, dtype=np.float64)
     # Without prevalence no group of labels is compared: in the mean of a few differences do not cancel.
-    training = Training.of(run.first)
+    facts = LabelFacts.of(run.first)
     if matrix.shape != published.shape or (np.isnan(matrix) != np.isnan(published)).any():
         raise Wrong(f"run again with seed {run.seed}, other labels have an AUC")
     largest = float(np.nan_to_num(np.abs(matrix - published)).max())
     differences = {"an AUC": (largest, TOLERANCE)}
     # What cannot lie below 0 is a mean of AUCs; the others are differences of such.
     for metric in (m for m in COMPARED if m.low == 0):
-        here, there = (float(metric.of(one, training)) for one in (matrix, published))
+        here, there = (float(metric.of(one, facts)) for one in (matrix, published))
         differences[metric.key] = float(np.nan_to_num(abs(here - there))), MEAN_TOLERANCE
     for what, (by, allowed) in differences.items():
         if by > allowed:

@@ -219,9 +219,9 @@ def assemble(track: str, group: Sequence[tuple[Result, Path]], said: Said) -> tu
                     fix="submit runs on one test set",
                 )
     # The test set's own order decides how patients are resampled, that of the items how scores are written.
-    trainings = [r.training for r in results]
+    every = [r.facts for r in results]
     exact = np.stack([one["scores"] for one in arrays])
-    numbers = measure(trainings, exact, arrays[0]["targets"], arrays[0]["patients"])
+    numbers = measure(every, exact, arrays[0]["targets"], arrays[0]["patients"])
     order = np.lexsort(items.T[::-1])
     with np.errstate(over="ignore"):
         scores = Scores(items[order], np.ascontiguousarray(exact[:, :, order], dtype=np.float32))
@@ -230,7 +230,7 @@ def assemble(track: str, group: Sequence[tuple[Result, Path]], said: Said) -> tu
         entry = _entry(track, results, numbers, said, salt, packed)
         back = np.empty(exact.shape, dtype=np.float32)
         back[:, :, order] = unpack(packed, entry, SCORES_FILE).values
-        again = measure(trainings, back, arrays[0]["targets"], arrays[0]["patients"])
+        again = measure(every, back, arrays[0]["targets"], arrays[0]["patients"])
         if max(by for _, by in differences(entry, again)) <= TOLERANCE:
             return entry, packed, bits
     if exact.dtype == np.float64:

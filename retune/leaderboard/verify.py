@@ -149,7 +149,7 @@ class Verifier:
             stream: Stream = self.shared.kept("stream", (track.id, run.seed), cut)
             if stream.first.tolist() != run.first:
                 raise Wrong(f"runs.{k}.first: labels are not learnt in the order that seed {run.seed} gives")
-            told = run.training.prevalence
+            told = run.facts.prevalence
             if run.prevalence is not None and not np.array_equal(told, stream.prevalence, equal_nan=True):
                 raise Wrong(f"runs.{k}.prevalence: labels are not as common in the data that is here")
             if stream.fingerprint != run.stream:
@@ -205,7 +205,7 @@ def recompute(entry: Entry, scores: npt.NDArray[np.float32], streams: Sequence[S
         Wrong: If a published number differs by more than :data:`retune.leaderboard.scores.TOLERANCE`.
     """
     # What an entry says of its training images was seen to be true of the streams; an old one says less.
-    numbers = measure([run.training for run in entry.runs], scores, streams[0].targets, streams[0].patients)
+    numbers = measure([run.facts for run in entry.runs], scores, streams[0].targets, streams[0].patients)
     for where, by in differences(entry, numbers):
         if by > TOLERANCE:
             told = "one of the two is undefined" if by == float("inf") else f"they differ by {by:.4f}"
@@ -262,7 +262,7 @@ def require_arithmetic(entry: Entry) -> None:
         matrix = np.array(run.auc_matrix, dtype=np.float64)
         published: dict[str, Any] = run.values.model_dump(exclude_unset=True)
         for metric in (metric for metric in COMPARED if metric.key in published):
-            value = float(metric.of(matrix, run.training))
+            value = float(metric.of(matrix, run.facts))
             told = np.nan if published[metric.key] is None else published[metric.key]
             if np.isnan(value) != np.isnan(told) or abs(np.nan_to_num(value - told)) > TOLERANCE:
                 raise Wrong(f"runs.{k}.values.{metric.key} does not follow from its auc_matrix")

@@ -30,17 +30,17 @@ from retune.metrics.continual import (
     zero_shot,
 )
 from retune.metrics.distinct import distinct
+from retune.metrics.facts import LabelFacts, prevalence_of
 from retune.metrics.report import ContinualReport, Measured, continual_report
 from retune.metrics.seeds import mean_and_sd
 from retune.metrics.table import METRICS, Metric
-from retune.metrics.training import Training, prevalence_of
 
 __all__ = [
     "METRICS",
     "ContinualReport",
+    "LabelFacts",
     "Measured",
     "Metric",
-    "Training",
     "auroc",
     "average_auc",
     "average_precision",

@@ -20,8 +20,8 @@ from retune.metrics.binary import (
 from retune.metrics.bootstrap import bootstrap_ranking, interval, patient_weights
 from retune.metrics.bootstrap_sums import bootstrap_calibration, bootstrap_f1
 from retune.metrics.distinct import distinct
+from retune.metrics.facts import LabelFacts
 from retune.metrics.table import COMPARED, METRICS, Basis, Metric
-from retune.metrics.training import Training
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def continual_report(
     y, s = check_targets(targets), check_scores(scores)
     if y.ndim != 2 or s.ndim != 3 or s.shape[1:] != y.shape:
         raise ValueError(f"targets {y.shape} must be (N, C) and scores {s.shape} (T+1, N, C)")
-    training = Training.of(first, prevalence)
+    facts = LabelFacts.of(first, prevalence)
     weights = patient_weights(patients, replicates, seed)
     if weights.shape[1] != len(y):
         raise ValueError(f"patients: {weights.shape[1]} identifiers for {len(y)} rows of targets")
@@ -119,13 +119,13 @@ def continual_report(
     ece = np.asarray(expected_calibration_error(y, probabilities))
     bases["ece"] = ece, bootstrap_calibration(y, probabilities, weights)
 
-    resampled = {m.key: m.of(bases[m.basis][1], training) for m in METRICS if m.basis in bases}
+    resampled = {m.key: m.of(bases[m.basis][1], facts) for m in METRICS if m.basis in bases}
 
     def measured(metric: Metric) -> Measured:
         if metric.key not in resampled:
             return Measured(np.nan, np.nan, np.nan)
         low, high = interval(resampled[metric.key], level)
-        return Measured(float(metric.of(bases[metric.basis][0], training)), float(low), float(high))
+        return Measured(float(metric.of(bases[metric.basis][0], facts)), float(low), float(high))
 
     metrics = {metric.key: measured(metric) for metric in METRICS}
     low, high = interval(auc_samples, level)

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 
 from retune.metrics import continual
 from retune.metrics.binary import Floats
-from retune.metrics.training import Group, Training
+from retune.metrics.facts import Group, LabelFacts
 
 Basis = Literal["auc", "ap", "f1", "ece"]
 """What a metric is made of: a matrix ``(..., T+1, C)`` of AUROC, average precision or F1 at frozen thresholds; or
@@ -49,7 +49,7 @@ class Metric:
     heading: str
     meaning: str
     basis: Basis
-    of: Callable[[Floats, Training], Floats]
+    of: Callable[[Floats, LabelFacts], Floats]
     definition: str
     better: Literal["higher", "lower"] = "higher"
     low: Literal[0, -1] = 0
@@ -59,14 +59,14 @@ class Metric:
     later: bool = False
 
 
-def _whole(formula: Callable[[Floats], Floats]) -> Callable[[Floats, Training], Floats]:
+def _whole(formula: Callable[[Floats], Floats]) -> Callable[[Floats, LabelFacts], Floats]:
     """A formula that asks nothing of the training images."""
-    return lambda basis, training: formula(basis)
+    return lambda basis, facts: formula(basis)
 
 
-def _learnt(formula: Callable[[Floats, ArrayLike], Floats]) -> Callable[[Floats, Training], Floats]:
+def _learnt(formula: Callable[[Floats, ArrayLike], Floats]) -> Callable[[Floats, LabelFacts], Floats]:
     """A formula that asks when each label is first learnt."""
-    return lambda basis, training: formula(basis, training.first)
+    return lambda basis, facts: formula(basis, facts.first)
 
 
 def _of_group(group: Group) -> Metric:
@@ -78,7 +78,7 @@ def _of_group(group: Group) -> Metric:
     }[group]
     return Metric(
         f"final_auc_{group}", f"{group} AUC", f"labels in {share} of training images",
-        "auc", lambda matrix, training: continual.nan_mean(np.where(training.among(group), matrix[..., -1, :], np.nan)),
+        "auc", lambda matrix, facts: continual.nan_mean(np.where(facts.among(group), matrix[..., -1, :], np.nan)),
         f"mean over c with training prevalence {percent} of R[T, c]",
         compared=True, published=True, shown=EVERYWHERE, later=True,
     )  # fmt: skip

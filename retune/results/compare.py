@@ -20,8 +20,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from retune.metrics import bootstrap_auroc, detectable, distinct, interval, mean_and_sd
 from retune.metrics.binary import Floats
+from retune.metrics.facts import LabelFacts
 from retune.metrics.table import COMPARED, DECIDES, ZERO_SHOT
-from retune.metrics.training import Training
 from retune.results.result import Number, Record
 from retune.results.verdict import CHANCE
 
@@ -80,7 +80,7 @@ class Sample:
     def of(
         cls,
         matrix: Floats,
-        training: Training,
+        facts: LabelFacts,
         targets: ArrayLike,
         scores: NDArray[Any],
         weights: NDArray[Any],
@@ -89,7 +89,7 @@ class Sample:
 
         Args:
             matrix: ``(T+1, C)`` AUROC on the test set as it is.
-            training: What the training images say of each label.
+            facts: What the training images say of each label.
             targets: ``(N, C)``: 1, 0, or NaN where unknown.
             scores: ``(T+1, N, C)``.
             weights: ``(B, N)`` counts, from :func:`retune.metrics.patient_weights`.
@@ -100,12 +100,12 @@ class Sample:
         columns, label, place = distinct(scores)
         resampled = bootstrap_auroc(np.asarray(targets)[:, label], columns, weights)
         resampled = resampled.take(place, axis=1)
-        return cls.of_replicates(matrix, training, {m.key: m.of(resampled, training) for m in COMPARED})
+        return cls.of_replicates(matrix, facts, {m.key: m.of(resampled, facts) for m in COMPARED})
 
     @classmethod
-    def of_replicates(cls, matrix: Floats, training: Training, replicates: Mapping[str, Floats]) -> Sample:
+    def of_replicates(cls, matrix: Floats, facts: LabelFacts, replicates: Mapping[str, Floats]) -> Sample:
         """A run that was resampled before."""
-        return cls({metric.key: float(metric.of(matrix, training)) for metric in COMPARED}, replicates)
+        return cls({metric.key: float(metric.of(matrix, facts)) for metric in COMPARED}, replicates)
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,8 +12,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from retune.errors import UserError, mistake
 from retune.files import write_whole
+from retune.metrics.facts import LabelFacts
 from retune.metrics.table import BY_KEY, Basis, Metric
-from retune.metrics.training import Training
 from retune.sealed import Untrusted, open_json, seal_json
 
 SCHEMA: Final = "retune.result/1"
@@ -229,13 +229,13 @@ class Result(Record):
 
     def _worked_out(self, metric: Metric) -> float | None:
         name = MATRICES.get(metric.basis)
-        return float(metric.of(self.array(name), self.training)) if name else None
+        return float(metric.of(self.array(name), self.facts)) if name else None
 
     @property
-    def training(self) -> Training:
+    def facts(self) -> LabelFacts:
         """What metrics need to know of the training images."""
         shares = np.array(self.prevalence, dtype=np.float64) if self.prevalence else None
-        return Training.of(np.array(self.first, dtype=np.int64), shares)
+        return LabelFacts.of(np.array(self.first, dtype=np.int64), shares)
 
     def array(self, name: Named) -> npt.NDArray[np.float64]:
         """A matrix as float64 (T+1, C), NaN where undefined."""

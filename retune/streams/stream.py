@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from retune.data.dataset import Dataset, FloatArray, IntArray
 from retune.metrics.continual import first_learnt
-from retune.metrics.training import Training, prevalence_of
+from retune.metrics.facts import LabelFacts, prevalence_of
 
 Hidden = Literal["masked", "absent"]
 """What a label that an experience does not observe looks like to who learns: unknown, or absent."""
@@ -103,9 +103,9 @@ class Stream:
         return prevalence_of(self.joint().targets)
 
     @property
-    def training(self) -> Training:
+    def facts(self) -> LabelFacts:
         """What metrics need to know of the training images."""
-        return Training(self.first, self.prevalence)
+        return LabelFacts(self.first, self.prevalence)
 
     @property
     def unlearnable(self) -> tuple[str, ...]:

@@ -69,13 +69,13 @@ def _resampled_before(run: Finished, arrays: Arrays, replicates: int, seed: int)
     fits = len(kept) == len(COMPARED) and all(values.shape == (replicates,) for values in kept.values())
     if not fits or (made.replicates, made.seed) != (replicates, seed):
         return None
-    return Sample.of_replicates(run.result.array("auc_matrix"), run.result.training, kept)
+    return Sample.of_replicates(run.result.array("auc_matrix"), run.result.facts, kept)
 
 
 def _sample(run: Finished, arrays: Arrays, weights: NDArray[Any]) -> Sample:
-    whole, training = run.result.array("auc_matrix"), run.result.training
+    whole, facts = run.result.array("auc_matrix"), run.result.facts
     try:
-        return Sample.of(whole, training, arrays["targets"], arrays["scores"], weights)
+        return Sample.of(whole, facts, arrays["targets"], arrays["scores"], weights)
     except ValueError as error:
         raise UserError(f"its scores do not fit: {error}", where=str(run.folder / SCORES_FILE)) from error
 

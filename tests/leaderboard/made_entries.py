@@ -15,8 +15,8 @@ from retune.leaderboard.entry import ENTRY_FILE, SCHEMA, SCORES_FILE, Entry
 from retune.leaderboard.numbers import BOOTSTRAP, rounded
 from retune.leaderboard.records import Record, Tier
 from retune.leaderboard.tracks import Tracks
+from retune.metrics.facts import LabelFacts
 from retune.metrics.table import COMPARED
-from retune.metrics.training import Training
 
 CLASS: Final = "phantom-class-incremental-v1"
 DATA: Final = "phantom-data-incremental-v1"
@@ -220,8 +220,8 @@ def _run(
         spread = rng.uniform(-1, 1, labels) * min(0.1, 1 - final)
         matrix[-1] = final + spread - spread.mean()
         matrix = np.clip(matrix, 0, 1)
-    training = Training.of(first, PREVALENCE)
-    values = {metric.key: float(metric.of(matrix, training)) for metric in COMPARED}
+    facts = LabelFacts.of(first, PREVALENCE)
+    values = {metric.key: float(metric.of(matrix, facts)) for metric in COMPARED}
     values |= {"final_ap": 0.5, "average_ap": 0.6, "calibration_error": 0.04}
     cells: list[list[float | None]] = rounded(matrix.tolist())
     return {

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from made_runs import FIRST, made_run, made_scores, made_targets
 
+from retune.metrics.facts import LabelFacts
 from retune.metrics.table import METRICS
-from retune.metrics.training import Training
 from retune.results.result import Result
 from retune.results.text import number
 
@@ -20,7 +20,7 @@ import sys
 import numpy as np
 import retune.metrics.table as table
 from retune.metrics.continual import nan_mean
-formula = lambda r, training: nan_mean(r[..., -1, :] - r[..., 1, :])
+formula = lambda r, facts: nan_mean(r[..., -1, :] - r[..., 1, :])
 rise = table.Metric("rise", "rise since", "the first experience", "auc", formula, "R[T, c] - R[1, c]", low=-1,
     compared=True, published=True, shown=table.EVERYWHERE, later=True)
 table.METRICS += (rise,)
@@ -46,7 +46,7 @@ print("RISE", continual_report(targets, scores, np.array([1, 1]), np.arange(4), 
 
 def test_every_metric_is_its_formula_by_hand() -> None:
     matrix = np.array([[0.5, 0.6], [0.9, 0.5], [0.7, 0.8]])
-    training = Training.of([1, 2], [0.101, 0.1])
+    facts = LabelFacts.of([1, 2], [0.101, 0.1])
     by_hand = {
         "final_auc": 0.75,
         "zero_shot_auc": 0.55,
@@ -62,7 +62,7 @@ def test_every_metric_is_its_formula_by_hand() -> None:
     }
     for metric in METRICS:
         if metric.key in by_hand:
-            np.testing.assert_allclose(metric.of(matrix, training), by_hand[metric.key], err_msg=metric.key)
+            np.testing.assert_allclose(metric.of(matrix, facts), by_hand[metric.key], err_msg=metric.key)
     assert by_hand.keys() == {metric.key for metric in METRICS if metric.compared}
 
 

@@ -8,7 +8,7 @@ from retune.scenarios.class_incremental import ClassIncremental
 from retune.scenarios.data_incremental import DataIncremental
 
 from retune.data.readers.phantom import Phantom
-from retune.metrics import Training, prevalence_of
+from retune.metrics import LabelFacts, prevalence_of
 
 
 def test_prevalence_is_of_the_images_whose_label_is_known():
@@ -17,13 +17,13 @@ def test_prevalence_is_of_the_images_whose_label_is_known():
 
 
 def test_groups_part_at_ten_and_two_per_cent():
-    training = Training.of([1] * 6, [0.5, 0.1001, 0.1, 0.02, 0.0199, np.nan])
-    assert training.among("head").tolist() == [True, True, False, False, False, False]
-    assert training.among("medium").tolist() == [False, False, True, True, False, False]
-    assert training.among("tail").tolist() == [False, False, False, False, True, False]
-    assert not any(Training.of([1, 1]).among(group).any() for group in ("head", "medium", "tail"))
+    facts = LabelFacts.of([1] * 6, [0.5, 0.1001, 0.1, 0.02, 0.0199, np.nan])
+    assert facts.among("head").tolist() == [True, True, False, False, False, False]
+    assert facts.among("medium").tolist() == [False, False, True, True, False, False]
+    assert facts.among("tail").tolist() == [False, False, False, False, True, False]
+    assert not any(LabelFacts.of([1, 1]).among(group).any() for group in ("head", "medium", "tail"))
     with pytest.raises(ValueError, match="a number for each label"):
-        Training.of([1, 1], [0.5])
+        LabelFacts.of([1, 1], [0.5])
 
 
 def test_a_label_is_as_common_in_one_scenario_as_in_another():

@@ -15,7 +15,7 @@ Group = Literal["head", "medium", "tail"]
 
 
 @dataclass(frozen=True, eq=False)
-class Training:
+class LabelFacts:
     """What metrics need to know of the training images, beside the test scores.
 
     Args:
