@@ -10,10 +10,15 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from retune.metrics.table import BY_KEY
 from retune.results.compare import Estimate
 from retune.suite.summary import Row, Setting, Summary
 
 MARKS = {"best": "**", "tied": "**"}
+EVERY = ("final_auc", "forgetting")
+"""Metrics of all scenarios."""
+FIRST = ("gain", "learning", "final_auc_head", "final_auc_medium", "final_auc_tail")
+"""Metrics of the first scenario alone; those that no method has are left out."""
 
 
 def number(estimate: Estimate | None, mark: str = "") -> str:
@@ -33,16 +38,21 @@ def kept(rows: list[Row]) -> str:
     return ", ".join(f"{n:,} {kind}" for kind, n in counts.items() if n) or "-"
 
 
+def columns(settings: list[Setting]) -> list[tuple[str, Setting]]:
+    """Each column's metric and scenario."""
+    first = [m for m in FIRST if any(r.metrics[m].mean is not None for r in settings[0].rows)]
+    return [(m, s) for m in EVERY for s in settings] + [(m, settings[0]) for m in first]
+
+
 def line(name: str, settings: list[Setting], seconds: dict[str, float]) -> str:
     """A method's row."""
-    rows = [next((row for row in setting.rows if row.strategy == name), None) for setting in settings]
-    found = [row for row in rows if row is not None]
+    rows = {s.name: next((row for row in s.rows if row.strategy == name), None) for s in settings}
+    found = [row for row in rows.values() if row is not None]
     cells = [
         number(row.metrics.get(metric), MARKS.get(row.role, "") if metric == "final_auc" else "")
-        if row
+        if (row := rows[setting.name])
         else "-"
-        for metric in ("final_auc", "average_auc", "forgetting")
-        for row in rows
+        for metric, setting in columns(settings)
     ]
     cells += [f"{max(row.trained_parameters for row in found):,}", kept(found)]
     cells.append(f"{seconds[name]:.1f} s" if name in seconds else "-")
@@ -59,9 +69,8 @@ def main() -> None:
     timed = Summary.read(given.fit).settings if given.fit else settings
     seconds = {row.strategy: row.fit_seconds for setting in timed for row in setting.rows}
     heads = [
-        f"{m}, {s.scenario.removesuffix('-incremental')}"
-        for m in ("final", "average", "forgetting")
-        for s in settings
+        f"{BY_KEY[m].heading.removesuffix(' AUC')}, {s.scenario.removesuffix('-incremental')}"
+        for m, s in columns(settings)
     ]
     print(f"| strategy | {' | '.join(heads)} | trained | kept | fit |")
     print("|---" * (len(heads) + 4) + "|")
