@@ -21,6 +21,8 @@ from retune.errors import StorageError, UserError
 
 MOST: Final = 2**28
 """Bytes that a file of text may hold: results, prompt banks, settings of models."""
+PARTIAL: Final = ".partial-"
+"""How the names of files begin that are not yet whole."""
 PIECE: Final = 2**20
 LARGER: Final = 100
 """Times that an npz may be larger unpacked: features and pictures hardly shrink."""
@@ -113,6 +115,12 @@ def make_shared(folder: Path) -> None:
             folder.chmod(folder.stat().st_mode | group | S_IXGRP)
 
 
+def clear_partial(folder: Path) -> None:
+    """Remove the files that a killed process left half-written in a folder where nobody else writes now."""
+    for left in folder.glob(f"{PARTIAL}*"):
+        left.unlink(missing_ok=True)
+
+
 def write_whole(
     path: Path,
     data: bytes | Iterable[bytes | memoryview],
@@ -133,7 +141,7 @@ def write_whole(
         UserError: If the user may not write there.
     """
     with storing(path):
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".partial-")
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=PARTIAL)
         try:
             with os.fdopen(handle, "wb") as file:
                 file.writelines([data] if isinstance(data, bytes) else data)

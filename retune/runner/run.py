@@ -11,7 +11,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from retune.errors import RunConflict, StrategyError, UserError
-from retune.files import make_folder, write_whole
+from retune.files import clear_partial, make_folder, write_whole
 from retune.progress import Progress
 from retune.results.result import CHECKPOINT_FILE, RESULT_FILE, RUN_FILE, SCORES_FILE, Result
 from retune.results.scores import read_scores
@@ -62,6 +62,7 @@ class Run:
             from retune.runner.loop import learn
             from retune.runner.record import record
 
+            clear_partial(self.folder)
             tell = progress or (lambda stage, done, total: None)
             outcome = learn(self.plan, self.folder, tell)
             return record(self.plan, outcome, self.folder, command or _command(self.plan), tell)

@@ -35,7 +35,8 @@ def test_alone_it_lists_the_banks(capsys: pytest.CaptureFixture[str]) -> None:
     assert code == 0
     assert re.search(r"^chexzero +62 prompts", out, re.MULTILINE)
     _, as_json, _ = call(capsys, "--json")
-    assert [row["name"] for row in json.loads(as_json)["prompts"]] == ["biovil", "chexzero", "language-model"]
+    names = [row["name"] for row in json.loads(as_json)["prompts"]]
+    assert names == ["biovil", "chexzero", "language-model", "lay"]
 
 
 @pytest.mark.parametrize("command", ["generate", "lint", "show", ""])

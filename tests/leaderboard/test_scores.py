@@ -23,7 +23,7 @@ def belongs(small_board) -> Entry:
     document["data"].update(labels=document["data"]["labels"][:LABELS], n_test=N)
     document["runs"] = document["runs"][:RUNS]
     for run in document["runs"]:
-        run["first"] = run["first"][:LABELS]
+        run["first"], run["prevalence"] = run["first"][:LABELS], run["prevalence"][:LABELS]
         run["auc_matrix"] = [row[:LABELS] for row in run["auc_matrix"]]
     return Entry.model_validate(document)
 

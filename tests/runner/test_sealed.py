@@ -37,6 +37,7 @@ from retune.suite.document import read_names
 from retune.suite.summary import Summary, summarise
 from retune.suite.tables import write_tables
 
+RUN = "class-incremental-made-one-0"
 FLIPS = int(os.environ.get("RETUNE_TEST_FLIPS", "90"))
 ENTRY = "ab" * 32
 WORDS = [
@@ -53,7 +54,7 @@ WORDS = [
 
 
 def checkpoint(folder: Path) -> Any:
-    found = Checkpoint.read(folder, "one-0")
+    found = Checkpoint.read(folder, RUN)
     assert found is not None
     return [found.scores.tolist(), found.state["w"].tolist(), found.state["n"], found.progress]
 
@@ -89,12 +90,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for k, n in enumerate(("one", "two"))
     ]
     home = runs[0].folder
-    (home / "run.json").write_bytes(seal_json({"id": "one-0", "data": {"name": "made"}}))
+    (home / "run.json").write_bytes(seal_json({"id": RUN, "data": {"name": "made"}}))
     state = {"w": torch.arange(6.0).reshape(2, 3), "n": 3}
-    Checkpoint("one-0", torch.zeros(2, 4, 3), state, {"fit_seconds": 1.5}).write(home)
+    Checkpoint(RUN, torch.zeros(2, 4, 3), state, {"fit_seconds": 1.5}).write(home)
     write_tables(summarise(runs, replicates=5), home)
     named = dict.fromkeys(("strategy", "scenario", "data", "backbone", "order"), "one")
-    rows = [{"id": "one-0", "folder": "runs/one", "seed": 0, **named}]
+    rows = [{"id": RUN, "folder": "runs/one", "seed": 0, **named}]
     (home / "suite.json").write_bytes(seal_json({"schema": "retune.suite-plan/1", "runs": rows}))
     known = {"difference": 1e-5, "rerun_difference": None, "remarks": ["a"], "replicates": [0.5, 0.25]}
     Record(entry=ENTRY, tier="recomputed", **known).write(home / "record.json")
@@ -170,7 +171,7 @@ def test_what_is_nested_deeply_or_of_another_kind_is_refused(
 
 
 def test_a_file_without_a_digest_is_of_an_earlier_version(folder: Path, tmp_path: Path) -> None:
-    (tmp_path / "run.json").write_text('{"id": "one-0"}')
+    (tmp_path / "run.json").write_text('{"id": "one"}')
     with pytest.raises(Untrusted, match=r"earlier version.*remove that file and issue the command again"):
         open_json(tmp_path / "run.json")
 

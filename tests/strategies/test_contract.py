@@ -31,7 +31,7 @@ SMALL: dict[str, dict[str, Any]] = {"adaptor": {"width": 64}, "m-flag": {"hidden
 """Widths that no other demand depends on than that for a small state."""
 QUICK: dict[str, dict[str, Any]] = {"joint": {"iterations": 5}, "re-tune/paper-steps": {"steps": 3}}
 """Steps that no demand depends on."""
-ENOUGH = dict.fromkeys(("adaptor", "l2p", "lora", "m-flag"), 600)
+ENOUGH = dict.fromkeys(("l2p", "lora", "m-flag"), 600)
 """Images that the slower methods learn from, where that is enough."""
 
 
