@@ -19,16 +19,17 @@ def shown(text: str, length: int | None = None) -> str:
 
 
 def number(value: float | None, *, signed: bool = False) -> str:
-    """Three decimals without a leading zero; a dash where undefined."""
+    """Three decimals without a leading zero, and no nought below nought; a dash where undefined."""
     if value is None or value != value:
         return "-"
+    value = round(value, 3) + 0.0
     text = f"{value:+.3f}" if signed else f"{value:.3f}"
     return text.replace("0.", ".", 1) if abs(value) < 0.9995 else text[: 5 if signed else 4]
 
 
 def decimals(value: float | None, signed: bool = False) -> str:
-    """:func:`number` as a page shows it: with printers' dashes, and no nought below nought."""
-    text = number(value, signed=signed).replace("-.000", ".000")
+    """:func:`number` as a page shows it: with printers' dashes."""
+    text = number(value, signed=signed)
     return "–" if text == "-" else text.replace("-", "−")
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from retune.metrics.table import BY_KEY
 from retune.results.compare import Estimate
+from retune.results.text import number
 from retune.suite.summary import Row, Setting, Summary
 
 MARKS = {"best": "**", "tied": "**"}
@@ -21,12 +22,12 @@ FIRST = ("gain", "learning", "final_auc_head", "final_auc_medium", "final_auc_ta
 """Metrics of the first scenario alone; those that no method has are left out."""
 
 
-def number(estimate: Estimate | None, mark: str = "") -> str:
+def cell(estimate: Estimate | None, mark: str = "") -> str:
     """Mean and standard deviation over seeds, between marks."""
     if estimate is None or estimate.mean is None:
         return "-"
-    spread = f" ± {estimate.sd:.3f}" if estimate.sd is not None else ""
-    return f"{mark}{estimate.mean:.3f}{mark}{spread}".replace("0.", ".")
+    spread = f" ± {number(estimate.sd)}" if estimate.sd is not None else ""
+    return f"{mark}{number(estimate.mean)}{mark}{spread}"
 
 
 def kept(rows: list[Row]) -> str:
@@ -49,7 +50,7 @@ def line(name: str, settings: list[Setting], seconds: dict[str, float]) -> str:
     rows = {s.name: next((row for row in s.rows if row.strategy == name), None) for s in settings}
     found = [row for row in rows.values() if row is not None]
     cells = [
-        number(row.metrics.get(metric), MARKS.get(row.role, "") if metric == "final_auc" else "")
+        cell(row.metrics.get(metric), MARKS.get(row.role, "") if metric == "final_auc" else "")
         if (row := rows[setting.name])
         else "-"
         for metric, setting in columns(settings)
