@@ -31,7 +31,7 @@ from retune.results.verdict import verdict as run_verdict
 from retune.settings import typed
 from retune.suite.layout import rank_lines, rank_rows
 from retune.suite.ranks import Ranks, rank_methods
-from retune.suite.verdict import listed, verdict
+from retune.suite.verdict import verdict
 
 if TYPE_CHECKING:
     from retune.report.groups import MethodGroup, Runs, Section, StreamGroup
@@ -187,7 +187,9 @@ def _best(section: Section) -> list[str]:
     for stream in section.streams:
         best, tied = ([m for m, r in stream.roles.items() if r == role] for role in ("best", "tied"))
         if best:
-            found.append(f"Best on {stream.title}: {best[0]}{f', tied with {listed(tied)}' if tied else ''}.")
+            found.append(
+                f"Best on {stream.title}: {best[0]}{f', tied with {text.listed(tied)}' if tied else ''}."
+            )
     return found
 
 
