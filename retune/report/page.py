@@ -187,9 +187,8 @@ def _best(section: Section) -> list[str]:
     for stream in section.streams:
         best, tied = ([m for m, r in stream.roles.items() if r == role] for role in ("best", "tied"))
         if best:
-            found.append(
-                f"Best on {stream.title}: {best[0]}{f', tied with {text.listed(tied)}' if tied else ''}."
-            )
+            also = f", tied with {text.listed(tied)}" if tied else ""
+            found.append(f"Best on {stream.title}: {best[0]}{also}.")
     return found
 
 
