@@ -181,7 +181,7 @@ def test_one_order_needs_no_table(tmp_path: Path) -> None:
     [
         ("suite --orders 0", "--orders: 0 is not from 1 to 1,000"),
         (
-            "suite --orders 2 --set scenario.task_order=3",
+            "suite --dry-run --orders 2 --set scenario.task_order=3",
             "setting scenario.task_order exclude each other; give one",
         ),
         ("suite --orders 3 --order random", "--order and --orders exclude each other"),
