@@ -116,13 +116,15 @@ def _scenario(name: str) -> dict[str, Any]:
 
 def _dataset(name: str) -> dict[str, Any]:
     cls, plain_name, preset = registry("datasets").load_preset(name)
+    bank = {"prompt_bank": preset["prompts"]} if "prompts" in preset else {}
     return {
         **_described(cls, registry("datasets").origin(plain_name), preset),
         "source": cls.source,
         "licence": cls.licence,
         "synthetic": cls.synthetic,
         "needs_root": cls.needs_root,
-        "labels": list(cls.labels),
+        "labels": list(preset.get("findings", cls.labels)),
+        **bank,
         "mapping": dict(cls.mapping),
         "presets": {preset: dict(values) for preset, values in cls.presets.items()},
     }

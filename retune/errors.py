@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,12 +60,23 @@ class UnknownName(UserError):
         kind: What the name was meant to be, e.g. ``"scenario"``.
         name: The name given.
         known: The names there are.
+        elsewhere: Names of another kind that it may have been meant to be, which are offered first.
     """
 
-    def __init__(self, kind: str, name: str, known: Iterable[str], *, where: str | None = None) -> None:
-        names = sorted(known)
+    def __init__(
+        self,
+        kind: str,
+        name: str,
+        known: Iterable[str],
+        *,
+        where: str | None = None,
+        elsewhere: Sequence[str] = (),
+    ) -> None:
+        self.name, names = name, sorted(known)
         spelt = {n.lower(): n for n in reversed(names)}
-        close = [spelt[n] for n in difflib.get_close_matches(name.lower(), spelt, n=3, cutoff=0.5)]
+        close = list(elsewhere) or [
+            spelt[n] for n in difflib.get_close_matches(name.lower(), spelt, n=3, cutoff=0.5)
+        ]
         shown = ", ".join(names[:_SHOWN]) + f" and {len(names) - _SHOWN:,} more" * (len(names) > _SHOWN)
         fix = f"did you mean {' or '.join(close)}?" if close else f"known: {shown or 'none'}"
         super().__init__(f"unknown {kind} '{name}'", where=where, fix=fix)

@@ -207,9 +207,11 @@ def preset_of(cls: type[Any], preset: str, owner: str) -> Mapping[str, Any]:
     """The settings of a class's preset.
 
     Raises:
-        UnknownName: If there is none of that name.
+        UserError: If there is none of that name.
     """
     presets: Mapping[str, Mapping[str, Any]] = cls.presets
+    if not presets:
+        raise UserError(f"{owner} has no presets", fix=f"leave '/{preset}' out")
     if preset not in presets:
         raise UnknownName(f"preset of {owner}", preset, presets)
     return presets[preset]

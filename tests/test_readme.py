@@ -196,6 +196,18 @@ def test_every_option_it_names_exists(
     assert named <= known
 
 
+@pytest.mark.parametrize("command", ["run", "suite"])
+def test_the_synopsis_has_every_option(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    main([command, "--help"])
+    known = set(re.findall(r"(?<=[ │])--[a-z][a-z-]+", capsys.readouterr().out)) - {"--help", "--set"}
+    assert {"--seeds", "--steps"} <= known
+    _, synopsis = (ROOT / "retune/cli/README.md").read_text().split(f"\nretune {command} ", 1)
+    assert known <= set(re.findall(r"--[a-z][a-z-]+", synopsis.split("\nretune ")[0]))
+
+
 def test_every_name_it_uses_exists() -> None:
     names = {row["name"] for kind in KINDS for row in listing(kind)}
     used = re.findall(

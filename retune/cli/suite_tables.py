@@ -36,6 +36,8 @@ def print_tables(summary: Summary, console: Console) -> None:
         return
     for setting in summary.settings:
         console.print(Text(title(setting), "bold"))
+        for line in setting.cautions:
+            console.print(Text(line, "yellow"))
         console.print(Text(verdict(setting)))
         heads = heads_of(setting)
         rows = [cells_of(row, setting) for row in setting.rows]
@@ -43,9 +45,9 @@ def print_tables(summary: Summary, console: Console) -> None:
         for columns in _packed(heads, rows, console.width):
             _print_columns(console, columns, heads, rows, styles)
         for line in notes(setting):
-            console.print(Text(line, "yellow" if line in setting.cautions else ""))
+            console.print(Text(line))
         console.print()
-    for orders in over_orders(summary):
+    for orders in over_orders(summary.settings):
         console.print(Text(orders.title, "bold"))
         _print_orders(console, orders)
         console.print(Text(ORDER_READING, "dim"))
@@ -71,16 +73,25 @@ def print_tables(summary: Summary, console: Console) -> None:
 
 
 def _print_orders(console: Console, found: OrderTable) -> None:
+    from rich.cells import cell_len
     from rich.text import Text
 
     from retune.cli.console import plain_table
 
-    table = plain_table()
-    for head in ORDER_HEADS:
-        table.add_column(head, justify="left" if head == "method" else "right", overflow="fold")
-    for row in found.rows:
-        table.add_row(*map(Text, row))
-    console.print(table)
+    columns = [[head, *cells] for head, *cells in zip(ORDER_HEADS, *found.rows, strict=True)]
+    longest = [max(cell_len(word) for text in column for word in text.split()) for column in columns]
+    fits = sum(longest) + 2 * (len(ORDER_HEADS) - 1) <= console.width
+    # Words are never broken: what is too wide is parted by metrics.
+    blocks = [range(len(ORDER_HEADS))] if fits else [(0, 1, 2, 3, 4), (0, 1, 5, 6, 7)]
+    for block in blocks:
+        table = plain_table()
+        for c in block:
+            head = Text(ORDER_HEADS[c].replace(" ", "\n"))
+            table.add_column(head, justify="right" if c else "left", no_wrap=c > 0, overflow="fold")
+        for row in found.rows:
+            table.add_row(*(Text(row[c]) for c in block))
+        console.print(table)
+        console.print()
 
 
 def _style(row: Row) -> str:

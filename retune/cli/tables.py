@@ -19,6 +19,7 @@ from retune.results.cautions import cautions
 from retune.results.result import Cost, Result
 from retune.results.text import number
 from retune.results.verdict import Standing, standings, verdict
+from retune.suite.runs import prompts_words
 
 MARKS: Final[dict[Standing, str]] = {"below": "<.5", "at": "~.5"}
 """Below the column of a label that is no better than chance."""
@@ -90,7 +91,8 @@ def _headline(out: Console, result: Result, seeds: int = 0) -> None:
             (result.strategy.called, "bold"),
             " on ",
             (data, "bold"),
-            f", {result.scenario.name} in {steps} {'step' if steps == 1 else 'steps'}, backbone {result.backbone.name}, ",
+            f", {result.scenario.name} in {steps} {'step' if steps == 1 else 'steps'}, backbone {result.backbone.name}",
+            f"{prompts_words([result.prompts.name])}, ",
             f"{seeds} seeds" if seeds else f"seed {result.run.seed}",
         )
     )
@@ -112,7 +114,7 @@ def _headline(out: Console, result: Result, seeds: int = 0) -> None:
 
 
 def _asked(result: Result) -> list[str]:
-    """What the command names beside the defaults: a preset of data, settings, a prompt bank."""
+    """What the command names beside the defaults: a preset of data, settings."""
     words = shlex.split(result.run.command)
     named = dict(pairwise(words))
     asked = [words[k + 1] for k, word in enumerate(words[:-1]) if word == "--set"]
@@ -121,8 +123,6 @@ def _asked(result: Result) -> list[str]:
         asked.insert(0, strategy)
     if "/" in named.get("--data", ""):
         asked.insert(0, named["--data"])
-    if "--prompts" in named:
-        asked.append(f"prompts {result.prompts.name}")
     return [f"With {', '.join(asked)}"] if asked else []
 
 

@@ -6,6 +6,7 @@ One table: the same data set and backbone. One mean: the same stream but for the
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,6 +24,7 @@ from retune.metrics.table import DECIDES
 from retune.results.compare import Estimate
 from retune.results.result import Result
 from retune.settings import typed
+from retune.suite.runs import order_words
 
 if TYPE_CHECKING:
     from retune.suite.summary import Row, Setting
@@ -235,12 +237,19 @@ def sections(
     """
     groups = _grouped(results, _section_key)
     titles = _distinct(
-        [f"{data} with {backbone}" for data, _, backbone, *_ in groups],
+        [f"{_data_name(found[0])} with {found[0].backbone.name}" for found in groups.values()],
         [f"data {d[:8]}, backbone {b[:8]}, {precision}" for _, d, _, b, precision in groups],
     )
     return tuple(
         _section(title, found, names, compare) for title, found in zip(titles, groups.values(), strict=True)
     )
+
+
+def _data_name(result: Result) -> str:
+    """What a run's data set is called: with its preset, where its command names one."""
+    name = result.dataset.name
+    asked = re.search(r"--data[ =]([\w.:,/-]+)", result.run.command)
+    return asked[1] if asked and asked[1].startswith(f"{name}/") else name
 
 
 def _section_key(result: Result) -> tuple[str, str, str, str, str]:
@@ -251,12 +260,17 @@ def _section_key(result: Result) -> tuple[str, str, str, str, str]:
 def _section(title: str, results: list[Result], names: Mapping[str, str], compare: Compare) -> Section:
     methods = _methods(results, names)
     pairs = _grouped(
-        results, lambda r: (r.scenario.name, _text([r.scenario.settings, r.labels, len(r.auc_matrix)]))
+        results,
+        lambda r: (
+            r.scenario.name,
+            _task_order(r),
+            _text([r.scenario.settings, r.labels, len(r.auc_matrix)]),
+        ),
     )
-    found = [(key, family) for key, runs in pairs.items() for family in _families(runs)]
+    found = [(name, family) for (name, *_), runs in pairs.items() for family in _families(runs)]
     titles = _distinct(
-        [name for (name, _), _ in found],
-        [_telling(family, [f for (n, _), f in found if n == name]) for (name, _), family in found],
+        [name for name, _ in found],
+        [_telling(family, [f for n, f in found if n == name]) for name, family in found],
     )
     streams = [
         _stream(title, family, methods, compare) for title, (_, family) in zip(titles, found, strict=True)
@@ -321,11 +335,21 @@ def _telling(family: list[Result], families: list[list[Result]]) -> str:
     """What tells a stream from others of its name: settings, number of experiences, or the fingerprint."""
     told = [
         {"steps": len(f[0].scenario.experiences), **f[0].scenario.settings, "hidden": f[0].scenario.hidden}
+        | {"task_order": _task_order(f[0])}
         | {"stream": min((r.run.seed, r.scenario.fingerprint) for r in f)[1][:8]}
         for f in families
     ]
     differing = _differing(told[families.index(family)], told, last=["stream"])
-    return ", ".join(f"{key}={typed(value)}" for key, value in differing.items())
+    return ", ".join(
+        order_words(str(value)) if key == "task_order" else f"{key}={typed(value)}"
+        for key, value in differing.items()
+    )
+
+
+def _task_order(result: Result) -> int:
+    """Number of a stream's task order; no result names the scenario's own, which is the first."""
+    order = result.scenario.settings.get("task_order", 1)
+    return order if isinstance(order, int) else 1
 
 
 def _methods(results: Sequence[Result], names: Mapping[str, str]) -> dict[str, Method]:

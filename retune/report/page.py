@@ -30,7 +30,9 @@ from retune.results.compare import Difference, Estimate
 from retune.results.verdict import verdict as run_verdict
 from retune.settings import typed
 from retune.suite.layout import rank_lines, rank_rows
+from retune.suite.orders import ORDER_HEADS, ORDER_READING, over_orders
 from retune.suite.ranks import Ranks, rank_methods
+from retune.suite.runs import prompts_words
 from retune.suite.verdict import verdict
 
 if TYPE_CHECKING:
@@ -144,6 +146,8 @@ def render(runs: Runs, views: list[View]) -> str:
         streams=sum(len(section.streams) for section in runs.sections),
         sections=parts,
         decides=DECIDES.key,
+        order_heads=ORDER_HEADS,
+        order_reading=ORDER_READING,
         explained=[column for column in COLUMNS if column.heading in shown],
         levels=sorted({f"{100 * r.bootstrap.level:g} %" for r in results}),
         markup=Markup,
@@ -172,6 +176,7 @@ def _section(section: Section, view: View) -> dict[str, Any]:
         "best": _best(section),
         "ranks": rank_lines(ranks) if len(section.streams) > 1 else [],
         "mean_ranks": {method: rank for method, rank, _ in rank_rows(ranks)},
+        "orders": over_orders(stream.setting for stream in section.streams if stream.setting),
         "tied": {method: letters for method, _, letters in rank_rows(ranks)},
         "versions": sorted(versions.items()),
         "prompts": sorted({r.prompts.name for r in results}),
@@ -205,6 +210,7 @@ def _stream(view: StreamView) -> dict[str, Any]:
     return {
         "view": view,
         "verdict": _verdict(view.stream),
+        "prompts": prompts_words(run.prompts.name for group in groups for run in group.runs),
         "columns": [column for column in COLUMNS if any(_known(column.of(group)) for group in groups)],
         "joint": "" if any(g.method.upper_bound for g in groups) else _joint(groups[0].runs[0].run.command),
         "keeps": {group.method.label: kept(group) for group in groups},

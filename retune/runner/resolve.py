@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from retune.avalanche_bridge import names as avalanche
 from retune.backbones.base import MEANINGS, Backbone
 from retune.data.source import DataSource
-from retune.errors import BadSetting, UserError
+from retune.errors import BadSetting, UnknownName, UserError
 from retune.methods.declared import require_declared, require_needs
 from retune.methods.given import Need
 from retune.methods.strategy import Strategy
@@ -105,7 +105,14 @@ def resolve(spec: Spec, shared: Shared | None = None) -> Parts:
         groups["scenario"]["steps"] = spec.steps
     data = spec.data or scenario_class.data or DEFAULTS["data"]
     strategy_class, plain_name, preset = find_strategy(spec.strategy)
-    strategy, search = _strategies(strategy_class, plain_name, {**preset, **groups["strategy"]}, spec)
+    try:
+        strategy, search = _strategies(strategy_class, plain_name, {**preset, **groups["strategy"]}, spec)
+    except UnknownName as error:
+        datasets = [registry("datasets").load_preset(name.strip())[0] for name in data.split(",")]
+        meant = dotted(error.name, [scenario_class], datasets)
+        if not meant:
+            raise
+        raise UnknownName("setting", error.name, (), where=error.where, elsewhere=meant) from None
     backbone = shared.backbone(spec.backbone, device=spec.device, precision=spec.precision)
     for tried in search.strategies if search else (strategy,):
         require_capabilities(tried, spec.strategy, backbone)
@@ -145,6 +152,17 @@ def _strategies(
     strategy = build({})
     by_hand = {key.removeprefix("strategy."): value for key, value in spec.settings.items()}
     return strategy, Candidates.make(spec.search, build, given=by_hand) if spec.search else None
+
+
+def dotted(setting: str, scenarios: Iterable[type[Any]], datasets: Iterable[type[Any]]) -> list[str]:
+    """A setting's names for ``--set`` where it is no strategy's, but a scenario's or a data set's."""
+    name = setting.replace("-", "_")
+    owners = {"scenario": scenarios, "data": datasets}
+    return [
+        f"{group}.{name}"
+        for group, classes in owners.items()
+        if any(name in {s.name for s in settings_of(cls)} for cls in classes)
+    ]
 
 
 def find_strategy(name: str) -> tuple[type[Strategy], str, Mapping[str, Any]]:

@@ -92,6 +92,7 @@ def _caption(setting: Setting, bootstrap: Bootstrap) -> list[str]:
         f"{title(setting)}.",
         f"Mean ± standard deviation over n seeds; small: {100 * bootstrap.level:g} % interval over resampled test "
         "patients. Bold: best, or tied with it.",
+        *setting.cautions,
         *notes(setting),
     ]
 

@@ -11,6 +11,7 @@ from retune.results.compare import Estimate
 from retune.results.result import Bootstrap
 from retune.results.text import number
 from retune.suite.ranks import Ranks
+from retune.suite.runs import prompts_words
 from retune.suite.summary import BoundCheck, Row, Setting, Summary
 
 NAMES: Final = ("method", "n", "")
@@ -104,7 +105,8 @@ def title(setting: Setting) -> str:
         f"{setting.scenario} in {setting.steps} {'step' if setting.steps == 1 else 'steps'} "
         f"on {setting.data}{' (synthetic data)' if setting.synthetic else ''}, "
         f"backbone {setting.backbone}{' (contaminated)' if setting.contaminated == 'yes' else ''}"
-        f"{' (possibly contaminated)' if setting.contaminated == 'possibly' else ''}, "
+        f"{' (possibly contaminated)' if setting.contaminated == 'possibly' else ''}"
+        f"{prompts_words(setting.prompts)}, "
         f"{_order(setting.order)}"
         f"{_counted(setting.n_test, 'test image')} of {_counted(setting.n_test_patients, 'patient')}, "
         f"{_counted(counts[0], 'seed') if len(counts) == 1 else f'{counts[0]} to {counts[-1]} seeds'}"
@@ -118,8 +120,8 @@ def _order(order: str) -> str:
 
 
 def notes(setting: Setting) -> list[str]:
-    """What belongs below a table: cautions, methods with other seeds, and the check of the upper bounds."""
-    lines = list(setting.cautions)
+    """What belongs below a table: methods with other seeds, and the check of the upper bounds."""
+    lines = []
     groups: dict[tuple[int, ...], list[str]] = {}
     for row in setting.rows:
         groups.setdefault(tuple(row.seeds), []).append(row.strategy)

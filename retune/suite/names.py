@@ -11,7 +11,7 @@ from typing import Any, Final
 from retune.data.source import DataSource
 from retune.errors import BadSetting, RetuneError, UnknownName, UserError
 from retune.plugins import BUILT_IN, Kind, is_file, registry
-from retune.runner.resolve import find_strategy
+from retune.runner.resolve import dotted, find_strategy
 from retune.runner.spec import DEFAULTS
 from retune.settings import settings_of
 from retune.suite.spec import ALL, StrategyChoice, Suite, split, stem
@@ -125,6 +125,9 @@ class Names:
                 raise BadSetting(
                     f"no scenario here has the setting {setting}", where=where, fix="leave it out"
                 )
+        order = f"scenario.{suite.order_setting}"
+        if suite.orders and order in {key.replace("-", "_") for key in suite.settings}:
+            raise BadSetting(f"orders and the setting {order} exclude each other", fix="give one of them")
         for policy in ("uncertain", "blank"):
             if getattr(suite, policy) and not any(self.has("datasets", name, policy) for name in datasets):
                 raise BadSetting(
@@ -163,9 +166,10 @@ class Names:
             if kind == "datasets" and setting.partition(".")[0] in datasets:
                 continue
             if not any(self.has(kind, owner, setting) for owner in owners[kind]):
-                classes = [self.find(kind, owner) for owner in owners[kind]]
-                settings = {s.name for cls in classes if cls is not None for s in settings_of(cls)}
-                raise UnknownName("setting", setting, settings, where=f"set, for the {kind}")
+                classes = {k: [c for o in owners[k] if (c := self.find(k, o)) is not None] for k in owners}
+                settings = {s.name for cls in classes[kind] for s in settings_of(cls)}
+                meant = [] if dot else dotted(setting, classes["scenarios"], classes["datasets"])
+                raise UnknownName("setting", setting, settings, where=f"set, for the {kind}", elsewhere=meant)
         tables = {*named, *(choice.called for choice in choices), *map(self.called, choices)}
         for table, given in (("strategy", suite.strategy), ("search", suite.search)):
             for name in given:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import sqrt
 from statistics import fmean
@@ -10,7 +11,7 @@ from typing import Final
 from retune.metrics.seeds import mean_and_sd
 from retune.metrics.table import DECIDES
 from retune.results.text import number
-from retune.suite.summary import Setting, Summary
+from retune.suite.summary import Setting
 
 METRICS: Final = {DECIDES.key: DECIDES.heading, "forgetting": "forgetting"}
 ORDER_HEADS: Final = (
@@ -38,10 +39,10 @@ class OrderTable:
     rows: list[list[str]]
 
 
-def over_orders(summary: Summary) -> list[OrderTable]:
+def over_orders(settings: Iterable[Setting]) -> list[OrderTable]:
     """A table for whatever was run in more than one task order."""
     groups: dict[tuple[str, str, str], list[Setting]] = {}
-    for setting in summary.settings:
+    for setting in settings:
         if setting.order.isdigit():
             groups.setdefault((setting.scenario, setting.data, setting.backbone), []).append(setting)
     return [

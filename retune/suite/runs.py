@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+
+from retune.runner.spec import DEFAULTS
 
 if TYPE_CHECKING:
     from retune.results.result import Result
@@ -92,6 +95,12 @@ class Wanted(Named):
 def order_words(order: str) -> str:
     """An order in words: a task order has a number, a label order a name."""
     return f"task order {order}" if order.isdigit() else f"{order} order"
+
+
+def prompts_words(banks: Iterable[str]) -> str:
+    """The prompt banks of some runs, as the end of a heading; nothing where there is but the default one."""
+    names = sorted(set(banks))
+    return f", prompts {' and '.join(names)}" if set(names) - {DEFAULTS["prompts"]} else ""
 
 
 def in_a_line(error: BaseException) -> str:

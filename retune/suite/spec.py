@@ -250,7 +250,9 @@ def _mistake(error: ValidationError, file: str, options: set[str]) -> UserError:
     place = [str(p) for p in first["loc"] if not str(p).startswith(("function-", "constrained-", "list["))]
     key = ".".join(place)
     option = place and place[0] in options
-    where = ", ".join(filter(None, ["" if option else file, f"option for {key}" if option else f"key {key}"]))
+    where = (
+        f"--{_option(place[0], first['input'])}" if option else ", ".join(filter(None, [file, f"key {key}"]))
+    )
     if first["type"] == "extra_forbidden":
         tables: dict[str, type[Part]] = {"strategies": StrategyChoice, "data": DataChoice}
         model = tables.get(place[0], Suite) if len(place) > 1 else Suite
@@ -260,6 +262,15 @@ def _mistake(error: ValidationError, file: str, options: set[str]) -> UserError:
     given = first["input"]
     shown = f" (given: {given!r})" if isinstance(given, str | int | float) else ""
     return BadSetting(f"{reason[:1].lower()}{reason[1:]}{shown}", where=where)
+
+
+def _option(key: str, value: Any) -> str:
+    """What the command line calls a key."""
+    if key == "orders" and isinstance(value, str):
+        return "order"
+    return {"strategies": "strategy", "scenarios": "scenario", "backbones": "backbone"}.get(
+        key, key.replace("_", "-")
+    )
 
 
 def _placed(document: dict[str, Any], folder: Path) -> dict[str, Any]:

@@ -100,6 +100,8 @@ class Setting(Record):
     n_test_patients: int
     synthetic: bool
     contaminated: Literal["no", "possibly", "yes"]
+    prompts: list[str] = Field(default_factory=list)
+    """Names of the prompt banks; none in a table that was made before they were told."""
     cautions: list[str]
     rows: list[Row]
     joint_check: BoundCheck
@@ -222,6 +224,7 @@ def _setting(runs: Sequence[Finished], compared: Comparison) -> Setting:
         n_test_patients=one.dataset.n_test_patients,
         synthetic=one.dataset.synthetic,
         contaminated=one.backbone.contaminated,
+        prompts=sorted({run.result.prompts.name for run in runs}),
         cautions=cautions([run.result for run in runs]),
         rows=[_row(s, by_strategy[s], compared, best, bounds) for s in ordered],
         joint_check=_check(compared, bounds, continual),

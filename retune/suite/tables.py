@@ -91,10 +91,12 @@ def markdown(summary: Summary) -> str:
         for row, texts in zip(setting.rows, rows, strict=True):
             if row.role in ("best", "tied"):
                 texts[FINAL] = f"**{texts[FINAL]}**"
-        lines += [f"## {_plain(title(setting))}", "", _plain(verdict(setting)), ""]
+        lines += [f"## {_plain(title(setting))}", ""]
+        lines += [text for line in setting.cautions for text in (_plain(line), "")]
+        lines += [_plain(verdict(setting)), ""]
         lines += [*_piped(heads_of(setting), rows), ""]
         lines += [f"- {_plain(line)}" for line in notes(setting)] + [""]
-    for table in over_orders(summary):
+    for table in over_orders(summary.settings):
         rows = [list(map(_plain, row)) for row in table.rows]
         lines += [f"## {_plain(table.title)}", "", *_piped(ORDER_HEADS, rows), "", f"- {ORDER_READING}", ""]
     if not summary.settings:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 import retune
 from retune.cli.main import main
+from retune.cli.tables import print_run
 from retune.data.findings import CHEXPERT, COMPETITION
 from retune.data.source import DataSource
 from retune.leaderboard.tracks import Tracks
+from retune.report.groups import sections
 from retune.runner.plan import plan
 from retune.runner.spec import Spec
 
@@ -37,6 +40,18 @@ def test_the_table_has_the_findings_asked_for() -> None:
     assert five.image_id.tolist() == whole.image_id.tolist()
 
 
+def test_the_card_of_a_preset_has_its_labels(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", "dataset", "phantom/chexpert-5", "--json"]) == 0
+    card = json.loads(capsys.readouterr().out)
+    assert card["labels"] == list(COMPETITION)
+    assert card["prompt_bank"] == "lay"
+    assert "14" not in card["summary"]
+    assert main(["show", "dataset", "phantom", "--json"]) == 0
+    card = json.loads(capsys.readouterr().out)
+    assert card["labels"] == list(CHEXPERT)
+    assert "prompt_bank" not in card
+
+
 def test_a_run_takes_the_preset_and_its_prompts_and_says_so(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -54,8 +69,15 @@ def test_a_run_takes_the_preset_and_its_prompts_and_says_so(
     words = ["run", "--data", "phantom/chexpert-5", "--strategy", "zero-shot", "--out", str(tmp_path / "out")]
     sets = [word for key, value in few.items() for word in ("--set", f"{key}={value}")]
     assert main([*words, *sets, "--steps", "1", "--replicates", "5"]) == 0
-    assert "With phantom/chexpert-5" in capsys.readouterr().out
-    command = retune.Result.read(tmp_path / "out").run.command
+    told = " ".join(capsys.readouterr().out.split())
+    assert "With phantom/chexpert-5" in told
+    assert "backbone phantom-clip, prompts lay, seed 0" in told
+    result = retune.Result.read(tmp_path / "out")
+    assert sections([result])[0].title == "phantom/chexpert-5 with phantom-clip"
+    usual = result.prompts.model_copy(update={"name": "language-model"})
+    print_run(result.model_copy(update={"prompts": usual}), tmp_path)
+    assert "backbone phantom-clip, seed 0" in " ".join(capsys.readouterr().out.split())
+    command = result.run.command
     assert "--data phantom/chexpert-5" in command
     assert "--prompts" not in command
 

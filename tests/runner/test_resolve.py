@@ -92,11 +92,35 @@ def test_needs_follow_the_settings(features: str) -> None:
     assert planned.parts.strategy.requires() == {"features"}
 
 
+@pytest.mark.parametrize(
+    ("asked", "hint"),
+    [
+        (
+            "run --set hidden=absent",
+            "strategy re-tune: unknown setting 'hidden'; did you mean scenario.hidden?",
+        ),
+        ("run --set label-noise=0.1", "unknown setting 'label-noise'; did you mean data.label_noise?"),
+        (
+            "suite --strategy ridge --set hidden=absent",
+            "unknown setting 'hidden'; did you mean scenario.hidden?",
+        ),
+        ("run --set epoch=3", "strategy re-tune: unknown setting 'epoch'; did you mean epochs?"),
+        ("run --set xyz=3", "strategy re-tune: unknown setting 'xyz'; known: "),
+    ],
+    ids=["scenario", "data", "suite", "own", "none"],
+)
+def test_a_setting_of_the_scenario_or_the_data_is_named_as_such(
+    capsys: pytest.CaptureFixture[str], asked: str, hint: str
+) -> None:
+    assert main(asked.split()) == 2
+    assert hint in capsys.readouterr().err
+
+
 def test_unknown_presets_are_told(tmp_path: Path) -> None:
     with pytest.raises(UnknownName, match=r"did you mean paper-steps") as caught:
         run(tmp_path / "out", strategy="re-tune/papersteps")
     assert "\n" not in str(caught.value)
-    with pytest.raises(UnknownName, match=r"preset of strategy zero-shot 'paper'; known: none"):
+    with pytest.raises(UserError, match=r"strategy zero-shot has no presets; leave '/paper' out"):
         run(tmp_path / "out", strategy="zero-shot/paper")
     assert not (tmp_path / "out").exists()
 

@@ -22,9 +22,10 @@ from retune.errors import UserError
 from retune.metrics.table import COMPARED, in_table
 from retune.sealed import seal_json
 from retune.suite.latex import ACROSS, escaped, latex
+from retune.suite.layout import title
 from retune.suite.runs import Finished
 from retune.suite.summary import Summary, summarise
-from retune.suite.tables import write_tables
+from retune.suite.tables import markdown, write_tables
 from retune.suite.verdict import verdict
 
 FILES = ("table.json", "table.csv", "table.md", "table.tex")
@@ -476,3 +477,20 @@ def test_a_name_that_is_a_formula_or_a_command_is_text_in_every_file(tmp_path):
     rows = list(csv.reader(io.StringIO(texts["table.csv"])))[1:]
     assert any(cell.startswith("-") and float(cell) < 0 for row in rows for cell in row[9:] if cell)
     assert all(not cell.startswith("'") for row in rows for cell in row[9:])
+
+
+def test_what_must_be_said_and_other_prompts_stand_above_the_table(tmp_path) -> None:
+    targets, patients = made_targets()
+    notes = {"dataset": {"notes": ["Chosen split: by column 'split'"]}}
+    run = made_run(tmp_path, "one", 0, made_scores(targets, 1.0, 0), targets, patients, **notes)
+    summary, terminal = summarise([run], replicates=5), Console(file=io.StringIO(), width=200)
+    print_tables(summary, terminal)
+    for text in (terminal.file.getvalue(), markdown(summary)):
+        places = [
+            text.index(what) for what in ("backbone made-clip, prompts made, ", "Chosen split", "method")
+        ]
+        assert places == sorted(places)
+        assert text.count("Chosen split") == 1
+    (setting,) = summary.settings
+    for known in ([], ["language-model"]):  # a table that is older than the field, and the default bank
+        assert "prompts" not in title(setting.model_copy(update={"prompts": known}))

@@ -1,4 +1,4 @@
-"""Phantom: SYNTHETIC chest radiographs, 14 CheXpert labels, no files; larger: phantom/large, phantom/chexpert-5."""
+"""Phantom: SYNTHETIC chest radiographs with CheXpert's labels, no files; larger: phantom/large, phantom/chexpert-5."""
 
 from __future__ import annotations
 
