@@ -88,7 +88,7 @@ def _headline(out: Console, result: Result, seeds: int = 0) -> None:
     out.print()
     out.print(
         Text.assemble(
-            (result.strategy.name, "bold"),
+            (result.strategy.called, "bold"),
             " on ",
             (data, "bold"),
             f", {result.scenario.name} in {steps} {'step' if steps == 1 else 'steps'}, backbone {result.backbone.name}",
@@ -114,12 +114,12 @@ def _headline(out: Console, result: Result, seeds: int = 0) -> None:
 
 
 def _asked(result: Result) -> list[str]:
-    """What the command names beside the defaults: a preset, settings."""
+    """What the command names beside the defaults: a preset of data, settings."""
     words = shlex.split(result.run.command)
     named = dict(pairwise(words))
     asked = [words[k + 1] for k, word in enumerate(words[:-1]) if word == "--set"]
-    strategy = named.get("--strategy", result.strategy.name)
-    if strategy != result.strategy.name:
+    strategy = named.get("--strategy", result.strategy.called)
+    if strategy != result.strategy.called:
         asked.insert(0, strategy)
     if "/" in named.get("--data", ""):
         asked.insert(0, named["--data"])

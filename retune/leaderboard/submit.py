@@ -34,7 +34,7 @@ from retune.leaderboard.entry import (
     Scenario,
     Strategy,
 )
-from retune.leaderboard.fields import Part
+from retune.leaderboard.fields import Part, slug
 from retune.leaderboard.intake import read
 from retune.leaderboard.numbers import BOOTSTRAP, Numbers, differences, measure, rounded
 from retune.leaderboard.scores import TOLERANCE, Scores, pack, unpack
@@ -42,7 +42,7 @@ from retune.plugins import BUILT_IN, registry
 from retune.results.collect import finished, unfinished
 from retune.results.image_digests import salted
 from retune.results.result import SCORES_FILE as RUN_SCORES
-from retune.results.result import Record, Result
+from retune.results.result import Record, Result, StrategyRecord
 from retune.results.scores import Arrays, read_scores
 
 if TYPE_CHECKING:
@@ -263,7 +263,7 @@ def _entry(
         "schema": SCHEMA,
         "track": track,
         "method": {
-            "name": said.method or _called(strategy.name),
+            "name": said.method or _called(strategy),
             "version": said.version,
             "authors": list(said.authors),
             "paper": said.paper or (None if said.method else _paper_of(strategy.name, strategy.origin)),
@@ -314,9 +314,10 @@ def _run(result: Result, matrix: npt.NDArray[np.float64], values: dict[str, floa
     }
 
 
-def _called(name: str) -> str:
-    """A strategy's name as a method's: of a file its stem."""
-    return Path(name).stem if name.endswith(".py") else name
+def _called(strategy: StrategyRecord) -> str:
+    """A strategy's name as a method's: of a file its stem; with a preset as entries are called."""
+    name = Path(strategy.name).stem if strategy.name.endswith(".py") else strategy.name
+    return slug(f"{name}/{strategy.preset}") if strategy.preset else name
 
 
 def _paper_of(name: str, origin: str) -> str | None:

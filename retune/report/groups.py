@@ -41,7 +41,8 @@ class Method:
     """A strategy with its settings, and whatever else but the seed makes it another.
 
     Args:
-        name: Of the strategy.
+        strategy: Its name.
+        name: The same, with the preset that it was asked for by, if any.
         settings: All of them.
         circumstances: What else tells two methods of one name apart, most telling first.
         upper_bound: Whether it sees what no continual method may.
@@ -50,6 +51,7 @@ class Method:
         short: The same for narrow places: of settings that are words, the word alone.
     """
 
+    strategy: str
     name: str
     settings: dict[str, Any]
     circumstances: dict[str, Any]
@@ -74,12 +76,12 @@ class Method:
         # Seeds may choose different values: it is the search that makes the method.
         searched = dict.fromkeys(strategy.search.chosen, "searched") if strategy.search else {}
         settings = {**strategy.settings, **searched}
-        return cls(strategy.name, settings, circumstances, strategy.sees_everything)
+        return cls(strategy.name, strategy.called, settings, circumstances, strategy.sees_everything)
 
     @property
     def key(self) -> str:
         """Text that is equal for equal methods."""
-        return _text([self.name, self.settings, self.circumstances, self.upper_bound])
+        return _text([self.strategy, self.settings, self.circumstances, self.upper_bound])
 
 
 @dataclass(frozen=True)
@@ -352,7 +354,8 @@ def _task_order(result: Result) -> int:
 
 def _methods(results: Sequence[Result], names: Mapping[str, str]) -> dict[str, Method]:
     """Methods by key, each with a label of its own."""
-    found = {method.key: method for method in map(Method.of, results)}
+    # The same settings by hand and by a preset are one method, which has the preset's name.
+    found = {method.key: method for method in sorted(map(Method.of, results), key=lambda m: m.name)}
     labelled = []
     for method in found.values():
         same = [m for m in found.values() if m.name == method.name]

@@ -33,7 +33,7 @@ from retune.suite.layout import rank_lines, rank_rows
 from retune.suite.orders import ORDER_HEADS, ORDER_READING, over_orders
 from retune.suite.ranks import Ranks, rank_methods
 from retune.suite.runs import prompts_words
-from retune.suite.verdict import listed, verdict
+from retune.suite.verdict import verdict
 
 if TYPE_CHECKING:
     from retune.report.groups import MethodGroup, Runs, Section, StreamGroup
@@ -192,7 +192,8 @@ def _best(section: Section) -> list[str]:
     for stream in section.streams:
         best, tied = ([m for m, r in stream.roles.items() if r == role] for role in ("best", "tied"))
         if best:
-            found.append(f"Best on {stream.title}: {best[0]}{f', tied with {listed(tied)}' if tied else ''}.")
+            also = f", tied with {text.listed(tied)}" if tied else ""
+            found.append(f"Best on {stream.title}: {best[0]}{also}.")
     return found
 
 

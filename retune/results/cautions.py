@@ -47,7 +47,7 @@ def batches(result: Result) -> list[str]:
         return []
     small = [n for n in shown if n < size]
     which = f"{len(small)} of {len(shown)} experiences ({max(small, default=0):,} images at most)"
-    what = f"A batch of {strategy.name} ({size:,} images) is larger than {which}"
+    what = f"A batch of {strategy.called} ({size:,} images) is larger than {which}"
     return [f"{what}: a pass over such a one is one step."] if small else []
 
 

@@ -152,6 +152,13 @@ class StrategyRecord(Record):
     keeps_samples: bool
     diagnostics: dict[str, Any]
     search: SearchRecord | None = None
+    preset: str = ""
+    """By whose name the settings were asked for, as ``paper`` in ``re-tune/paper``; empty where by none."""
+
+    @property
+    def called(self) -> str:
+        """What a reader is told: ``NAME`` or ``NAME/PRESET``."""
+        return f"{self.name}/{self.preset}" if self.preset else self.name
 
 
 class Cost(Record):

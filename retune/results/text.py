@@ -3,8 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from typing import Final
 
 from retune.errors import printable
+
+NAMED: Final = 4
+"""Names that a sentence tells, at most."""
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first few names, and how many more there are."""
+    more = len(names) - NAMED
+    return ", ".join(names) if more < 2 else f"{', '.join(names[:NAMED])} and {more} others"
 
 
 def shown(text: str, length: int | None = None) -> str:

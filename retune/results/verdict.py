@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final, Literal
 
 from retune.results.result import MetricRecord, Result
-from retune.results.text import number
+from retune.results.text import listed, number
 
 CHANCE: Final = 0.5
 """The AUC of scores that know nothing."""
@@ -24,7 +24,9 @@ def _standing(low: float | None, high: float | None) -> Standing:
 
 
 def verdict(result: Result) -> str | None:
-    """Whether the run ended above zero-shot, what it forgot, and which labels are no better than chance.
+    """Whether the run ended above zero-shot, what it forgot, and which labels are ruined or no better than chance.
+
+    A label is ruined that the whole interval of its final AUC lies below what it had before any training.
 
     Returns:
         A sentence; None where the gain has no interval, as in a result that was made before there was one.
@@ -32,7 +34,11 @@ def verdict(result: Result) -> str | None:
     gain = result.metric("gain")
     if gain.low is None:
         return None
-    return f"{'; '.join([_gained(gain, _began(result)), *_forgotten(result), *_chance(result)])}."
+    if all(row == result.auc_matrix[0] for row in result.auc_matrix):
+        told = ["Nothing is learnt"]
+    else:
+        told = [_gained(gain, _began(result)), *_forgotten(result), *_ruined(result)]
+    return f"{'; '.join([*told, *_chance(result)])}."
 
 
 def _began(result: Result) -> str:
@@ -66,6 +72,18 @@ def _forgotten(result: Result) -> list[str]:
     if high < 0 or value == low == high == 0:
         return [f"nothing was forgotten ({_signed(lost)})" if value else "nothing was forgotten"]
     return [f"forgetting is not distinguishable from 0 ({_signed(lost)})"]
+
+
+def _ruined(result: Result) -> list[str]:
+    """Labels that surely ended below zero-shot, the deepest fall first; those that began at chance are told below."""
+    ends = zip(result.labels, result.auc_matrix[0], result.auc_matrix[-1], result.auc_high[-1], strict=True)
+    falls = [
+        (start - end, label)
+        for label, start, end, high in ends
+        if start is not None and end is not None and high is not None and high < start != CHANCE
+    ]
+    names = [label for _, label in sorted(falls, reverse=True)]
+    return [f"ended below zero-shot: {listed(names)}"] if names else []
 
 
 def _chance(result: Result) -> list[str]:

@@ -134,6 +134,7 @@ def _document(plan: Plan, outcome: Outcome, report: ContinualReport, command: st
             "keeps_samples": strategy.keeps_samples,
             "diagnostics": outcome.diagnostics,
             "search": asdict(outcome.search) if outcome.search else None,
+            "preset": parts.preset,
         },
         "first": stream.first.tolist(),
         "prevalence": stream.prevalence.tolist(),

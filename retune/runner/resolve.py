@@ -29,6 +29,7 @@ class Parts:
     """The objects of a run, made and checked before anything is read or encoded.
 
     Of plugins there are digests of their code: of a scenario, and of a strategy whose origin does not hold it.
+    The preset is a name only: a run with the same settings by hand is the same run.
     """
 
     source: DataSource
@@ -40,6 +41,7 @@ class Parts:
     search: Candidates | None = None
     strategy_code: str = ""
     scenario_code: str = ""
+    preset: str = ""
 
     @property
     def tried(self) -> Sequence[Strategy]:
@@ -127,6 +129,7 @@ def resolve(spec: Spec, shared: Shared | None = None) -> Parts:
         search=search,
         strategy_code="" if told else _code("strategies", plain_name, strategy_class),
         scenario_code=_code("scenarios", scenario_name, scenario_class),
+        preset=spec.strategy.removeprefix(plain_name).removeprefix("/"),
     )
 
 

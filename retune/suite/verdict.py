@@ -5,18 +5,15 @@ from an upper bound.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from retune.metrics.table import DECIDES, GAIN, ZERO_SHOT
-from retune.results.text import number
+from retune.results.text import listed, number
 from retune.results.verdict import CHANCE
 
 if TYPE_CHECKING:
     from retune.results.compare import Estimate
     from retune.suite.summary import Row, Setting
-
-NAMED: Final = 4
-"""Methods that a sentence names, at most."""
 
 
 def verdict(setting: Setting) -> str:
@@ -24,7 +21,8 @@ def verdict(setting: Setting) -> str:
     best = next((row for row in setting.rows if row.role == "best"), None)
     if best is None:
         return ""
-    return " ".join([_who(best, setting.rows), _how_far(best, setting), *_others(best, setting.rows)])
+    told = [_who(best, setting.rows), _how_far(best, setting), *_others(best, setting.rows)]
+    return " ".join(filter(None, told))
 
 
 def _who(best: Row, rows: Sequence[Row]) -> str:
@@ -40,17 +38,19 @@ def _who(best: Row, rows: Sequence[Row]) -> str:
 
 
 def _how_far(best: Row, setting: Setting) -> str:
-    """Of the best method: from zero-shot, and to an upper bound."""
+    """Of the best method: from zero-shot, where it is not zero-shot itself, and to an upper bound."""
     start, gain = best.metrics.get(ZERO_SHOT.key), best.metrics.get(GAIN.key)
     if start is None or gain is None or gain.mean is None:
         return ""
+    bound = next((row for row in setting.rows if row.role == "upper bound"), None)
+    end = f"{bound.strategy} ({number(bound.metrics[DECIDES.key].mean)})" if bound else ""
+    if _standing(gain) == "at":
+        return f"Upper bound: {end}." if bound else ""
     began = "zero-shot" if start.mean != CHANCE else "chance, where it began,"
     told = f"That is {_standing(gain)} {began} ({number(start.mean)}"
     told += f"; {number(gain.mean, signed=True)}, {_span(gain, signed=True)})" if gain.mean else ")"
-    bound = next((row for row in setting.rows if row.role == "upper bound"), None)
     if bound is None:
         return f"{told}."
-    end = f"{bound.strategy} ({number(bound.metrics[DECIDES.key].mean)})"
     share = best.share
     if share is None or share.mean is None:
         return f"{told}. Upper bound: {end}."
@@ -91,13 +91,7 @@ def _standing(gain: Estimate) -> str:
         return "above"
     if gain.high < 0:
         return "below"
-    return "not distinguishable from" if gain.high > gain.low else "exactly at"
-
-
-def listed(names: Sequence[str]) -> str:
-    """The first few names, and how many more there are."""
-    more = len(names) - NAMED
-    return ", ".join(names) if more < 2 else f"{', '.join(names[:NAMED])} and {more} others"
+    return "not distinguishable from" if gain.high > gain.low else "at"
 
 
 def _span(estimate: Estimate, *, signed: bool = False) -> str:

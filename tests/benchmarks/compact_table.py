@@ -2,7 +2,7 @@
 
     python tests/benchmarks/compact_table.py runs/everything/table.json --fit runs/timing/table.json
 
-Fit seconds can come from a suite of its own, run where nothing else was running.
+Fit seconds come from a suite of its own, run where nothing else was running.
 """
 
 from __future__ import annotations
@@ -56,7 +56,8 @@ def line(name: str, settings: list[Setting], seconds: dict[str, float]) -> str:
         for metric, setting in columns(settings)
     ]
     cells += [f"{max(row.trained_parameters for row in found):,}", kept(found)]
-    cells.append(f"{seconds[name]:.1f} s" if name in seconds else "-")
+    if seconds:
+        cells.append(f"{seconds[name]:.1f} s" if name in seconds else "-")
     return f"| {name} | {' | '.join(cells)} |"
 
 
@@ -67,14 +68,15 @@ def main() -> None:
     parser.add_argument("--fit", type=Path)
     given = parser.parse_args()
     settings = Summary.read(given.table).settings
-    timed = Summary.read(given.fit).settings if given.fit else settings
+    timed = Summary.read(given.fit).settings if given.fit else []
     seconds = {row.strategy: row.fit_seconds for setting in timed for row in setting.rows}
     heads = [
         f"{BY_KEY[m].heading.removesuffix(' AUC')}, {s.scenario.removesuffix('-incremental')}"
         for m, s in columns(settings)
     ]
-    print(f"| strategy | {' | '.join(heads)} | trained | kept | fit |")
-    print("|---" * (len(heads) + 4) + "|")
+    heads += ["trained", "kept", *(["fit"] if seconds else [])]
+    print(f"| strategy | {' | '.join(heads)} |")
+    print("|---" * (len(heads) + 1) + "|")
     rows = [row for setting in settings for row in setting.rows]
     means = {
         name: (

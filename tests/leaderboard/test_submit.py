@@ -273,6 +273,21 @@ def test_two_methods_of_one_name_are_told_apart_first(
     assert not (board / "submissions").exists()
 
 
+def test_a_preset_s_runs_have_a_name_of_their_own(small_runs: Path, board: Path, tmp_path: Path) -> None:
+    both = Path(shutil.copytree(small_runs / "linear-probe-dataset-0", tmp_path / "both" / "plain"))
+    runs_of(both.parent, "linear-probe/trunk", seeds=1)
+    assert say(board, both.parent) == 0
+    folders = sorted((board / "submissions" / "small-v1").iterdir())
+    assert [folder.name for folder in folders] == ["linear-probe-1", "linear-probe-trunk-1"]
+    assert entry(folders[1])["method"]["name"] == "linear-probe-trunk"
+    assert entry(folders[1])["strategy"]["name"] == "linear-probe"
+    change_json(
+        both / "result.json", lambda d: d["strategy"].update(name="avalanche:EWC", preset="trunk", origin="x")
+    )
+    (one,) = submit([both], board=board)
+    assert one.entry.method.name == "avalanche-ewc-trunk"
+
+
 def test_a_seed_twice(
     small_runs: Path, board: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -445,6 +445,29 @@ def test_settings_that_differ_name_the_method(
     assert sorted(labels) == sorted([f"linear-probe, lr={settings['lr']}", "linear-probe, lr=0.5"])
 
 
+def test_a_preset_names_the_method(changed: Callable[..., Path], runs: Path, tmp_path: Path) -> None:
+    settings = retune.Result.read(runs / "linear-probe" / "0").strategy.settings
+
+    def trunk(name: str, source: str = "linear-probe/0", preset: str = "trunk", **more: Any) -> Path:
+        asked = {"preset": preset, "settings": {**settings, "head": "trunk", **more}}
+        return changed(name * 12, source, strategy=asked)
+
+    def labels(*paths: Path) -> list[str]:
+        (section,) = grouped(runs / "linear-probe" / "0", *paths)
+        return sorted(method.label for method in section.methods)
+
+    preset = trunk("1")
+    assert labels(preset) == ["linear-probe", "linear-probe/trunk"]
+    assert labels(preset, trunk("2", lr=0.5)) == [
+        "linear-probe",
+        f"linear-probe/trunk, lr={settings['lr']}",
+        "linear-probe/trunk, lr=0.5",
+    ]
+    # The same settings by hand, for another seed, are the same method.
+    assert labels(preset, trunk("3", "linear-probe/1", preset="")) == ["linear-probe", "linear-probe/trunk"]
+    assert "linear-probe/trunk" in page_of(tmp_path / "page", runs / "linear-probe" / "0", preset).text
+
+
 def test_label_order_that_differs_by_seed(runs: Path, changed: Callable[..., Path], tmp_path: Path) -> None:
     experiences = retune.Result.read(runs / "linear-probe" / "1").model_dump()["scenario"]["experiences"]
     backwards = {"experiences": experiences[::-1]}

@@ -70,7 +70,9 @@ def test_a_batch_larger_than_an_experience_is_said(
         "suite": "\n".join(cautions([result])),
         "report": (tmp_path / "report" / "report.html").read_text(),
     }
-    line = "A batch of re-tune (13 images) is larger than 1 of 1 experiences (12 images at most): a pass"
+    line = (
+        "A batch of re-tune/paper (13 images) is larger than 1 of 1 experiences (12 images at most): a pass"
+    )
     assert [where for where, text in said.items() if line not in " ".join(text.split())] == []
     as_many = result.strategy.model_copy(update={"settings": {"batch_size": 12}})
     assert not batches(result.model_copy(update={"strategy": as_many}))

@@ -121,6 +121,33 @@ def test_below_and_below_chance(capsys: pytest.CaptureFixture[str], words: list[
     )
 
 
+def test_labels_that_ended_below_zero_shot_are_named_the_deepest_fall_first(
+    capsys: pytest.CaptureFixture[str], words: list[str], tmp_path: Path
+) -> None:
+    text, result = told(capsys, words, tmp_path / "one", "--set", "told=4/4/4/4", "--set", "liar=2")
+    assert "; ended below zero-shot: Cardiomegaly; below chance: Cardiomegaly." in sentence(text)
+    text, result = told(capsys, words, tmp_path / "all", "--set", "told=9/9/9/0")
+    start, end, high = (
+        np.array(rows, float) for rows in (result.auc_matrix[0], result.auc_matrix[-1], result.auc_high[-1])
+    )
+    names = [result.labels[c] for c in np.argsort(end - start) if high[c] < start[c]]
+    assert len(names) > 6
+    more = len(names) - 4
+    assert f"; ended below zero-shot: {', '.join(names[:4])} and {more} others; " in sentence(text)
+
+
+def test_zero_shot_is_not_compared_with_itself(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    targets, patients = made_targets()
+    still = np.repeat(made_scores(targets, 0.0, 2)[:1], 4, axis=0)
+    run = made_run(tmp_path, "still", 0, still, targets, patients)
+    print_run(run.result, run.folder)
+    told = re.findall(r"^Nothing is learnt; (.*?)\.\n\n", capsys.readouterr().out, flags=re.M | re.S)
+    assert len(told) == 1
+    assert "zero-shot" not in told[0]
+    assert "forg" not in told[0]
+    assert "chance" in told[0]
+
+
 def test_no_difference(capsys: pytest.CaptureFixture[str], words: list[str], tmp_path: Path) -> None:
     text, result = told(capsys, words, tmp_path / "out", "--set", "told=4/4/4/4")
     gain = result.metrics["gain"]

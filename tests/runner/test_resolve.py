@@ -134,6 +134,7 @@ def test_a_preset_runs_and_records_its_settings(tmp_path: Path, capsys: pytest.C
         "batch_size": 6144, "lr": 1e-4, "epochs": 10,
     }  # fmt: skip
     assert document["strategy"]["name"] == "re-tune"
+    assert document["strategy"]["preset"] == "paper"
     assert document["strategy"]["origin"] == "retune"
     assert preset.items() <= document["strategy"]["settings"].items()
     assert document["strategy"]["settings"]["adaptor"] == "mlp"
@@ -142,6 +143,7 @@ def test_a_preset_runs_and_records_its_settings(tmp_path: Path, capsys: pytest.C
     # What is set by hand to the same is the same run, and is not done again.
     again = run(tmp_path / "paper", strategy="re-tune", settings=preset)
     assert again.model_dump(by_alias=True) == document
+    assert again.strategy.called == "re-tune/paper"
     plain = retune.plan(retune.Spec(strategy="re-tune", settings=DATA, replicates=20))
     assert plain.id != document["run"]["id"]
 

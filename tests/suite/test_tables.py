@@ -26,6 +26,7 @@ from retune.suite.layout import title
 from retune.suite.runs import Finished
 from retune.suite.summary import Summary, summarise
 from retune.suite.tables import markdown, write_tables
+from retune.suite.verdict import verdict
 
 FILES = ("table.json", "table.csv", "table.md", "table.tex")
 
@@ -161,6 +162,17 @@ def test_a_sentence_says_what_the_table_comes_to(summary, written, tmp_path):
     assert re.search(
         r"lost ends at a final AUC of \.\d{3} \(\.\d{3} to \.\d{3}\)\. That is below zero-shot", alone
     )
+
+
+def test_zero_shot_is_not_compared_with_itself(tmp_path):
+    targets, patients = made_targets()
+    still = np.repeat(made_scores(targets, 0.0, 2)[:1], 4, axis=0)
+    runs = [made_run(tmp_path, "still", 0, still, targets, patients)]
+    wanted = r"still ends at a final AUC of \.\d{3} \(\.\d{3} to \.\d{3}\)\."
+    assert re.fullmatch(wanted, verdict(summarise(runs, replicates=50).settings[0]))
+    runs.append(made_run(tmp_path, "joint", 0, made_scores(targets, 3.0, 7), targets, patients, bound=True))
+    bound = wanted + r" Upper bound: joint \(\.\d{3}\)\."
+    assert re.fullmatch(bound, verdict(summarise(runs, replicates=50).settings[0]))
 
 
 def test_a_file_that_is_no_table_is_told_so(tmp_path):
