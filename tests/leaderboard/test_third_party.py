@@ -60,7 +60,7 @@ def test_it_is_run_again_where_it_is_installed(home: Path, cache: Path) -> None:
     done = calling(home, cache)("leaderboard", "verify", "--board", "board", "--rerun", "--json")
     assert done.returncode == 0, done.stderr
     (told,) = json.loads(done.stdout)
-    assert (told["entry"], told["tier"], told["reason"]) == ("small-v1/positive-mean-1", "re-run", "")
+    assert (told["entry"], told["tier"], told["reason"]) == ("small-v1/positive-mean-cautious-1", "re-run", "")
     entry = json.loads((home / "board" / "submissions" / told["entry"] / "entry.json").read_text())
     assert entry["strategy"]["origin"] == "retune-fixture-plugin"
     assert entry["strategy"]["settings"] == {"prior": 10.0}
@@ -78,7 +78,7 @@ def test_it_is_recomputed_where_it_is_not(home: Path, cache: Path) -> None:
 
 def test_another_setting_than_it_had_is_found(home: Path, cache: Path) -> None:
     shutil.copytree(home / "board", home / "changed", ignore=shutil.ignore_patterns("verified"))
-    folder = home / "changed" / "submissions" / "small-v1" / "positive-mean-1"
+    folder = home / "changed" / "submissions" / "small-v1" / "positive-mean-cautious-1"
     edit(folder, lambda entry: entry["strategy"].update(settings={"prior": -5.5}))
     done = calling(home, cache)("leaderboard", "verify", "--board", "changed", "--rerun", "--json")
     assert done.returncode == 1, done.stdout + done.stderr
