@@ -60,7 +60,11 @@ def test_it_is_run_again_where_it_is_installed(home: Path, cache: Path) -> None:
     done = calling(home, cache)("leaderboard", "verify", "--board", "board", "--rerun", "--json")
     assert done.returncode == 0, done.stderr
     (told,) = json.loads(done.stdout)
-    assert (told["entry"], told["tier"], told["reason"]) == ("small-v1/positive-mean-cautious-1", "re-run", "")
+    assert (told["entry"], told["tier"], told["reason"]) == (
+        "small-v1/positive-mean-cautious-1",
+        "re-run",
+        "",
+    )
     entry = json.loads((home / "board" / "submissions" / told["entry"] / "entry.json").read_text())
     assert entry["strategy"]["origin"] == "retune-fixture-plugin"
     assert entry["strategy"]["settings"] == {"prior": 10.0}
