@@ -86,7 +86,7 @@ BAD = {
         (["does-not-import.py"], "does-not-import.py, line 1: cannot be imported (ModuleNotFoundError"),
         (["lacks-a-method.py"], "lacks-a-method.py: Mine lacks score"),
         (["leaves.py"], "leaves.py, line 2: cannot be imported (SystemExit: 3)"),
-        ([f"{STRATEGIES}:Good/paper"], "unknown preset of strategy"),
+        ([f"{STRATEGIES}:Good/paper"], "has no presets"),
     ],
     ids=lambda value: " ".join(value)[-40:] if isinstance(value, list) else "",
 )

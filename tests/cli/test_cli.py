@@ -272,4 +272,6 @@ def test_a_table_says_what_was_asked_beside_the_defaults(
     _, out, _ = call(capsys, "run", *words, *small, "--out", str(tmp_path / "out"))
     told = " ".join(out.split())
     assert told.startswith("re-tune/paper on phantom (synthetic), class-incremental in 2 steps")
-    assert "With epochs=1, data.images=300, data.size=64, prompts chexzero" in told
+    assert (
+        "backbone phantom-clip, prompts chexzero, seed 0 With epochs=1, data.images=300, data.size=64" in told
+    )

@@ -84,7 +84,7 @@ def test_a_suite_from_its_plan_to_its_tables(capsys: pytest.CaptureFixture[str],
     ("arguments", "words"),
     [
         (["--strategy", "retune"], "did you mean re-tune"),
-        (["--strategy", "joint", "--order", "alphabet"], "orders"),
+        (["--strategy", "joint", "--order", "alphabet"], "--order: "),
         (["--strategy", "joint", "--root", "/data"], "--root"),
         (["--strategy", "joint", "--data", "nih"], "--root DIR is needed"),
         (["nowhere.toml"], "cannot be read"),
