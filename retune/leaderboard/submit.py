@@ -20,7 +20,7 @@ import numpy.typing as npt
 from pydantic import ValidationError
 
 from retune.errors import RetuneError, UserError, mistake
-from retune.files import make_folder, storing, write_whole
+from retune.files import PARTIAL, make_folder, storing, write_whole
 from retune.leaderboard.board import DEFAULT, Board
 from retune.leaderboard.entry import (
     ENTRY_FILE,
@@ -178,7 +178,7 @@ def _write(folder: Path, entry: Entry, packed: bytes) -> None:
     """Write a submission whole or not at all."""
     make_folder(folder.parent)
     with storing(folder):
-        half = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".partial-"))
+        half = Path(tempfile.mkdtemp(dir=folder.parent, prefix=PARTIAL))
     try:
         write_whole(half / SCORES_FILE, packed)
         write_whole(half / ENTRY_FILE, entry.to_json().encode())

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from retune.metrics.table import DECIDES, GAIN, ZERO_SHOT
 from retune.results.text import listed, number
 from retune.results.verdict import CHANCE
+from retune.suite.layout import span
 
 if TYPE_CHECKING:
     from retune.results.compare import Estimate
@@ -27,7 +28,7 @@ def verdict(setting: Setting) -> str:
 
 def _who(best: Row, rows: Sequence[Row]) -> str:
     final = best.metrics[DECIDES.key]
-    ends = f"{best.strategy} ends at a {DECIDES.heading} of {number(final.mean)} ({_span(final)})"
+    ends = f"{best.strategy} ends at a {DECIDES.heading} of {number(final.mean)} ({span(final)})"
     others = [row for row in rows if row.role not in ("best", "upper bound")]
     tied = [row.strategy for row in others if row.role == "tied"]
     if not others:
@@ -48,7 +49,7 @@ def _how_far(best: Row, setting: Setting) -> str:
         return f"Upper bound: {end}." if bound else ""
     began = "zero-shot" if start.mean != CHANCE else "chance, where it began,"
     told = f"That is {_standing(gain)} {began} ({number(start.mean)}"
-    told += f"; {number(gain.mean, signed=True)}, {_span(gain, signed=True)})" if gain.mean else ")"
+    told += f"; {number(gain.mean, signed=True)}, {span(gain, signed=True)})" if gain.mean else ")"
     if bound is None:
         return f"{told}."
     share = best.share
@@ -92,10 +93,6 @@ def _standing(gain: Estimate) -> str:
     if gain.high < 0:
         return "below"
     return "not distinguishable from" if gain.high > gain.low else "at"
-
-
-def _span(estimate: Estimate, *, signed: bool = False) -> str:
-    return f"{number(estimate.low, signed=signed)} to {number(estimate.high, signed=signed)}"
 
 
 def _percent(share: float) -> str:

@@ -21,7 +21,7 @@ from retune.data import findings
 from retune.data.dataset import Array, BoolArray, Dataset, FloatArray, IntArray
 from retune.data.readers.base import Published, Reader
 from retune.errors import BadImage, BadSetting, BadTable, MissingFiles, UserError, install
-from retune.files import DAMAGE, group_of, make_shared, require_plain, storing, write_whole
+from retune.files import DAMAGE, PARTIAL, group_of, make_shared, require_plain, storing, write_whole
 
 SIZES: Final = (28, 64, 128, 224)
 SPLITS: Final = {"train": "train", "val": "valid", "test": "test"}
@@ -279,7 +279,7 @@ def _download(size: int, folder: Path) -> None:
             where="data set chestmnist",
             fix=f"{install('chestmnist')}, or put {URL.format(file)} into {folder}",
         ) from error
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".partial-") as partial:
+    with tempfile.TemporaryDirectory(dir=folder, prefix=PARTIAL) as partial:
         try:
             # medmnist compares the MD5 it publishes; "val" is the smallest array to open after that.
             medmnist.ChestMNIST(split="val", root=partial, size=size, download=True)

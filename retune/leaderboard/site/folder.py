@@ -13,7 +13,7 @@ from typing import Final
 from filelock import FileLock, Timeout
 
 from retune.errors import UserError
-from retune.files import make_folder, storing
+from retune.files import PARTIAL, make_folder, storing
 
 MARKER: Final = ".retune-site"
 """Names every file of a site: what it names may be replaced, and a folder that holds anything else is left alone."""
@@ -55,7 +55,7 @@ def replacing(out: Path) -> Iterator[Path]:
 
 
 def _prefix(out: Path) -> str:
-    return f".partial-{out.name}-"
+    return f"{PARTIAL}{out.name}-"
 
 
 def _sweep(out: Path) -> None:
