@@ -1,4 +1,4 @@
-"""One lazy registry for data sets, backbones, scenarios and strategies.
+"""One lazy registry for data sets, backbones, scenarios, strategies and transfers.
 
 A built-in name is a file: strategy ``re-tune`` is ``strategies/re_tune.py``, and ``der++`` is
 ``strategies/der_plus_plus.py``. Others come from
@@ -26,7 +26,7 @@ from typing import Any, Final, Literal
 
 from retune.errors import UnknownName, UserError
 
-Kind = Literal["datasets", "backbones", "scenarios", "strategies"]
+Kind = Literal["datasets", "backbones", "scenarios", "strategies", "transfers"]
 BUILT_IN: Final = "retune"
 """The origin of what retune itself brings."""
 
@@ -35,12 +35,14 @@ _ROOMS: Final[dict[str, tuple[str, str]]] = {
     "backbones": ("retune.backbones.models", "retune.backbones.base:Backbone"),
     "scenarios": ("retune.scenarios", "retune.streams.stream:Scenario"),
     "strategies": ("retune.strategies", "retune.methods.strategy:Strategy"),
+    "transfers": ("retune.transfers", "retune.transfers.base:Transfer"),
 }
 _SINGULAR: Final = {
     "datasets": "data set",
     "backbones": "backbone",
     "scenarios": "scenario",
     "strategies": "strategy",
+    "transfers": "transfer",
 }
 
 

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from retune.data.patients import one_spelling, shown
+from retune.data.regions import Regions, SomeRegions
 from retune.errors import BadImage, BadTable, MissingFiles, UnknownName
 
 Array = npt.NDArray[Any]
@@ -67,6 +68,7 @@ class Dataset:
         source: Citation or origin, for the result and the card.
         notes: What a user should know of how the table was read, a line each.
         choices: What was chosen on reading because no setting said it, e.g. ``{"split": "official, from ..."}``.
+        regions: Where findings are in the pictures; None where nobody outlined any.
 
     Raises:
         BadTable: If shapes disagree, an identifier repeats, a label is neither 0, 1 nor NaN,
@@ -86,6 +88,7 @@ class Dataset:
     source: str = ""
     notes: tuple[str, ...] = ()
     choices: Mapping[str, str] = field(default_factory=dict)
+    regions: Regions | None = None
 
     def __post_init__(self) -> None:
         n = len(self.image_id)
@@ -189,6 +192,7 @@ class Dataset:
             images=SomeImages(self.images, rows),
             columns={name: values[rows] for name, values in self.columns.items()},
             dropped={**self.dropped, **(dropped or {})},
+            regions=SomeRegions(self.regions, rows) if self.regions else None,
         )
 
     def with_labels(self, labels: Sequence[str]) -> Dataset:

@@ -93,6 +93,18 @@ class Strategy(ABC):
             (N, C) logits, float32 or as precise as they are to be ranked; higher means more likely present.
         """
 
+    def dense(self, images: Images) -> torch.Tensor | None:
+        """What the image side has become: a map of features for each image, for ``--transfer``.
+
+        Args:
+            images: N images of whatever these settings require.
+
+        Returns:
+            float32 (N, D, g, g), patches row by row; a row must not depend on the other rows, nor the state change.
+            None while the image side is the backbone's own, as it is where a method learns on cached vectors.
+        """
+        return None
+
     def state_dict(self) -> State:
         """Everything learnt, as tensors and JSON values."""
         return {}

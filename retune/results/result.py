@@ -181,6 +181,47 @@ class Cost(Record):
     stored_bytes: int
 
 
+class TransferRecord(Record):
+    """What the adapted image side still sees of another task: one measurement at every moment.
+
+    Matrices have a row before training and one per experience, a column per finding; null where undefined.
+    """
+
+    name: str
+    """Of the measurement: ``segmentation``, ``localisation``."""
+    data: str
+    fingerprint: str
+    synthetic: bool
+    contaminated: Literal["no", "possibly", "yes"]
+    settings: dict[str, Any]
+    """``share``, ``draw``, ``decoder``, ``size`` ..."""
+    findings: list[str]
+    n_train: int
+    n_valid: int
+    n_test: int
+    n_test_patients: int
+    positives_train: list[int]
+    positives_test: list[int]
+    grid: int
+    """Side of the maps, in cells."""
+    cropped: list[Number]
+    """Of each finding, the share of its test masks that the backbone's preprocessing cuts off."""
+    moves: bool
+    """Whether the image side changes at all; where it does not, one moment was measured for all."""
+    headline: str
+    """Which of the numbers the metrics are worked out from: ``dice``, ``froc``."""
+    refit: dict[str, list[list[Number]]]
+    """Numbers by name, ``dice_low`` and ``dice_high`` among them, of a decoder fitted anew at every moment."""
+    kept: dict[str, list[list[Number]]]
+    """The same of the decoder that was fitted first."""
+    trivial: dict[str, dict[str, list[Number]]]
+    """What predictors score that look at no picture, by predictor and number: ``empty``, ``prior``."""
+    metrics: dict[str, MetricRecord]
+    """``dense_final``, ``dense_transfer``, ``dense_forgetting``, ``head_drift``."""
+    notes: list[str] = []
+    cost: dict[str, float]
+
+
 class Bootstrap(Record):
     """How intervals were made."""
 
@@ -220,6 +261,8 @@ class Result(Record):
     metrics: dict[str, MetricRecord]
     bootstrap: Bootstrap
     cost: Cost
+    transfer: list[TransferRecord] = []
+    """What ``--transfer`` measured; empty where nothing was asked."""
     cautions: list[str] = []
     """What must stand beside the numbers, as :func:`retune.results.cautions.cautions` has it."""
     scores_digest: str = ""

@@ -1,0 +1,1 @@
+"""What an adapted image side is good for beside classification; a file is a measurement."""
