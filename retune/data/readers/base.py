@@ -51,6 +51,7 @@ class Reader(ABC):
         synthetic: Whether the pictures were computed rather than taken of people.
         presets: Named settings: ``phantom/large`` is ``phantom`` with those of its preset ``large``. Beside settings one
             may name the bank of ``prompts`` for runs that name none.
+        transfer: The data set that ``--transfer`` takes in a stream of this one, where none is named; this one if empty.
     """
 
     name: ClassVar[str]
@@ -64,6 +65,7 @@ class Reader(ABC):
     part_of: ClassVar[tuple[str, ...]] = ()
     synthetic: ClassVar[bool] = False
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    transfer: ClassVar[str] = ""
 
     @abstractmethod
     def read(self, root: Path | None) -> Dataset:
