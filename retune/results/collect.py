@@ -12,7 +12,8 @@ import numpy as np
 from retune.errors import UserError
 from retune.metrics.continual import check_first
 from retune.metrics.table import in_table
-from retune.progress import Progress
+from retune.progress import Progress, silent
+from retune.results.frames import Results
 from retune.results.result import RESULT_FILE, RUN_FILE, Result
 
 
@@ -48,6 +49,24 @@ def collect(paths: Iterable[str | Path], progress: Progress) -> Collected:
     if left:
         notes.append(f"{left} unfinished {'run' if left == 1 else 'runs'} left out.")
     return Collected([result for result, _ in distinct], {r.run.id: folder for r, folder in distinct}, notes)
+
+
+def load(path: str | Path) -> Result | Results:
+    """Read a finished run, or every finished run below a folder.
+
+    Args:
+        path: A run's folder or its ``result.json``; or a folder that holds runs at any depth.
+
+    Returns:
+        One result, or a list of them in the order of their folders.
+
+    Raises:
+        UserError: If there is none, or one is broken.
+    """
+    place = Path(path)
+    if place.is_file() or (place / RESULT_FILE).exists():
+        return Result.read(place)
+    return Results(result for result, _ in finished([place], silent))
 
 
 def unfinished(paths: Iterable[str | Path]) -> list[Path]:

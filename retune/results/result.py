@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,9 @@ from retune.files import write_whole
 from retune.metrics.facts import LabelFacts
 from retune.metrics.table import BY_KEY, Basis, Metric
 from retune.sealed import Untrusted, open_json, seal_json
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SCHEMA: Final = "retune.result/1"
 RESULT_FILE: Final = "result.json"
@@ -290,6 +293,24 @@ class Result(Record):
     def array(self, name: Named) -> npt.NDArray[np.float64]:
         """A matrix as float64 (T+1, C), NaN where undefined."""
         return np.array(getattr(self, name), dtype=np.float64)
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row for each moment and label: AUC with its interval, AP, F1; see :func:`retune.results.frames.frame`."""
+        from retune.results.frames import frame
+
+        return frame(self)
+
+    def __repr__(self) -> str:
+        from retune.results.frames import line
+
+        return line(self)
+
+    __str__ = __repr__
+
+    def _repr_html_(self) -> str:
+        from retune.results.frames import html
+
+        return html(self)
 
     def to_json(self) -> str:
         """The text of ``result.json``."""
