@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from retune.errors import UnknownName
 from retune.metrics.table import BY_KEY, COMPARED, DECIDES, in_table
 from retune.progress import Progress
-from retune.results.frames import Results
+from retune.results.collect import Results
 from retune.results.text import number
 from retune.suite.compare import compare
 from retune.suite.document import write_suite
