@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from retune.data.patients import one_spelling, shown
+from retune.data.patients import one_spelling, placed, shown
 from retune.data.regions import Regions, SomeRegions
 from retune.errors import BadImage, BadTable, MissingFiles, UnknownName
 
@@ -274,8 +274,5 @@ def split_by_patient(
     Returns:
         Array of shape (N,) holding ``"train"``, ``"valid"`` or ``"test"``.
     """
-    unique, inverse = np.unique(one_spelling(np.asarray(patients))[0].astype(str), return_inverse=True)
-    digests = [hashlib.sha256(f"{salt}\0{p}".encode()).digest()[:8] for p in unique.tolist()]
-    share = np.array([int.from_bytes(d, "big") for d in digests], dtype=np.float64) / 2.0**64
-    names = np.where(share < test, "test", np.where(share < test + valid, "valid", "train"))
-    return np.asarray(names[inverse])
+    place = placed(np.asarray(patients), salt)
+    return np.where(place < test, "test", np.where(place < test + valid, "valid", "train"))
