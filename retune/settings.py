@@ -187,7 +187,8 @@ def searched(name: str, values: Sequence[Any]) -> str:
 def _fields(cls: type[Any]) -> list[dataclasses.Field[Any]]:
     if not dataclasses.is_dataclass(cls):  # a plugin without settings need not be one
         return []
-    return [f for f in dataclasses.fields(cls) if f.init and not f.name.startswith("_")]
+    fields = [f for f in dataclasses.fields(cls) if f.init and not f.name.startswith("_")]
+    return sorted(fields, key=lambda f: f.kw_only)  # as the class itself takes them
 
 
 def _hints(cls: type[Any]) -> dict[str, Any]:

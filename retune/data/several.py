@@ -13,6 +13,7 @@ from PIL import Image
 from retune.data.dataset import Array, BoolArray, Dataset, ImageSource, IntArray
 from retune.data.findings import FINDINGS
 from retune.data.readers.base import Reader
+from retune.data.shares import with_share
 from retune.errors import BadImage, BadSetting, UnknownName
 
 T = TypeVar("T")
@@ -58,7 +59,10 @@ class SeveralReader:
         for name in roots:
             if name not in names:
                 raise UnknownName("data set", name, names, where="--root")
-        datasets = [reader.read(roots.get(reader.name)) for reader in self.readers]
+        datasets = [
+            with_share(reader.read(roots.get(reader.name)), reader.share, reader.draw)
+            for reader in self.readers
+        ]
         return datasets[0] if len(datasets) == 1 else combine(datasets)
 
 
@@ -153,6 +157,7 @@ def combine(datasets: Sequence[Dataset]) -> Dataset:
         choices={f"{d.name} {what}": choice for d in datasets for what, choice in d.choices.items()},
         synthetic=any(dataset.synthetic for dataset in datasets),
         source="; ".join(f"{dataset.name}: {dataset.source}" for dataset in datasets if dataset.source),
+        share=min(dataset.share for dataset in datasets),
     )
 
 

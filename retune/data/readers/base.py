@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, ClassVar, Final, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, ClassVar, Final, Literal, get_args, get_origin, get_type_hints
 
 import numpy as np
+from annotated_types import Ge, Gt, Le
 
 from retune.data.dataset import BoolArray, Dataset, IntArray
 from retune.errors import BadSetting, MissingFiles, UserError
+from retune.settings import LATER
 
 INTERPRETATION: Final = "photometric_interpretation"
 """Name of a data set's column of what DICOM says of black and white, where pictures no longer say it themselves."""
@@ -32,10 +34,16 @@ class Published:
     positives: Mapping[str, int] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
 class Reader(ABC):
     """Reads one data set from its published files.
 
-    A subclass is a dataclass whose fields are the reader's settings, each with a default.
+    A subclass is a frozen dataclass whose fields are the reader's settings, each with a default. Those
+    of every reader are here; ``read`` takes no notice of them, :class:`retune.data.several.SeveralReader` does.
+
+    Args:
+        share: Share of the training patients to learn from; those of 0.01 are among those of 0.1.
+        draw: Which of many choices of such a share.
 
     Attributes:
         name: Name in the registry.
@@ -65,6 +73,9 @@ class Reader(ABC):
     synthetic: ClassVar[bool] = False
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
+    share: Annotated[float, Gt(0), Le(1)] = field(default=1.0, kw_only=True, metadata=LATER)
+    draw: Annotated[int, Ge(0)] = field(default=0, kw_only=True, metadata=LATER)
+
     @abstractmethod
     def read(self, root: Path | None) -> Dataset:
         """Read the table; no picture is opened.
@@ -78,8 +89,6 @@ class Reader(ABC):
 
     def __post_init__(self) -> None:
         """Refuse a value that is not among a setting's choices."""
-        if not is_dataclass(self):
-            return
         hints = get_type_hints(type(self))
         for setting in fields(self):
             choices = get_args(hints[setting.name]) if get_origin(hints[setting.name]) is Literal else ()
