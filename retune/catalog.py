@@ -12,13 +12,14 @@ from retune.errors import UnknownName
 from retune.plugins import Kind, registry
 from retune.settings import settings_of
 
-KINDS: Final = ("datasets", "backbones", "scenarios", "strategies", "prompts")
+KINDS: Final = ("datasets", "backbones", "scenarios", "strategies", "transfers", "prompts")
 SINGULAR: Final = {
     "dataset": "datasets",
     "data": "datasets",
     "backbone": "backbones",
     "scenario": "scenarios",
     "strategy": "strategies",
+    "transfer": "transfers",
     "prompt": "prompts",
 }
 
@@ -68,6 +69,7 @@ def card(kind: str, name: str, *, dim: int = 128, n_labels: int = 14, paper: boo
         "backbones": _backbone,
         "scenarios": _scenario,
         "strategies": lambda n: _strategy(n, dim, n_labels, paper),
+        "transfers": lambda n: _described(registry("transfers").load(n), registry("transfers").origin(n)),
         "prompts": _bank,
     }
     return {"kind": plural, "name": name, **makers[plural](name)}

@@ -239,6 +239,13 @@ def code_of_file(name: str) -> str:
     return _digest(path, path.parent, path.parent, ())
 
 
+def code_of(kind: Kind, name: str, cls: type[Any]) -> str:
+    """Digest of a plugin's code where its name and origin do not tell; nothing of what retune itself brings."""
+    if is_file(name):
+        return code_of_file(name)
+    return "" if registry(kind).origin(name) == BUILT_IN else code_of_class(cls)
+
+
 def code_of_class(cls: type[Any]) -> str:
     """Digest of an installed plugin's module and of what it imports, itself or by one another, of its own package.
 

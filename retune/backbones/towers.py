@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -43,6 +44,21 @@ def normalised(pixels: torch.Tensor, normalise: Normalise, device: torch.device)
     """uint8 (B, S, S) grey to float32 (B, 3, S, S) as the model was trained on."""
     grey = pixels.to(device)[:, None].float().div(255)
     return normalise(grey.expand(-1, 3, -1, -1))
+
+
+def as_maps(tokens: torch.Tensor) -> torch.Tensor:
+    """Embedded patches (B, T, w), row by row, in their places: (B, w, g, g).
+
+    Raises:
+        UserError: If they form no square.
+    """
+    side = math.isqrt(tokens.shape[1])
+    if side**2 != tokens.shape[1]:
+        raise UserError(
+            f"{tokens.shape[1]} patches form no square, so that they are no map",
+            fix="choose a backbone whose pictures are square",
+        )
+    return tokens.transpose(1, 2).reshape(len(tokens), -1, side, side)
 
 
 class ImageTower(nn.Module):

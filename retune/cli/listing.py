@@ -17,6 +17,7 @@ class Kinds(StrEnum):
     backbones = "backbones"
     scenarios = "scenarios"
     strategies = "strategies"
+    transfers = "transfers"
     prompts = "prompts"
 
 
@@ -24,7 +25,7 @@ def list_(
     kind: Annotated[Kinds | None, typer.Argument(help="What to list; everything if left out.")] = None,
     json: AsJson = False,
 ) -> None:
-    """List data sets, backbones, scenarios, strategies and prompt banks."""
+    """List data sets, backbones, scenarios, strategies, transfers and prompt banks."""
     from rich.text import Text
 
     from retune.catalog import listing

@@ -54,6 +54,14 @@ Search = Annotated[
         help="Choose a setting of the strategy on held-out patients of the first experience.",
     ),
 ]
+Transfer = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME[:DATA]",
+        help="Measure beside it, at every moment, what the image side is good for: segmentation, segmentation:siim.",
+        show_default="nothing",
+    ),
+]
 
 
 def run(
@@ -75,6 +83,7 @@ def run(
     out: Out = None,
     skip_bad_images: SkipBadImages = False,
     replicates: Annotated[int, typer.Option(help="Bootstrap replicates behind each interval.")] = 1000,
+    transfer: Transfer = None,
     time_limit: TimeLimit = None,
     recheck: Annotated[
         bool, typer.Option("--recheck", help="Read every file anew; trust no remembered digest.")
@@ -116,6 +125,7 @@ def run(
         skip_bad_images=skip_bad_images,
         replicates=replicates,
         search=parse_search(search or []),
+        transfer=transfer,
         time_limit=time_limit,
     )
     if recheck:

@@ -11,7 +11,7 @@ from retune.cli.options import AsJson
 
 
 def show(
-    kind: Annotated[str, typer.Argument(help="dataset, backbone, scenario, strategy or prompts.")],
+    kind: Annotated[str, typer.Argument(help="dataset, backbone, scenario, strategy, transfer or prompts.")],
     name: Annotated[str, typer.Argument(help="A name from 'retune list', or a Python file.")],
     dim: Annotated[int, typer.Option(min=1, help="Joint dimension that parameter counts are for.")] = 128,
     paper: Annotated[
@@ -67,7 +67,9 @@ def print_card(found: dict[str, Any]) -> None:
         out.print(_mapping(found["mapping"]))
     if found.get("settings"):
         out.print()
-        prefix = {"datasets": "data.", "scenarios": "scenario."}.get(found["kind"], "")
+        prefix = {"datasets": "data.", "scenarios": "scenario.", "transfers": "transfer."}.get(
+            found["kind"], ""
+        )
         out.print(Text(f"Settings, for --set {prefix}NAME=VALUE", "bold"))
         out.print(_settings(found))
     for preset, values in found.get("presets", {}).items():

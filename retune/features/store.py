@@ -30,7 +30,7 @@ from retune.errors import StorageError, UserError
 from retune.files import make_shared, parse_json, read_header, write_whole
 from retune.system import map_array, take_rows
 
-Kind = Literal["images", "tokens", "pixels", "texts"]
+Kind = Literal["images", "tokens", "pixels", "texts", "masks"]
 Keys = npt.NDArray[np.uint8]
 
 DTYPES: Final[dict[Kind, type[np.generic]]] = {
@@ -38,6 +38,7 @@ DTYPES: Final[dict[Kind, type[np.generic]]] = {
     "tokens": np.float16,
     "pixels": np.uint8,
     "texts": np.float32,
+    "masks": np.uint8,
 }
 """Vectors keep their bits; what is large is kept small."""
 ABOUT: Final = "about.json"

@@ -16,6 +16,8 @@ from retune.sealed import DIGEST, Untrusted, open_tensors, seal_tensors
 Arrays = dict[str, npt.NDArray[Any]]
 REPLICATES: Final = "replicates."
 """Before a metric's key: an array of what it is on every resample of the test patients."""
+TRANSFER: Final = "transfer."
+"""Before the name of an array that the numbers of a transfer follow from."""
 
 
 def write_finished(result: Result, arrays: Mapping[str, npt.NDArray[Any]], folder: Path) -> Result:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +28,14 @@ class Checkpoint:
         scores: Test scores before training and after each experience so far, float32 or float64 (t+1, N, C).
         state: The strategy's state.
         progress: Further JSON values: frozen thresholds, seconds.
+        transfer: What was measured of a transfer so far.
     """
 
     run_id: str
     scores: torch.Tensor
     state: State
     progress: dict[str, Any]
+    transfer: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
     @property
     def step(self) -> int:
@@ -51,6 +54,7 @@ class Checkpoint:
         try:
             # Clones: the format refuses tensors that share memory.
             arrays = {f"state.{k}": v.detach().clone().contiguous() for k, v in tensors.items()}
+            arrays |= {f"transfer.{k}": v.contiguous() for k, v in self.transfer.items()}
             data = save({**arrays, "scores": self.scores.contiguous()}, {"retune": json.dumps(about)})
         except (SafetensorError, RuntimeError, TypeError, ValueError, KeyError) as error:
             raise StrategyError(f"the state cannot be stored ({gist(error)})") from error
@@ -80,5 +84,8 @@ class Checkpoint:
             raise Untrusted("is no checkpoint", where=str(path), fix=AGAIN) from None
         if of != run_id:
             raise Untrusted(f"is of another run ({of})", where=str(path), fix=AGAIN)
-        state = {key.removeprefix("state."): value for key, value in tensors.items()}
-        return cls(run_id, scores, {**state, **plain}, progress)
+        of_kind = {
+            kind: {key.removeprefix(kind): value for key, value in tensors.items() if key.startswith(kind)}
+            for kind in ("state.", "transfer.")
+        }
+        return cls(run_id, scores, {**of_kind["state."], **plain}, progress, of_kind["transfer."])

@@ -76,6 +76,31 @@ class Guard:
                 self._fail(f"score {when} returned NaN or infinity for {which}")
         return scores
 
+    def dense(self, images: Images, step: int) -> torch.Tensor | None:
+        """Its maps of N images after experience number ``step``, checked: float32 (N, D, g, g) on the CPU, or None.
+
+        Args:
+            images: What it may see of them.
+            step: 0 before any training.
+        """
+        import torch
+
+        with torch.no_grad(), self._called("dense", 0):
+            given = self.strategy.dense(images)
+            if given is None:
+                return None
+            if not isinstance(given, torch.Tensor):
+                self._fail(f"dense returned {type(given).__name__}, not a tensor")
+            square = given.ndim == 4 and len(given) == len(images) and given.shape[2] == given.shape[3]
+            if not square or not given.is_floating_point():
+                wanted = f"floating-point numbers of shape ({len(images)}, D, g, g)"
+                self._fail(f"dense returned {given.dtype} of shape {tuple(given.shape)}, not {wanted}")
+            maps = given.detach().cpu().float()
+            if not torch.isfinite(maps).all():
+                when = f"after experience {step}" if step else "before training"
+                self._fail(f"dense {when} returned NaN or infinity")
+        return maps
+
     def state(self) -> State:
         """Its state, checked: tensors and JSON, and nothing of single images unless it says so."""
         import torch

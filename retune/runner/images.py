@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from retune.backbones.base import Backbone
-from retune.data.dataset import IntArray
+from retune.data.dataset import Dataset, IntArray
 from retune.errors import StrategyError, UserError
 from retune.features.encode import Encoded, ImageKind, encode_images, encode_texts
 from retune.methods.given import Images, Need
@@ -68,19 +68,15 @@ class LazyRows:
 
 
 @dataclass(frozen=True)
-class Inputs:
-    """The encoded images of a stream, by kind.
+class Lent:
+    """Encoded images of a data set, by kind, and what a strategy sees of them.
 
     Args:
-        stream: Without images that could not be read.
-        unreadable: Identifiers of these.
-        encoded: What was made of the others, for each kind that is needed.
-        place: Where each row of the data set is in it.
+        encoded: What was made of the images that could be read, for each kind that is needed.
+        place: Where each row of the data set is in it; -1 where it is not.
         device: Where values are wanted.
     """
 
-    stream: Stream
-    unreadable: list[str]
     encoded: dict[ImageKind, Encoded]
     place: IntArray
     device: str
@@ -116,6 +112,60 @@ class Inputs:
             view.over = not for_good
 
 
+@dataclass(frozen=True)
+class Inputs(Lent):
+    """The encoded images of a stream.
+
+    Args:
+        stream: Without images that could not be read.
+        unreadable: Identifiers of these.
+    """
+
+    stream: Stream
+    unreadable: list[str]
+
+
+def lend(
+    backbone: Backbone,
+    dataset: Dataset,
+    rows: IntArray,
+    needs: frozenset[Need],
+    content: list[bytes | None] | None,
+    *,
+    skip_bad_images: bool,
+    progress: Progress,
+) -> Lent:
+    """Encode what was never encoded of some images of a data set.
+
+    Args:
+        backbone: The encoder.
+        dataset: Where the images are.
+        rows: Which images.
+        needs: What of them is needed.
+        content: Digests of their content, where already known.
+        skip_bad_images: Leave out images that are missing or cannot be decoded.
+        progress: Told what is done.
+    """
+    encoded = {
+        kind: encode_images(
+            backbone,
+            dataset,
+            rows,
+            kind=kind,
+            keys=content,
+            skip_bad_images=skip_bad_images,
+            progress=progress,
+        )
+        for need, kind in KINDS.items()
+        if need in needs
+    }
+    # Whether a picture can be read does not depend on what is made of it.
+    good = np.logical_and.reduce([e.good for e in encoded.values()] or [np.ones(len(rows), dtype=bool)])
+    place = np.full(len(dataset), -1, dtype=np.int64)
+    place[rows[good]] = np.arange(int(good.sum()))
+    return Lent(encoded, place, str(backbone.torch_device))
+
+
 def encode(plan: Plan, progress: Progress) -> Inputs:
     """Encode what was never encoded of the images that a run needs.
 
@@ -124,24 +174,18 @@ def encode(plan: Plan, progress: Progress) -> Inputs:
         progress: Told what is done.
     """
     stream, rows, backbone = plan.stream, plan.stream.rows, plan.parts.backbone
-    encoded = {
-        kind: encode_images(
-            backbone,
-            stream.dataset,
-            rows,
-            kind=kind,
-            keys=plan.content,
-            skip_bad_images=plan.spec.skip_bad_images,
-            progress=progress,
-        )
-        for need, kind in KINDS.items()
-        if need in plan.parts.needs
-    }
-    # Whether a picture can be read does not depend on what is made of it.
-    good = np.logical_and.reduce([e.good for e in encoded.values()] or [np.ones(len(rows), dtype=bool)])
-    place = np.full(len(stream.dataset), -1, dtype=np.int64)
-    place[rows[good]] = np.arange(int(good.sum()))
-    lost = rows[~good]
+    skip = plan.spec.skip_bad_images
+    lent = lend(
+        backbone,
+        stream.dataset,
+        rows,
+        plan.parts.needs,
+        plan.content,
+        skip_bad_images=skip,
+        progress=progress,
+    )
+    encoded, place = lent.encoded, lent.place
+    lost = rows[place[rows] < 0]
     unreadable = sorted(stream.dataset.image_id[lost].tolist())
     if len(lost):
         # By name: a scenario may have taken its own table from the one it was given.
@@ -160,7 +204,7 @@ def encode(plan: Plan, progress: Progress) -> Inputs:
         note = f"{len(contradictions):,} files contradict themselves, such as {min(contradictions)}"
         dataset = replace(stream.dataset, notes=(*stream.dataset.notes, note))
         stream = replace(stream, dataset=dataset)
-    return Inputs(stream, unreadable, encoded, place, str(backbone.torch_device))
+    return Inputs(encoded, place, lent.device, stream, unreadable)
 
 
 def embed_prompts(

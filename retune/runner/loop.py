@@ -22,6 +22,7 @@ from retune.progress import Progress
 from retune.runner.checkpoint import Checkpoint
 from retune.runner.guard import Guard, attributed
 from retune.runner.images import Inputs, encode
+from retune.runner.moments import Moments
 from retune.runner.plan import Plan
 from retune.runner.search import Found, search, split
 from retune.runner.session import IN_TOWERS, Session
@@ -50,6 +51,7 @@ class Outcome:
         unreadable: Identifiers of the images that were left out because they cannot be read.
         threads: In how many threads it learnt and scored.
         stored: The most that was kept of past images after any experience.
+        moments: What ``--transfer`` measured; None where nothing was asked.
     """
 
     stream: Stream
@@ -67,6 +69,7 @@ class Outcome:
     unreadable: list[str] = field(default_factory=list)
     threads: int = 1
     stored: Stored = field(default_factory=Stored)
+    moments: Moments | None = None
 
     @contextmanager
     def timed(self, what: Literal["search", "score"]) -> Iterator[None]:
@@ -95,15 +98,17 @@ def learn(plan: Plan, folder: Path, progress: Progress) -> Outcome:
         if plan.parts.search is not None:
             # What cannot be searched is told before hours of encoding.
             split(plan.stream, plan.spec.seed)
-        inputs = encode(plan, progress)
+        inputs, moments = encode(plan, progress), Moments.of(plan, progress)
         with threads(wanted):
-            return _Loop(plan, folder, progress, inputs).run()
+            return _Loop(plan, folder, progress, inputs, moments).run()
 
 
 class _Loop:
     """One strategy on its way through one stream."""
 
-    def __init__(self, plan: Plan, folder: Path, progress: Progress, inputs: Inputs) -> None:
+    def __init__(
+        self, plan: Plan, folder: Path, progress: Progress, inputs: Inputs, moments: Moments | None
+    ) -> None:
         self.plan, self.folder, self.progress = plan, folder, progress
         self.stream = inputs.stream
         self.session = Session(plan, inputs)
@@ -116,6 +121,7 @@ class _Loop:
             images_encoded=inputs.images_encoded,
             unreadable=inputs.unreadable,
             threads=torch.get_num_threads(),
+            moments=moments,
         )
 
     def run(self) -> Outcome:
@@ -125,8 +131,12 @@ class _Loop:
             self.progress("learning", experience.step - 1, len(stream))
             if outcome.strategy.sees_everything and experience.step > 1:
                 latest = outcome.scores[-1]
+                if outcome.moments:
+                    outcome.moments.repeat()
             else:
                 latest = self._learnt(experience)
+                if outcome.moments:
+                    outcome.moments.take(self.learner, experience.step)
             outcome.scores = torch.cat([outcome.scores, latest[None]])
             self._checkpoint()
         self.progress("learning", len(stream), len(stream))
@@ -156,6 +166,8 @@ class _Loop:
         learner, self.trained = self.session.begin(outcome.strategy), Trained(outcome.strategy)
         with outcome.timed("score"):
             outcome.scores = self.session.score(learner, self.stream.test, 0)[None]
+        if outcome.moments:
+            outcome.moments.take(learner, 0)
         if candidates is not None:
             # What was found is not looked for again.
             self._write({}, learner)
@@ -173,6 +185,8 @@ class _Loop:
         for name in ("search_seconds", "fit_seconds", "score_seconds"):
             setattr(outcome, name, found.progress.get(name, 0.0))
         outcome.stored = Stored(**found.progress["stored"])
+        if outcome.moments:
+            outcome.moments.load(found.transfer)
         if self.plan.parts.search is not None:
             outcome.search = Found(**found.progress["search"])
             outcome.strategy = self.plan.parts.search.strategies[outcome.search.best]
@@ -208,6 +222,7 @@ class _Loop:
             "stored": asdict(outcome.stored),
             "search": asdict(outcome.search) if outcome.search else None,
         }
-        checkpoint = Checkpoint(self.plan.id, outcome.scores, state, progress)
+        transfer = outcome.moments.state() if outcome.moments else {}
+        checkpoint = Checkpoint(self.plan.id, outcome.scores, state, progress, transfer)
         with attributed(learner.strategy, "state_dict"):
             checkpoint.write(self.folder)

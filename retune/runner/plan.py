@@ -13,15 +13,15 @@ import numpy as np
 from retune.data.dataset import Dataset, IntArray
 from retune.errors import UserError
 from retune.progress import Progress
+from retune.runner.content import content_of
 from retune.runner.guard import stdout_to_stderr
 from retune.runner.resolve import Parts, resolve
 from retune.runner.shared import Shared, key_of
 from retune.runner.spec import Spec
+from retune.runner.transfer import Arranged, Taught, arrange
 from retune.settings import values_of
 from retune.streams.stream import Scenario, Stream
 
-BLOCK: Final = 512
-"""Images whose digests are looked up at a time: as many as a second reads, so that progress is seen."""
 NAMES: Final = {"train": "training", "test": "test"}
 
 
@@ -36,6 +36,8 @@ class Plan:
     id: str
     repeated: int = 0
     """How many test images are, byte for byte, training images too."""
+    transfer: Arranged | None = None
+    """What is measured beside classification."""
 
     def default_folder(self) -> Path:
         """``runs/SCENARIO/STRATEGY-DATA-seedS-ID`` below the working directory."""
@@ -80,9 +82,23 @@ def plan(spec: Spec, progress: Progress | None = None, *, shared: Shared | None 
         "skip_bad_images": spec.skip_bad_images,
         "replicates": spec.replicates,
     }
+    transfer = None
+    if parts.transfer is not None:
+        stream = found.stream
+        content = dict(zip(stream.rows.tolist(), found.content or (), strict=False))
+        keys = {key for key in map(content.get, stream.joint().rows.tolist()) if key is not None}
+        transfer = arrange(
+            parts.transfer,
+            shared.dataset(parts.transfer.source),
+            parts.backbone,
+            taught=Taught(stream, parts.source.origins, keys),
+            skip_bad_images=spec.skip_bad_images,
+            progress=progress,
+        )
+        identity["transfer"] = {**chosen["transfer"], **transfer.identity()}
     # Twelve hexadecimal digits of whatever determines a result.
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()
-    return Plan(spec, parts, found.stream, found.content, digest[:12], found.repeated)
+    return Plan(spec, parts, found.stream, found.content, digest[:12], found.repeated, transfer)
 
 
 @dataclass(frozen=True)
@@ -109,7 +125,7 @@ class Cut:
 def _cut(parts: Parts, spec: Spec, dataset: Dataset, progress: Progress | None) -> Cut:
     stream = cut(parts.scenario, dataset, spec.seed)
     rows = stream.rows
-    content = None if parts.backbone.precomputed else _content(stream.dataset, rows, progress)
+    content = None if parts.backbone.precomputed else content_of(stream.dataset, rows, progress)
     if content is not None and not spec.skip_bad_images:
         stream.dataset.require_images(rows, content)
     images = hashlib.sha256(b"".join(key or b"\0" for key in content or ())).hexdigest()
@@ -197,13 +213,3 @@ def _repeated(content: list[bytes | None] | None, n_test: int) -> int:
         return 0
     seen = {key for key in content[: len(content) - n_test] if key is not None}
     return sum(key in seen for key in content[len(content) - n_test :])
-
-
-def _content(dataset: Dataset, rows: IntArray, progress: Progress | None) -> list[bytes | None]:
-    """Digests of the images' content, told block by block: many gigabytes may have to be read."""
-    found: list[bytes | None] = []
-    for start in range(0, len(rows), BLOCK):
-        found += dataset.images.keys(rows[start : start + BLOCK])
-        if progress:
-            progress("reading images", len(found), len(rows))
-    return found

@@ -20,7 +20,7 @@ from retune.progress import Progress
 from retune.results.cautions import cautions
 from retune.results.image_digests import digests
 from retune.results.result import CHECKPOINT_FILE, Result
-from retune.results.scores import REPLICATES, write_finished
+from retune.results.scores import REPLICATES, TRANSFER, write_finished
 from retune.runner.loop import Outcome
 from retune.runner.plan import Plan
 from retune.settings import values_of
@@ -64,6 +64,10 @@ def record(plan: Plan, outcome: Outcome, folder: Path, command: str, progress: P
         "items": items,
         # Methods are compared on the same resamples: they are not measured again for it.
         **{REPLICATES + key: values for key, values in report.replicates.items()},
+        **{
+            TRANSFER + key: values
+            for key, values in (outcome.moments.arrays() if outcome.moments else {}).items()
+        },
     }
     result = write_finished(result, {name: np.ascontiguousarray(a) for name, a in arrays.items()}, folder)
     (folder / CHECKPOINT_FILE).unlink(missing_ok=True)
@@ -148,6 +152,7 @@ def _document(plan: Plan, outcome: Outcome, report: ContinualReport, command: st
         "metrics": {name: asdict(measured) for name, measured in report.metrics.items()},
         "bootstrap": {"replicates": plan.spec.replicates, "level": LEVEL, "seed": 0},
         "cost": _cost(plan, outcome),
+        "transfer": [outcome.moments.document()] if outcome.moments else [],
     }
 
 

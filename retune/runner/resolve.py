@@ -14,12 +14,13 @@ from retune.errors import BadSetting, UnknownName, UserError
 from retune.methods.declared import require_declared, require_needs
 from retune.methods.given import Need
 from retune.methods.strategy import Strategy
-from retune.plugins import BUILT_IN, Kind, code_of_class, code_of_file, is_file, preset_of, registry
+from retune.plugins import code_of, code_of_file, is_file, preset_of, registry
 from retune.prompts import PromptBank
 from retune.runner.candidates import Candidates
 from retune.runner.guard import attributed, stdout_to_stderr
 from retune.runner.shared import Shared
 from retune.runner.spec import BY_DATASET, DEFAULTS, Spec
+from retune.runner.transfer import Asked, ask
 from retune.settings import make, settings_of, values_of
 from retune.streams.stream import Scenario
 
@@ -42,6 +43,7 @@ class Parts:
     strategy_code: str = ""
     scenario_code: str = ""
     preset: str = ""
+    transfer: Asked | None = None
 
     @property
     def tried(self) -> Sequence[Strategy]:
@@ -72,6 +74,7 @@ class Parts:
             },
             "backbone": self.backbone.fingerprint,
             "prompts": self.bank.fingerprint,
+            **({"transfer": self.transfer.identity()} if self.transfer else {}),
         }
 
 
@@ -87,7 +90,7 @@ def resolve(spec: Spec, shared: Shared | None = None) -> Parts:
         UserError: If a name, a setting or a value is wrong, or the backbone cannot do what the strategy needs.
     """
     shared = shared or Shared()
-    groups: dict[str, dict[str, Any]] = {"data": {}, "scenario": {}, "strategy": {}}
+    groups: dict[str, dict[str, Any]] = {"data": {}, "scenario": {}, "strategy": {}, "transfer": {}}
     for key, value in spec.settings.items():
         group, dot, name = key.partition(".")
         if dot and group not in groups:
@@ -118,7 +121,16 @@ def resolve(spec: Spec, shared: Shared | None = None) -> Parts:
         require_capabilities(tried, spec.strategy, backbone)
     # By its origin.
     told = is_file(plain_name) or avalanche.is_bridged(plain_name)
-    source = DataSource.make(data, spec.root, groups["data"], uncertain=spec.uncertain, blank=spec.blank)
+    root, asked = spec.root, None
+    if spec.transfer is not None:
+        asked, root = ask(spec.transfer, data, spec.root, groups["transfer"])
+        require(frozenset({"tokens"}), f"transfer {asked.transfer.name}", backbone)
+    elif groups["transfer"]:
+        key = next(iter(groups["transfer"]))
+        raise BadSetting(
+            f"transfer.{key} is set, and nothing is transferred", where="--set", fix="add --transfer"
+        )
+    source = DataSource.make(data, root, groups["data"], uncertain=spec.uncertain, blank=spec.blank)
     return Parts(
         source=source,
         scenario=make(scenario_class, groups["scenario"], owner=f"scenario {scenario_name}"),
@@ -127,9 +139,10 @@ def resolve(spec: Spec, shared: Shared | None = None) -> Parts:
         backbone=backbone,
         bank=shared.bank(spec.prompts or source.prompts or DEFAULTS["prompts"]),
         search=search,
-        strategy_code="" if told else _code("strategies", plain_name, strategy_class),
-        scenario_code=_code("scenarios", scenario_name, scenario_class),
+        strategy_code="" if told else code_of("strategies", plain_name, strategy_class),
+        scenario_code=code_of("scenarios", scenario_name, scenario_class),
         preset=spec.strategy.removeprefix(plain_name).removeprefix("/"),
+        transfer=asked,
     )
 
 
@@ -193,19 +206,28 @@ def require_capabilities(strategy: Strategy, name: str, backbone: Backbone) -> N
     with attributed(strategy, "requires"):
         needs = strategy.requires()
     require_needs(needs, name)
-    lacking = sorted(needs - backbone.capabilities)
-    if not lacking:
-        return
-    if backbone.precomputed and lacking == ["joint"]:
+    if backbone.precomputed and sorted(needs - backbone.capabilities) == ["joint"]:
         raise UserError(
             f"strategy {name} needs prompts, and the file holds no texts",
             where=backbone.name,
             fix="make it again with 'retune embed ... --prompts BANK'",
         )
+    require(needs, f"strategy {name}", backbone)
+
+
+def require(needs: frozenset[Need], who: str, backbone: Backbone) -> None:
+    """See that a backbone gives what somebody needs.
+
+    Raises:
+        UserError: Says what is lacking, and which backbones would do.
+    """
+    lacking = sorted(needs - backbone.capabilities)
+    if not lacking:
+        return
     known = registry("backbones")
     able = [n for n in known.names() if needs <= known.load(n)().capabilities]
     raise UserError(
-        f"strategy {name} needs {' and '.join(f'{need} ({MEANINGS[need]})' for need in lacking)}, "
+        f"{who} needs {' and '.join(f'{need} ({MEANINGS[need]})' for need in lacking)}, "
         f"which backbone {backbone.name} does not give",
         fix=f"these do: {', '.join(able)}" if able else "no packaged backbone gives that",
     )
@@ -218,10 +240,3 @@ def origin_of(name: str) -> str:
     if not is_file(name):
         return registry("strategies").origin(name)
     return f"file sha256:{code_of_file(name)}"
-
-
-def _code(kind: Kind, name: str, cls: type[Any]) -> str:
-    """Digest of a plugin's code where its name and origin do not tell; nothing of what retune itself brings."""
-    if is_file(name):
-        return code_of_file(name)
-    return "" if registry(kind).origin(name) == BUILT_IN else code_of_class(cls)

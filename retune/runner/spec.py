@@ -46,13 +46,16 @@ class Spec:
         uncertain: What labels marked uncertain count as, where the data set knows such; None for its default.
         blank: What labels that are not mentioned count as; None for the data set's default.
         settings: By name: plain ones go to the strategy, ``scenario.order`` and ``data.size`` style ones
-            to the scenario and the data set, ``data.nih.views`` to one of several. Values may be text.
+            to the scenario and the data set, ``data.nih.views`` to one of several; ``transfer.size`` to the transfer,
+            or, if it is none of its settings, to its data set. Values may be text.
         device: Where to encode and learn, e.g. ``cpu`` or ``cuda:1``; ``auto`` is a GPU where there is one.
         precision: Of the products in the backbone's towers: fp32 or bf16; maps on cached features learn in fp32.
         skip_bad_images: Leave out images that are missing or cannot be decoded.
         replicates: Bootstrap replicates behind each interval.
         search: Values to choose from, by the strategy's settings: those are taken that are best on patients held
             out of the first experience; see :mod:`retune.runner.search`.
+        transfer: What is measured beside classification at every moment: ``segmentation``, or ``segmentation:DATA``
+            for the data set with the masks; None for nothing.
         time_limit: Seconds that a strategy may take to set up, to learn from one experience or to score; None for
             as long as it likes. It changes no result.
     """
@@ -73,6 +76,7 @@ class Spec:
     skip_bad_images: bool = False
     replicates: int = 1000
     search: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    transfer: str | None = None
     time_limit: float | None = None
 
     def __post_init__(self) -> None:

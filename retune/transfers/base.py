@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
+from annotated_types import Ge, Le
 
 if TYPE_CHECKING:
     import torch
 
 Floats = npt.NDArray[np.float64]
-Masks = npt.NDArray[np.bool_]
+BoolArray = npt.NDArray[np.bool_]
+IntArray = npt.NDArray[np.int64]
+
+BLOCK: Final = 64
+"""Images whose maps are in memory at a time."""
 
 
 class Maps(Protocol):
@@ -22,21 +27,29 @@ class Maps(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, index: npt.NDArray[np.int64]) -> torch.Tensor: ...
+    def __getitem__(self, index: torch.Tensor) -> torch.Tensor: ...
+
+
+class Masks(Protocol):
+    """Masks of K findings: rows (k,) are copied out as bool (k, K, size, size)."""
+
+    def __getitem__(self, index: IntArray) -> BoolArray: ...
 
 
 @dataclass(frozen=True)
 class Part:
-    """Some images of a transfer set.
+    """The n images of one role.
 
     Args:
-        masks: Of the K findings: rows (k,) are copied out as bool (k, K, size, size).
-        known: Which findings were looked for on which images, bool (n, K).
+        masks: Theirs; empty where a finding is absent or unknown.
+        known: Which findings somebody looked for on which images, bool (n, K).
+        present: Which of these have it, bool (n, K).
         patients: Whose each image is, (n,).
     """
 
     masks: Masks
-    known: Masks
+    known: BoolArray
+    present: BoolArray
     patients: npt.NDArray[Any]
 
     def __len__(self) -> int:
@@ -45,7 +58,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Task:
-    """What is measured: images with masks, by role.
+    """Images with masks, by role.
 
     Args:
         findings: Names of the K findings.
@@ -54,6 +67,7 @@ class Task:
         test: What it is judged on.
         seed: Of every random draw.
         replicates: Bootstrap replicates behind each interval.
+        level: Coverage of the intervals.
     """
 
     findings: tuple[str, ...]
@@ -62,14 +76,15 @@ class Task:
     test: Part
     seed: int
     replicates: int
+    level: float
 
 
 class Measurement(ABC):
-    """One task, measured moment after moment."""
+    """One task, measured moment after moment: before training, and after each experience."""
 
     @abstractmethod
     def measure(self, train: Maps, valid: Maps, test: Maps) -> None:
-        """Take in one moment: maps of every image of each role, as the image side now gives them."""
+        """Take in a moment: maps of every image of each role, as the image side gives them now."""
 
     @abstractmethod
     def repeat(self) -> None:
@@ -84,15 +99,33 @@ class Measurement(ABC):
         """Take up what :meth:`state` gave."""
 
     @abstractmethod
-    def numbers(self) -> Mapping[str, Any]:
-        """``headline``, ``refit``, ``kept``, ``trivial``, ``metrics`` as in a result's ``transfer``."""
+    def numbers(self) -> dict[str, Any]:
+        """``headline``, ``refit``, ``kept``, ``trivial``, ``metrics`` and ``notes`` of a result's ``transfer``."""
+
+    @abstractmethod
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """What the numbers follow from, to be kept beside the scores: sums of images, no mask."""
 
 
+@dataclass
 class Transfer(ABC):
-    """A measurement on maps of features; a dataclass whose fields are its settings."""
+    """A measurement on maps of features; a dataclass whose fields are its settings.
+
+    Args:
+        size: Side in pixels at which masks are compared.
+    """
 
     name: ClassVar[str]
+
+    size: Annotated[int, Ge(16), Le(1024)] = 128
 
     @abstractmethod
     def begin(self, task: Task) -> Measurement:
         """Prepare to measure a task."""
+
+
+def blocks(n: int) -> Iterator[torch.Tensor]:
+    """Places 0 to n-1, some at a time."""
+    import torch
+
+    yield from torch.arange(n).split(BLOCK) if n else ()

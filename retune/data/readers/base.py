@@ -59,6 +59,7 @@ class Reader(ABC):
         synthetic: Whether the pictures were computed rather than taken of people.
         presets: Named settings: ``phantom/large`` is ``phantom`` with those of its preset ``large``. Beside settings one
             may name the bank of ``prompts`` for runs that name none.
+        transfer: The data set that ``--transfer`` takes in a stream of this one, where none is named; this one if empty.
     """
 
     name: ClassVar[str]
@@ -72,6 +73,7 @@ class Reader(ABC):
     part_of: ClassVar[tuple[str, ...]] = ()
     synthetic: ClassVar[bool] = False
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    transfer: ClassVar[str] = ""
 
     share: Annotated[float, Gt(0), Le(1)] = field(default=1.0, kw_only=True, metadata=LATER)
     draw: Annotated[int, Ge(0)] = field(default=0, kw_only=True, metadata=LATER)

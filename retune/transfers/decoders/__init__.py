@@ -1,0 +1,1 @@
+"""What makes outlines of maps of features; a file is a decoder."""
