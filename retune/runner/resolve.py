@@ -123,7 +123,9 @@ def resolve(spec: Spec, shared: Shared | None = None) -> Parts:
     told = is_file(plain_name) or avalanche.is_bridged(plain_name)
     root, asked = spec.root, None
     if spec.transfer is not None:
-        asked, root = ask(spec.transfer, data, spec.root, groups["transfer"])
+        marked = {"uncertain": spec.uncertain, "blank": spec.blank}
+        beside = groups["data"] | {key: value for key, value in marked.items() if value is not None}
+        asked, root = ask(spec.transfer, data, spec.root, groups["transfer"], beside)
         require(frozenset({"tokens"}), f"transfer {asked.transfer.name}", backbone)
     elif groups["transfer"]:
         key = next(iter(groups["transfer"]))

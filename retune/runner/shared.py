@@ -70,7 +70,8 @@ class Shared:
 
 def key_of(source: DataSource) -> str:
     """Whatever decides what a source reads."""
-    return repr((source.name, sorted(source.settings.items()), sorted(source.roots.items())))
+    makers = [(type(reader).__module__, type(reader).__qualname__) for reader in source.readers]
+    return repr((makers, sorted(source.settings.items()), sorted(source.roots.items())))
 
 
 @dataclass(frozen=True, eq=False)

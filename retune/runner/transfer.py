@@ -51,7 +51,9 @@ class Asked:
         }
 
 
-def ask(text: str, data: str, root: Root, given: Mapping[str, Any]) -> tuple[Asked, Root]:
+def ask(
+    text: str, data: str, root: Root, given: Mapping[str, Any], beside: Mapping[str, Any]
+) -> tuple[Asked, Root]:
     """Make the measurement and the reader of its data set.
 
     Args:
@@ -59,6 +61,7 @@ def ask(text: str, data: str, root: Root, given: Mapping[str, Any]) -> tuple[Ask
         data: The data sets of the stream.
         root: Where files are; of both data sets, by name.
         given: Settings; those that are none of the measurement's go to its data set.
+        beside: Settings of the stream's data set, which its own transfer reads in the same way.
 
     Returns:
         The transfer, and the folders that are left for the stream.
@@ -78,10 +81,12 @@ def ask(text: str, data: str, root: Root, given: Mapping[str, Any]) -> tuple[Ask
                 fix=f"write {name}:DATA",
             )
         chosen = streams[0][0].transfer or data
+    same = chosen == data
     _, own, _ = registry("datasets").load_preset(chosen)
     mine = {setting.name for setting in settings_of(cls)}
     settings = {key: value for key, value in given.items() if key.replace("-", "_") in mine}
     rest = {key: value for key, value in given.items() if key not in settings}
+    rest = {**beside, **rest} if same else rest
     place, left = root, root
     if isinstance(root, Mapping):
         place = root.get(own)
