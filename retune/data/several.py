@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,7 +13,7 @@ from PIL import Image
 from retune.data.dataset import Array, BoolArray, Dataset, ImageSource, IntArray
 from retune.data.findings import FINDINGS
 from retune.data.readers.base import Reader
-from retune.data.shares import with_share
+from retune.data.shares import Share, with_share
 from retune.errors import BadImage, BadSetting, UnknownName
 
 T = TypeVar("T")
@@ -25,12 +25,14 @@ class SeveralReader:
 
     Args:
         readers: In the order in which the data sets are named.
+        shares: How much is used of the training part of each, by name; all where nothing is said.
 
     Raises:
         BadSetting: If there is none, one is named twice, or two hold the same images.
     """
 
     readers: tuple[Reader, ...]
+    shares: Mapping[str, Share] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _refuse_names([reader.name for reader in self.readers])
@@ -60,7 +62,7 @@ class SeveralReader:
             if name not in names:
                 raise UnknownName("data set", name, names, where="--root")
         datasets = [
-            with_share(reader.read(roots.get(reader.name)), reader.share, reader.draw)
+            with_share(reader.read(roots.get(reader.name)), self.shares.get(reader.name, Share()))
             for reader in self.readers
         ]
         return datasets[0] if len(datasets) == 1 else combine(datasets)

@@ -3,14 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any
 
 import numpy as np
+from annotated_types import Ge, Gt, Le
 
 from retune.data.dataset import Array, BoolArray, Dataset
 from retune.data.patients import placed
 from retune.errors import BadSetting
+from retune.settings import LATER
+
+
+@dataclass(frozen=True)
+class Share:
+    """How much of a data set's training part is used.
+
+    Args:
+        share: Share of the training patients to learn from; those of 0.01 are among those of 0.1.
+        draw: Which of many choices of such a share.
+    """
+
+    share: Annotated[float, Gt(0), Le(1)] = field(default=1.0, metadata=LATER)
+    draw: Annotated[int, Ge(0)] = field(default=0, metadata=LATER)
 
 
 def kept_share(patients: Sequence[Any] | Array, share: float, draw: int = 0) -> BoolArray:
@@ -30,13 +45,12 @@ def kept_share(patients: Sequence[Any] | Array, share: float, draw: int = 0) -> 
     return (placed(np.asarray(patients), salt) < share) | (share >= 1)
 
 
-def with_share(dataset: Dataset, share: float, draw: int = 0) -> Dataset:
+def with_share(dataset: Dataset, asked: Share) -> Dataset:
     """The data set with a share of its training patients; validation and test stay as they are.
 
     Args:
         dataset: Any.
-        share: As :func:`kept_share` takes it; at 1 the data set itself is returned.
-        draw: Likewise.
+        asked: Which share; of all it is the data set itself.
 
     Returns:
         What was left out stands in ``dropped``; a label that keeps no positive training image is named in ``notes``.
@@ -44,6 +58,7 @@ def with_share(dataset: Dataset, share: float, draw: int = 0) -> Dataset:
     Raises:
         BadSetting: If no training image that is positive for a label is left.
     """
+    share, draw = asked.share, asked.draw
     if share >= 1:
         return dataset
     train = dataset.split == "train"

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Final, Literal, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Final, Literal, get_args, get_origin, get_type_hints
 
 import numpy as np
-from annotated_types import Ge, Gt, Le
 
 from retune.data.dataset import BoolArray, Dataset, IntArray
+from retune.data.shares import Share
 from retune.errors import BadSetting, MissingFiles, UserError
-from retune.settings import LATER
 
 INTERPRETATION: Final = "photometric_interpretation"
 """Name of a data set's column of what DICOM says of black and white, where pictures no longer say it themselves."""
@@ -34,16 +33,10 @@ class Published:
     positives: Mapping[str, int] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
 class Reader(ABC):
     """Reads one data set from its published files.
 
-    A subclass is a frozen dataclass whose fields are the reader's settings, each with a default. Those
-    of every reader are here; ``read`` takes no notice of them, :class:`retune.data.several.SeveralReader` does.
-
-    Args:
-        share: Share of the training patients to learn from; those of 0.01 are among those of 0.1.
-        draw: Which of many choices of such a share.
+    A subclass is a dataclass whose fields are the reader's settings, each with a default.
 
     Attributes:
         name: Name in the registry.
@@ -59,6 +52,7 @@ class Reader(ABC):
         synthetic: Whether the pictures were computed rather than taken of people.
         presets: Named settings: ``phantom/large`` is ``phantom`` with those of its preset ``large``. Beside settings one
             may name the bank of ``prompts`` for runs that name none.
+        beside: Settings of every data set, applied to what ``read`` returns.
         transfer: The data set that ``--transfer`` takes in a stream of this one, where none is named; this one if empty.
     """
 
@@ -73,10 +67,8 @@ class Reader(ABC):
     part_of: ClassVar[tuple[str, ...]] = ()
     synthetic: ClassVar[bool] = False
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    beside: ClassVar[type[Share]] = Share
     transfer: ClassVar[str] = ""
-
-    share: Annotated[float, Gt(0), Le(1)] = field(default=1.0, kw_only=True, metadata=LATER)
-    draw: Annotated[int, Ge(0)] = field(default=0, kw_only=True, metadata=LATER)
 
     @abstractmethod
     def read(self, root: Path | None) -> Dataset:
@@ -91,6 +83,8 @@ class Reader(ABC):
 
     def __post_init__(self) -> None:
         """Refuse a value that is not among a setting's choices."""
+        if not is_dataclass(self):
+            return
         hints = get_type_hints(type(self))
         for setting in fields(self):
             choices = get_args(hints[setting.name]) if get_origin(hints[setting.name]) is Literal else ()
