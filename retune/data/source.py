@@ -113,7 +113,7 @@ class DataSource:
 
 def _made(cls: type[Reader], given: Mapping[str, Any], name: str) -> tuple[Reader, Share]:
     """A reader, and what share of its training part is asked for; a setting that it has itself is its own."""
-    own = {f.name for f in fields(cls)} if is_dataclass(cls) else set()
+    own: set[str] = {f.name for f in fields(cls)} if is_dataclass(cls) else set()
     beside = {key: value for key, value in given.items() if key in ("share", "draw") and key not in own}
     rest = {key: value for key, value in given.items() if key not in beside}
     owner = f"data set {name}"
