@@ -16,6 +16,7 @@ vessels is added up along the rays, findings change these, then come beam, scatt
 from __future__ import annotations
 
 from retune.data.phantom.drawing import GENERATOR_VERSION, masks, render
+from retune.data.phantom.regions import OUTLINED, REGIONS_VERSION, regions
 from retune.data.phantom.reports import reports
 from retune.data.phantom.sites import BENCHMARK_SITES, PRETRAIN_SITES, SITES, Site
 from retune.data.phantom.table import SIDES, Exams, exams
@@ -23,13 +24,16 @@ from retune.data.phantom.table import SIDES, Exams, exams
 __all__ = [
     "BENCHMARK_SITES",
     "GENERATOR_VERSION",
+    "OUTLINED",
     "PRETRAIN_SITES",
+    "REGIONS_VERSION",
     "SIDES",
     "SITES",
     "Exams",
     "Site",
     "exams",
     "masks",
+    "regions",
     "render",
     "reports",
 ]

@@ -115,7 +115,7 @@ def chest(batch: Batch) -> Chest:
     outer, inner, z2 = _borders(shape, y)
     dome = _dome(shape, u, left)
     air = _air(shape, u, y, outer, inner, dome, z2)
-    solid = _solid(batch, shape, x, y, dome)
+    solid = _solid(shape, x, y)
     soft = _soft(batch, shape, x, y, u, outer, dome)
     return Chest(shape, pose, x, y, u, left, outer, inner, dome, air, solid, soft)
 
@@ -176,7 +176,11 @@ def _chord(qx: F32, qy: F32) -> F32:
     return np.asarray(np.sqrt(q, out=q))
 
 
-def _solid(batch: Batch, shape: Shape, x: F32, y: F32, dome: F32) -> F32:
+def heart(shape: Shape, x: F32, y: F32) -> F32:
+    """(n, size, size) thickness of the heart along the ray, 0 to 1.15.
+
+    Where it is above a half, it is as wide as ``shape.ratio`` says.
+    """
     xs = x - shape.shift
     width = shape.ratio * shape.half  # half of the heart's transverse diameter
     low = np.float32(0.5) * (shape.dome_right + shape.dome_left)
@@ -187,13 +191,19 @@ def _solid(batch: Batch, shape: Shape, x: F32, y: F32, dome: F32) -> F32:
     middle = low - np.float32(0.22)
     here = band(y, middle - tall - _ROOM, middle + tall + _ROOM)
     dy = y[:, here] - middle
-    heart = _chord((xs[:, here] - np.float32(0.32) * width - lean * dy) / axis, dy / tall)
-    heart *= np.float32(1.15)
+    ventricles = _chord((xs[:, here] - np.float32(0.32) * width - lean * dy) / axis, dy / tall)
+    ventricles *= np.float32(1.15)
     atrium = _chord(
         (xs[:, here] + np.float32(0.30) * width) / (np.float32(0.62) * width),
         (dy - np.float32(0.02)) / np.float32(0.25),
     )
-    np.maximum(heart, atrium, out=solid[:, here])
+    np.maximum(ventricles, atrium, out=solid[:, here])
+    return solid
+
+
+def _solid(shape: Shape, x: F32, y: F32) -> F32:
+    xs = x - shape.shift
+    solid = heart(shape, x, y)
     # Great vessels: a column that narrows upwards, the knob on the left, the pulmonary trunk below it.
     lower = np.clip(y + np.float32(0.62), 0, 0.6)
     wide = shape.mediastinum * (np.float32(0.80) + np.float32(0.45) * lower)

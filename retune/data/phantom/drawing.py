@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
 import numpy as np
@@ -45,12 +46,9 @@ def render(exams: Exams, rows: npt.ArrayLike, *, size: int = 128) -> npt.NDArray
     Raises:
         BadSetting: ``size`` too small, or a row that is not in the table.
     """
-    chosen = _rows(exams, rows, size)
-    severity = _drawn(exams)
+    chosen = checked(exams, rows, size)
     out = np.empty((len(chosen), size, size), dtype=np.uint8)
-    for part in _parts(len(chosen), size):
-        picked = chosen[part]
-        group = batch(exams, picked, size, severity[picked])
+    for part, group in batches(exams, chosen, size):
         out[part] = finish(group, _picture(group))
     return out
 
@@ -69,34 +67,41 @@ def masks(exams: Exams, rows: npt.ArrayLike, *, size: int = 128) -> npt.NDArray[
     Returns:
         (m, 14, size, size), all False where a finding is absent and for No Finding.
     """
-    chosen = _rows(exams, rows, size)
-    severity = _drawn(exams)
+    chosen = checked(exams, rows, size)
     out = np.zeros((len(chosen), 14, size, size), dtype=np.bool_)
-    for part in _parts(len(chosen), size):
-        picked = chosen[part]
-        full = _picture(batch(exams, picked, size, severity[picked]), grain=False)
+    for part, group in batches(exams, chosen, size):
+        full = _picture(group, grain=False)
         for finding in range(1, 14):
-            have = np.flatnonzero(severity[picked, finding] > 0)
+            have = group.having(finding)
             if not len(have):
                 continue
-            without = severity[picked[have]].copy()
+            without = group.severity[have]
             without[:, finding] = 0
-            other = _picture(batch(exams, picked[have], size, without), grain=False)
+            other = _picture(batch(exams, chosen[part][have], size, without), grain=False)
             out[part.start + have, finding] = np.abs(full[have] - other) > _VISIBLE
     opacity = exams.labels[chosen, 3] > 0
     out[opacity, 3] |= out[opacity][:, _CHILDREN].any(axis=1)
     return out
 
 
-def _rows(exams: Exams, rows: npt.ArrayLike, size: int) -> Rows:
+def checked(exams: Exams, rows: npt.ArrayLike, size: int) -> Rows:
+    """(m,) the rows asked for.
+
+    Raises:
+        BadSetting: ``size`` too small, or a row that is not in the table.
+    """
     if size < 32:
         raise BadSetting(f"images of {size} pixels are too small", where="size", fix="use at least 32")
     return exams.checked(rows)
 
 
-def _parts(count: int, size: int) -> list[slice]:
+def batches(exams: Exams, rows: Rows, size: int) -> Iterator[tuple[slice, Batch]]:
+    """Some of the rows at a time: which of them, and what is needed to draw these."""
+    severity = _drawn(exams)
     step = max(1, _PIXELS_AT_ONCE // size**2)
-    return [slice(k, min(k + step, count)) for k in range(0, count, step)]
+    for k in range(0, len(rows), step):
+        part = slice(k, min(k + step, len(rows)))
+        yield part, batch(exams, rows[part], size, severity[rows[part]])
 
 
 def _drawn(exams: Exams) -> F32:

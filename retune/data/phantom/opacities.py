@@ -39,18 +39,22 @@ def filling(batch: Batch, chest: Chest, strokes: Strokes) -> Filling:
     n, size = len(batch), batch.size
     x, y = chest.pose.to_body(COARSE)
     coarse = np.ones((n, COARSE, COARSE), dtype=np.float32)
-    grain = batch.image.noise("patches", 24, 24)
-    patches = enlarge(grain, COARSE)
+    patches = unevenness(batch)
     _hila(batch, x, y, coarse)
     _haze(batch, x, y, coarse)
     swell = _edema(batch, x, y, patches, coarse, strokes)
     _pneumonia(batch, x, y, patches, coarse)
     _basal_loss(batch, chest, x, y, coarse)
     result = Filling(enlarge(coarse, size), swell, np.zeros_like(chest.air), np.zeros_like(chest.air))
-    _consolidation(batch, chest, result)
+    consolidation(batch, chest, result)
     _bands(batch, chest, result)
-    _lesions(batch, chest, result)
+    lesions(batch, chest, result)
     return result
+
+
+def unevenness(batch: Batch) -> F32:
+    """(n, COARSE, COARSE) how much denser than elsewhere each image's haze is, mean 0."""
+    return enlarge(batch.image.noise("patches", 24, 24), COARSE)
 
 
 def _sides(batch: Batch, rows: Rows, finding: int) -> list[tuple[Rows, F32]]:
@@ -102,6 +106,15 @@ def _edema(batch: Batch, x: F32, y: F32, patches: F32, coarse: F32, strokes: Str
     if not len(rows):
         return swell
     grade = batch.severity[rows, EDEMA]
+    coarse[rows] *= 1 - flooding(batch, rows, x, y, patches)
+    swell[rows] = column(1.02 + 0.6 * grade)
+    _septal_lines(batch, rows, grade, strokes)
+    return swell
+
+
+def flooding(batch: Batch, rows: Rows, x: F32, y: F32, patches: F32) -> F32:
+    """(m, COARSE, COARSE) share of the lung's air that oedema takes in some rows, most around the hila."""
+    grade = batch.severity[rows, EDEMA]
     made = batch.person.only(rows).uniform("edema", 4).astype(np.float32)
     u = np.abs(x[rows])
     wings = _blob(u, y[rows], (0.24 + 0.06 * made[:, 0], 0.02 + 0.10 * made[:, 1]),
@@ -109,10 +122,7 @@ def _edema(batch: Batch, x: F32, y: F32, patches: F32, coarse: F32, strokes: Str
     wings *= np.clip(1 + np.float32(0.45) * patches[rows], 0.2, 1.8)
     # One side is often the worse.
     lean = 1 + column(0.35 * (made[:, 2] - 0.5)) * np.sign(x[rows])
-    coarse[rows] *= 1 - np.clip(column(0.03 + 0.56 * grade) * wings * lean, 0, 0.9)
-    swell[rows] = column(1.02 + 0.6 * grade)
-    _septal_lines(batch, rows, grade, strokes)
-    return swell
+    return np.clip(column(0.03 + 0.56 * grade) * wings * lean, 0, 0.9)
 
 
 def _septal_lines(batch: Batch, rows: Rows, grade: F32, strokes: Strokes) -> None:
@@ -185,7 +195,7 @@ def _bands(batch: Batch, chest: Chest, result: Filling) -> None:
             result.open[rows] *= 1 - np.exp(-across) * column((0.22 + 0.5 * grade) * shown)
 
 
-def _consolidation(batch: Batch, chest: Chest, result: Filling) -> None:
+def consolidation(batch: Batch, chest: Chest, result: Filling) -> None:
     """Dense lobar filling with one straight edge, a fissure; vessels give way to air bronchograms."""
     for rows, sign in _sides(batch, batch.having(CONSOLIDATION), CONSOLIDATION):
         grade = batch.severity[rows, CONSOLIDATION]
@@ -205,7 +215,7 @@ def _consolidation(batch: Batch, chest: Chest, result: Filling) -> None:
         result.dense[rows] = dense
 
 
-def _lesions(batch: Batch, chest: Chest, result: Filling) -> None:
+def lesions(batch: Batch, chest: Chest, result: Filling) -> None:
     """Round nodules, or one mass: balls of soft tissue."""
     rows = batch.having(LESION)
     if not len(rows):

@@ -30,13 +30,13 @@ class Pleura:
 def pleura(batch: Batch, chest: Chest, fill: Filling) -> Pleura:
     """Draws the pleural findings; fluid and scars take air from ``fill``."""
     result = Pleura(np.zeros_like(chest.air), np.zeros_like(chest.air))
-    _pneumothorax(batch, chest, result)
-    _effusion(batch, chest, fill)
+    pneumothorax(batch, chest, result)
+    effusion(batch, chest, fill)
     _scars(batch, chest, fill)
     return result
 
 
-def _pneumothorax(batch: Batch, chest: Chest, result: Pleura) -> None:
+def pneumothorax(batch: Batch, chest: Chest, result: Pleura) -> None:
     """The lung shrinks away from the chest wall, most at the apex; its edge is a thin white line."""
     for rows, sign in _sides(batch, batch.having(PNEUMOTHORAX), PNEUMOTHORAX):
         grade = column(batch.severity[rows, PNEUMOTHORAX])
@@ -51,7 +51,7 @@ def _pneumothorax(batch: Batch, chest: Chest, result: Pleura) -> None:
         result.line[rows] += np.exp(-((beyond / np.float32(0.010)) ** 2)) * inside * (0.38 + 0.24 * grade)
 
 
-def _effusion(batch: Batch, chest: Chest, fill: Filling) -> None:
+def effusion(batch: Batch, chest: Chest, fill: Filling) -> None:
     """Fluid fills the base up to a meniscus on the chest wall; in lying patients it is a veil too."""
     for rows, sign in _sides(batch, batch.having(EFFUSION), EFFUSION):
         grade = batch.severity[rows, EFFUSION]

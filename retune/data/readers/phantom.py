@@ -14,7 +14,18 @@ from PIL import Image
 
 from retune.data.dataset import BoolArray, Dataset, IntArray, split_by_patient
 from retune.data.findings import CHEXPERT, COMPETITION
-from retune.data.phantom import BENCHMARK_SITES, GENERATOR_VERSION, SITES, Exams, exams, render, reports
+from retune.data.phantom import (
+    BENCHMARK_SITES,
+    GENERATOR_VERSION,
+    OUTLINED,
+    REGIONS_VERSION,
+    SITES,
+    Exams,
+    exams,
+    regions,
+    render,
+    reports,
+)
 from retune.data.readers.base import Reader
 from retune.errors import BadImage, BadSetting, UnknownName
 from retune.settings import LATER, Count
@@ -44,7 +55,10 @@ class Phantom(Reader):
         "large": {"images": 34_000},
         # Where RE-tune's paper began: CheXpert's five labels, some 20,000 training images, a poor zero-shot.
         "chexpert-5": {"images": 34_000, "findings": COMPETITION, "prompts": "lay"},
+        # Patients that no stream has, nor the pre-training of phantom-clip, for measurements beside a stream.
+        "regions": {"images": 1250, "seed": 2_000_003},
     }
+    transfer: ClassVar[str] = "phantom/regions"
 
     images: Count = 4000
     seed: Annotated[int, Ge(0)] = 0
@@ -75,6 +89,7 @@ class Phantom(Reader):
         patient = np.char.add("P", np.char.zfill(table.patient.astype(str), 6))
         split = split_by_patient(patient, valid=0.1, test=0.3)
         targets = np.where((split == "train")[:, None], table.noisy_labels, table.labels)
+        images = PhantomImages(table, self.size, self.sites)
         whole = Dataset(
             name=self.name,
             labels=self.labels,
@@ -82,7 +97,8 @@ class Phantom(Reader):
             patient_id=patient,
             split=split,
             targets=targets.astype(np.float32),
-            images=PhantomImages(table, self.size, self.sites),
+            images=images,
+            regions=PhantomRegions(images),
             columns={
                 "view": np.asarray(table.view),
                 "site": np.asarray(table.site),
@@ -116,8 +132,12 @@ class PhantomImages:
 
     def keys(self, rows: IntArray) -> list[bytes | None]:
         """Digest of whatever determines each picture."""
+        return [hashlib.sha256(what.encode()).digest() for what in self.identities(rows)]
+
+    def identities(self, rows: IntArray) -> list[str]:
+        """Whatever determines each picture; patients of two seeds are told apart by it, not by their names."""
         stem = f"phantom\0{GENERATOR_VERSION}\0{self.table.seed}\0{self.size}\0{','.join(self.sites)}\0"
-        return [hashlib.sha256(f"{stem}{i}".encode()).digest() for i in self.table.image_index[rows].tolist()]
+        return [f"{stem}{i}" for i in self.table.image_index[rows].tolist()]
 
     def exists(self, rows: IntArray) -> BoolArray:
         """Every picture can be computed."""
@@ -126,3 +146,32 @@ class PhantomImages:
     def describe(self, row: int) -> str:
         """Name of the row's picture."""
         return f"phantom image {int(self.table.image_index[row])}"
+
+
+@dataclass(frozen=True)
+class PhantomRegions:
+    """Outlines that are computed when asked for, always of the true findings; ``Regions``.
+
+    Args:
+        images: The pictures.
+    """
+
+    images: PhantomImages
+
+    @property
+    def findings(self) -> tuple[str, ...]:
+        """Five findings and two organs."""
+        return OUTLINED
+
+    def known(self, rows: IntArray) -> BoolArray:
+        """Everything is known of every picture, bool (n, K)."""
+        return np.ones((len(rows), len(OUTLINED)), dtype=bool)
+
+    def masks(self, rows: IntArray) -> list[BoolArray]:
+        """Where each is, (K, size, size) for each row."""
+        return list(regions(self.images.table, rows, size=self.images.size))
+
+    def keys(self, rows: IntArray) -> list[bytes]:
+        """Digest of whatever determines each row's masks."""
+        stem = f"regions\0{REGIONS_VERSION}\0"
+        return [hashlib.sha256((stem + what).encode()).digest() for what in self.images.identities(rows)]
