@@ -73,7 +73,7 @@ def test_labels_and_split(tmp_path: Path) -> None:
     shown = [{label for label, on in zip(data.labels, row, strict=True) if on} for row in data.targets]
     assert shown == [{"Pleural Effusion", "Nodule"}, set(), {"Nodule", "Pleural Thickening"}, {"Mass"}]
     assert data.choices == {"split": "official, by ChestX_Det_train.json and ChestX_Det_test.json"}
-    assert any("every image counts as one" in note for note in data.notes)
+    assert any("every image counts as a patient" in note for note in data.notes)
     assert ChestXDet.part_of == ("nih",)
     assert "valid" in ChestXDet(valid=0.7).read(tmp_path).split
     assert ChestXDet(valid=0.7).read(tmp_path).split[3] == "test"

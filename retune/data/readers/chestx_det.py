@@ -122,7 +122,7 @@ class ChestXDet(HashedReader):
             images=FileImages(_paths(folder, names, places), folder),
             source=self.source,
             notes=(
-                "Patients are not published: every image counts as one, so one may be in training and test",
+                "Patients are not published: every image counts as a patient, so one may be in training and test",
                 *unread(folder, [*files.values()], "the split is in the two files read"),
             ),
             choices={"split": f"official, by {' and '.join(FILES.values())}"},
