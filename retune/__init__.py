@@ -15,12 +15,14 @@ if TYPE_CHECKING:
     from retune.metrics import continual_report
     from retune.plugins import registry
     from retune.prompts import PromptBank
+    from retune.results.collect import load
     from retune.results.result import Result
     from retune.runner.plan import plan
     from retune.runner.run import run
     from retune.runner.spec import Spec
     from retune.scaffold import new_strategy
     from retune.streams.stream import Experience, Scenario, Stream
+    from retune.suite.run import suite as suite
 
 __version__ = "0.1.0"
 
@@ -42,6 +44,7 @@ _PUBLIC = {
     "continual_report": "retune.metrics",
     "encode_images": "retune.features.encode",
     "encode_texts": "retune.features.encode",
+    "load": "retune.results.collect",
     "load_backbone": "retune.backbones.load",
     "new_strategy": "retune.scaffold",
     "plan": "retune.runner.run",
@@ -67,19 +70,23 @@ __all__ = [
     "continual_report",
     "encode_images",
     "encode_texts",
+    "load",
     "load_backbone",
     "new_strategy",
     "plan",
     "registry",
     "run",
+    "suite",
 ]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "suite":  # a room, and what one does in it
+        return import_module("retune.suite")
     if name in _PUBLIC:
         return getattr(import_module(_PUBLIC[name]), name)
     raise AttributeError(f"module 'retune' has no attribute '{name}'")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_PUBLIC})
+    return sorted({*globals(), *_PUBLIC, "suite"})

@@ -126,6 +126,7 @@ def _dataset(name: str) -> dict[str, Any]:
         "synthetic": cls.synthetic,
         "needs_root": cls.needs_root,
         "labels": list(preset.get("findings", cls.labels)),
+        **({"transfer": cls.transfer} if cls.transfer else {}),
         **bank,
         "mapping": dict(cls.mapping),
         "presets": {preset: dict(values) for preset, values in cls.presets.items()},

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any, Final, Literal
 
 from retune.errors import UnknownName, UserError
@@ -29,6 +29,8 @@ from retune.errors import UnknownName, UserError
 Kind = Literal["datasets", "backbones", "scenarios", "strategies", "transfers"]
 BUILT_IN: Final = "retune"
 """The origin of what retune itself brings."""
+NOTEBOOK: Final = "notebook:"
+"""Before the name of a class that no file holds."""
 
 _ROOMS: Final[dict[str, tuple[str, str]]] = {
     "datasets": ("retune.data.readers", "retune.data.readers.base:Reader"),
@@ -76,6 +78,8 @@ class Registry:
         self.kind = kind
         self.noun = _SINGULAR[kind]
         self._package, self._base = _ROOMS[kind]
+        self.held: dict[str, type[Any]] = {}
+        """Classes that were handed over rather than named."""
 
     @cached_property
     def entries(self) -> tuple[Entry, ...]:
@@ -112,12 +116,36 @@ class Registry:
             raise UserError(f"two {self.kind} are called '{name}'", fix=f"write {ways}")
         return matches[0]
 
+    def hold(self, cls: type[Any]) -> str:
+        """Let a class that is already there be found by a name: its registered one, else ``FILE.py:CLASS``.
+
+        A class of a notebook, which no file holds, is found by this process alone.
+
+        Args:
+            cls: A plugin's class.
+
+        Raises:
+            UserError: If it is not of this kind, or lacks something.
+        """
+        self._checked(cls, cls.__name__)
+        for entry, name in zip(self.entries, self.names(), strict=True):
+            point = entry.target
+            home = point.module if isinstance(point, EntryPoint) else f"{self._package}.{point.stem}"
+            if cls.__module__ == home and (not isinstance(point, EntryPoint) or point.attr == cls.__name__):
+                return name
+        file = getattr(sys.modules.get(cls.__module__), "__file__", None)
+        name = f"{file}:{cls.__name__}" if file and is_file(file) else f"{NOTEBOOK}{cls.__name__}"
+        self.held[name] = cls
+        return name
+
     def load(self, name: str) -> type[Any]:
         """Import the class of a name, of ``FILE.py`` or of ``FILE.py:CLASS``.
 
         Raises:
             UserError: If the name is unknown or ambiguous, or its plugin cannot be imported.
         """
+        if name in self.held:
+            return self.held[name]
         if is_file(name):
             return self._load_file(name)
         entry = self.find(name)
@@ -147,7 +175,9 @@ class Registry:
         return found, head, preset_of(found, preset, f"{self.noun} {head}")
 
     def origin(self, name: str) -> str:
-        """Who brings a name: ``"retune"``, a distribution, or ``"local file"``."""
+        """Who brings a name: ``"retune"``, a distribution, ``"local file"``, or a notebook with a digest of the code."""
+        if name.startswith(NOTEBOOK) and name in self.held:
+            return f"notebook sha256:{_compiled(self.held[name])}"
         return "local file" if is_file(name) else self.find(name).origin
 
     def _load_file(self, name: str) -> type[Any]:
@@ -243,6 +273,8 @@ def code_of(kind: Kind, name: str, cls: type[Any]) -> str:
     """Digest of a plugin's code where its name and origin do not tell; nothing of what retune itself brings."""
     if is_file(name):
         return code_of_file(name)
+    if name.startswith(NOTEBOOK):
+        return _compiled(cls)
     return "" if registry(kind).origin(name) == BUILT_IN else code_of_class(cls)
 
 
@@ -257,6 +289,27 @@ def code_of_class(cls: type[Any]) -> str:
         return ""
     root = path.parents[len(parts) - (path.name != "__init__.py")]
     return _digest(path, root, root / parts[0], [cls.__module__])
+
+
+def _compiled(cls: type[Any]) -> str:
+    """Digest of what a class's functions do and what it holds, where there is no file to read."""
+    digest = hashlib.sha256()
+
+    def add(value: object) -> None:
+        code = getattr(getattr(value, "__func__", value), "__code__", value)
+        if isinstance(code, CodeType):
+            digest.update(code.co_code + repr(code.co_names).encode())
+            for constant in code.co_consts:
+                add(constant)
+        else:
+            digest.update(
+                repr(value).encode() if isinstance(value, str | int | float | tuple | None) else b""
+            )
+
+    for name, value in sorted(vars(cls).items()):
+        digest.update(name.encode())
+        add(value)
+    return digest.hexdigest()[:16]
 
 
 def _digest(path: Path, root: Path, home: Path, names: Iterable[str]) -> str:

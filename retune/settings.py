@@ -55,14 +55,17 @@ class Setting:
 
 
 def settings_of(cls: type[Any]) -> tuple[Setting, ...]:
-    """The settings of a dataclass, in order of definition."""
+    """The settings of a dataclass in order of definition, then those that it says are given beside them."""
     docs: dict[str, str] = {}
     for base in reversed(cls.__mro__):  # what is inherited is told where it is written
         docs |= _argument_docs(inspect.cleandoc(base.__doc__ or ""))
     hints = _hints(cls)
-    return tuple(
-        Setting(f.name, _spell(hints[f.name]), _default(f), docs.get(f.name, "")) for f in _fields(cls)
-    )
+    own = {
+        f.name: Setting(f.name, _spell(hints[f.name]), _default(f), docs.get(f.name, ""))
+        for f in _fields(cls)
+    }
+    beside = settings_of(cls.beside) if hasattr(cls, "beside") else ()
+    return (*own.values(), *(setting for setting in beside if setting.name not in own))
 
 
 def make(cls: type[T], given: Mapping[str, Any], *, owner: str) -> T:

@@ -37,6 +37,7 @@ import torch
 from torch import nn
 from torch.nn.functional import dropout, linear, normalize
 
+from retune.backbones.towers import as_maps
 from retune.errors import BadSetting, StrategyError
 from retune.methods.adaptors import count_parameters, isometry, load_prefixed, prefixed
 from retune.methods.captions import Pairs, captions_of
@@ -172,6 +173,13 @@ class Adaptor(Strategy):
             return self.context.prompts.score(images.features, self.combine, "difference")
         return torch.zeros(len(images), len(self.context.labels), device=self.context.device)
 
+    @torch.no_grad()
+    def dense(self, images: Images) -> torch.Tensor | None:
+        """The adapted patches; None before any training, and where one vector stands for an image."""
+        if self.adaptor is None or self.inputs == "pooled":
+            return None
+        return as_maps(self.adaptor.patches(images.tokens[torch.arange(len(images))]))
+
     def state_dict(self) -> State:
         """The adaptor's weights, and the classifiers'."""
         return {k: v for name, part in self._learnt().items() for k, v in prefixed(name, part).items()}
@@ -294,6 +302,10 @@ class CrossModalAdaptor(nn.Module):
         """
         return self._adapted(self.image(vectors), None)
 
+    def patches(self, vectors: torch.Tensor) -> torch.Tensor:
+        """Adapted patches, (B, T, w) to (B, T, width): what becomes of the places beside the mean."""
+        return self._sequence(self.image(vectors), None)[:, 1:]
+
     def texts(self, vectors: torch.Tensor, words: torch.Tensor | None = None) -> torch.Tensor:
         """Adapted texts of length 1, (P, width).
 
@@ -313,6 +325,10 @@ class CrossModalAdaptor(nn.Module):
             for layer in self.layers:
                 vectors = _alone(layer, vectors)
             return normalize(vectors, dim=-1)
+        return normalize(self._sequence(projected, words)[:, 0], dim=-1)
+
+    def _sequence(self, projected: torch.Tensor, words: torch.Tensor | None) -> torch.Tensor:
+        """What the layers make of a sequence (B, T, width) and of its mean: (B, 1 + T, width), the mean first."""
         # Towers need not have a class token: the mean goes first and is what comes out.
         used = projected.new_ones(projected.shape[:2]) if words is None else words.to(projected.dtype)
         mean = (projected * used[..., None]).sum(1) / used.sum(1, keepdim=True).clamp(min=1)
@@ -320,7 +336,7 @@ class CrossModalAdaptor(nn.Module):
         padding = None if words is None else torch.cat([words.new_zeros(len(words), 1), ~words], 1)
         for layer in self.layers:
             sequence = layer(sequence, src_key_padding_mask=padding)
-        return normalize(sequence[:, 0], dim=-1)
+        return sequence
 
 
 def _alone(layer: nn.TransformerEncoderLayer, vectors: torch.Tensor) -> torch.Tensor:

@@ -209,6 +209,14 @@ class Cleft(Strategy):
         zero_shot = self.context.prompts.score(images.features, "embeddings", "difference")
         return torch.lerp(learnt, self.towers.scale() * zero_shot, self.zero_shot_share)
 
+    @torch.no_grad()
+    def dense(self, images: Images) -> torch.Tensor | None:
+        """The trained image tower's patches; None while it is frozen."""
+        if not self.begun or self.tower == "frozen" or self.stages == "prompts":
+            return None
+        maps: torch.Tensor = self.towers.tower.maps(images.pixels[torch.arange(len(images))])
+        return maps
+
     def state_dict(self) -> State:
         """LoRA's updates, projections, a trained image tower's weights, contexts and what each observed."""
         return {"begun": self.begun, **self.learnt.state_dict(), **self.towers.state_dict()}

@@ -22,7 +22,8 @@ FasterNet, are refused: on cached features alone there is no place for a prompt,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
@@ -139,6 +140,14 @@ class L2p(Strategy):
         hidden = [self._hidden(pixels[chunk], self._pick(features[chunk])[1]) for chunk in chunks]
         return self.heads.scores(torch.cat(hidden), unseen)
 
+    @torch.no_grad()
+    def dense(self, images: Images) -> torch.Tensor | None:
+        """The tower's own patches beside the prompts that each image picks, once these were trained."""
+        if not self.heads.seen.any():
+            return None
+        prompts = self.prompts["prompt"][self._pick(images.features)[1]].flatten(1, 2)
+        return self.tower.maps(images.pixels[torch.arange(len(images))], prompts)
+
     def state_dict(self) -> State:
         """Prompts, keys and heads; nothing of the tower."""
         return {**prefixed("pool", self.prompts), **prefixed("heads", self.heads)}
@@ -210,8 +219,21 @@ class PromptedTower(nn.Module):
         Returns:
             The pictures' vectors, (B, d), and what became of the prompts, after the last norm, (B, P, w).
         """
-        first, last, norm = self._ends
-        count, made = prompts.shape[1], []
+        with self._prompted(prompts) as made:
+            vectors = self.tower(pixels)
+        return vectors, self._ends[2](made[0]).float()
+
+    def maps(self, pixels: torch.Tensor, prompts: torch.Tensor) -> torch.Tensor:
+        """The pictures' own patches beside the prompts, in their places, float32 (B, w, g, g)."""
+        with self._prompted(prompts):
+            maps: torch.Tensor = self.tower.maps(pixels)  # type: ignore[operator]
+        return maps
+
+    @contextmanager
+    def _prompted(self, prompts: torch.Tensor) -> Iterator[list[torch.Tensor]]:
+        """Let the tower take prompts along; gives what became of them after the last block."""
+        first, last, _ = self._ends
+        count, made = prompts.shape[1], list[torch.Tensor]()
 
         def add(_: nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...]:
             return torch.cat([given[0], prompts.to(given[0])], dim=1), *given[1:]
@@ -224,11 +246,10 @@ class PromptedTower(nn.Module):
 
         hooks = (first.register_forward_pre_hook(add), last.register_forward_hook(take))
         try:
-            vectors = self.tower(pixels)
+            yield made
         finally:
             for hook in hooks:
                 hook.remove()
-        return vectors, norm(made[0]).float()
 
 
 def _first(module: nn.Module, names: tuple[str, ...], having: str) -> Any:

@@ -116,6 +116,14 @@ class Lora(LinearStrategy):
         pixels, chunks = images.pixels, torch.arange(len(images)).split(CHUNK)
         return torch.cat([self.logits(normalised(self.tower(pixels[chunk]))) for chunk in chunks])
 
+    @torch.no_grad()
+    def dense(self, images: Images) -> torch.Tensor | None:
+        """The tower's patches with its updates, once they were trained."""
+        if not self.learnt:
+            return None
+        maps: torch.Tensor = self.tower.maps(images.pixels[torch.arange(len(images))])
+        return maps
+
     def state_dict(self) -> State:
         """Classifiers and the updates A and B by their names; nothing of the frozen tower."""
         updates = {f"lora.{name}": update.data for name, update in self.updates.items()}

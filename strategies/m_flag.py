@@ -169,6 +169,14 @@ class MFlag(Strategy):
         scores = projected.score(parts["image"](latent), self.combine, "difference")
         return parts["head"].scores(latent, scores) if self.scores == "head" else scores
 
+    @torch.no_grad()
+    def dense(self, images: Images) -> torch.Tensor | None:
+        """The trained tower's patches; None where features were aligned, which have no places."""
+        if self.tower != "pixels" or not self.measured:
+            return None
+        maps: torch.Tensor = self.parts["tower"].maps(images.pixels[torch.arange(len(images))])
+        return maps
+
     def diagnostics(self) -> Mapping[str, Any]:
         """Which tower was trained, and the geometry of the last experience's training images in its latent space.
 

@@ -206,3 +206,13 @@ def save_tower(kind: str, folder: Path) -> None:
         (save_gpt2 if kind == "gpt2" else save_roberta)(folder)
     else:
         save_bert(folder, {"bert": "BertModel", "masked": "BertForMaskedLM"}[kind])
+
+
+def require_maps(backbone: Any, pixels: torch.Tensor) -> None:
+    """See that a trainable copy of the tower has the backbone's patches in their places."""
+    tokens, maps = backbone.encode_tokens(pixels), backbone.image_tower().maps(pixels)
+    side = int(maps.shape[-1])
+    assert maps.shape == (len(pixels), tokens.shape[2], side, side)
+    for place in {0, 1 % side**2, side % side**2, side**2 - 1}:
+        found = maps[:, :, place // side, place % side]
+        torch.testing.assert_close(found, tokens[:, place], rtol=1e-4, atol=1e-4)

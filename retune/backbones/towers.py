@@ -16,6 +16,7 @@ from retune.errors import UserError
 
 Normalise = Callable[[torch.Tensor], torch.Tensor]
 Tokenizer = Callable[[list[str]], torch.Tensor]
+Patches = Callable[[Any, torch.Tensor], torch.Tensor]
 Autocast = Callable[[], AbstractContextManager[None]]
 
 TEXT_BATCH: Final = 16
@@ -69,18 +70,25 @@ class ImageTower(nn.Module):
     Args:
         visual: The frozen image tower.
         normalise: What it does with pictures first.
+        patches: From the tower and normalised pictures (B, 3, S, S) to their embedded patches (B, T, w).
     """
 
-    def __init__(self, visual: nn.Module, normalise: Normalise) -> None:
+    def __init__(self, visual: nn.Module, normalise: Normalise, patches: Patches) -> None:
         super().__init__()
         self.visual = copy.deepcopy(visual).requires_grad_(True)
-        self.normalise = normalise
+        self.normalise, self.patches = normalise, patches
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         """Embed pictures, on the device that the tower is on."""
-        device = next(self.visual.parameters()).device
-        features: torch.Tensor = self.visual(normalised(pixels, self.normalise, device))
+        features: torch.Tensor = self.visual(self._normalised(pixels))
         return features.float()
+
+    def maps(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Embedded patches of uint8 (B, S, S) in their places, float32 (B, w, g, g)."""
+        return as_maps(self.patches(self.visual, self._normalised(pixels)).float())
+
+    def _normalised(self, pixels: torch.Tensor) -> torch.Tensor:
+        return normalised(pixels, self.normalise, next(self.visual.parameters()).device)
 
 
 class TextTower(ABC):

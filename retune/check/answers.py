@@ -151,6 +151,27 @@ def batch_mates_do_not_matter(subject: Subject) -> None:
     require(like(turned.flip(0), together), "scores depend on the order of the images")
 
 
+def maps_belong_to_their_image(subject: Subject) -> None:
+    """What dense gives is finite, of one shape, the same alone as among others, and changes nothing."""
+    lab = subject.lab
+    for strategy in (subject.new(), subject.taught()):
+        before, images = lab.score(strategy), lab.tests(strategy)
+        with torch.no_grad():
+            maps = strategy.dense(images)
+            if maps is None:
+                continue
+            shape = tuple(maps.shape)
+            square = len(shape) == 4 and shape[0] == len(images) and shape[2] == shape[3]
+            require(square and maps.is_floating_point(), f"dense gave {maps.dtype} {shape}, not (N, D, g, g)")
+            require(bool(maps.isfinite().all()), "NaN or infinity in what dense gave")
+            alone = [strategy.dense(lab.tests(strategy, torch.tensor([i]))) for i in range(3)]
+        require(all(one is not None for one in alone), "dense gives maps of some images and not of others")
+        both = torch.cat([one for one in alone if one is not None]), maps[:3]
+        close: Callable[..., bool] = torch.allclose
+        require(close(*both, rtol=1e-4, atol=1e-5), "an image's map is another alone than among others")
+        require(same(lab.score(strategy), before), "dense changed what it scores")
+
+
 def _scores_told(subject: Subject, value: float) -> torch.Tensor:
     """Scores after an experience in which every label of every image is told to be one value."""
     strategy = subject.new()

@@ -29,6 +29,7 @@ CHECKS: Final = tuple(
         answers.takes_labels_that_are_all_unknown,
         answers.takes_experiences_of_one_and_two_images,
         answers.batch_mates_do_not_matter,
+        answers.maps_belong_to_their_image,
         answers.tells_what_it_learnt,
         state.past_images_are_out_of_reach,
         state.memory_declared_equals_memory_used,

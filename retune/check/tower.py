@@ -8,6 +8,7 @@ from torch import nn
 from retune.backbones.base import Capability
 from retune.backbones.models.phantom_clip import PhantomClip
 from retune.backbones.openclip.config import PROMPTED
+from retune.backbones.openclip.towers import patch_tokens
 from retune.backbones.towers import ImageTower
 from retune.methods.training import seeded
 
@@ -31,7 +32,7 @@ class SmallTower(PhantomClip):
             visual = VisionTransformer(
                 image_size=side, patch_size=32, width=WIDTH, layers=2, heads=2, mlp_ratio=2, output_dim=dim
             )
-        return ImageTower(visual.eval(), lambda images: (images - 0.5) / 0.3)
+        return ImageTower(visual.eval(), lambda images: (images - 0.5) / 0.3, patch_tokens)
 
     def encode_images(self, pixels: torch.Tensor) -> torch.Tensor:
         """Embed uint8 (B, S, S) pictures as float32 (B, d)."""

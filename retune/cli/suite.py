@@ -110,13 +110,14 @@ def suite(
     to choose from), replicates, device, precision, time_limit, skip_bad_images.
     """
     from retune.cli.console import bars, console, print_json
+    from retune.cli.suite_tables import print_tables
     from retune.data.source import parse_roots
     from retune.errors import BadSetting
     from retune.settings import parse_assignments
-    from retune.suite.document import document, write_suite
-    from retune.suite.execute import execute
+    from retune.suite.document import document
     from retune.suite.grid import expand
     from retune.suite.plans import plan_suite
+    from retune.suite.run import finish, tabulate
     from retune.suite.spec import read_suite
     from retune.suite.work import shared
 
@@ -137,9 +138,9 @@ def suite(
     if dry_run:
         print_json(document(read, plans, folder)) if json else _print_plans(plans, console())
         return
-    write_suite(read, plans, folder)
     with bars() as progress:
-        outcome = execute(
+        outcome = finish(
+            read,
             plans,
             folder,
             console(stderr=True),
@@ -147,32 +148,16 @@ def suite(
             dask=dask,
             progress=progress,
         )
-    write_suite(read, plans, folder, outcome)
-    _tables(outcome, folder, None if json else console())
+    with bars() as progress:
+        summary = tabulate(outcome, folder, progress)
+    if summary is not None and not json:
+        print_tables(summary, console())
     if json:
         print_json(document(read, plans, folder, outcome))
     else:
         _print_outcome(plans, outcome, folder, console())
     if outcome.failures:
         raise typer.Exit(1)
-
-
-def _tables(outcome: Outcome, out: Path, to: Console | None) -> None:
-    if not outcome.finished:
-        return
-    from collections import Counter
-
-    from retune.cli.console import bars
-    from retune.cli.suite_tables import print_tables
-    from retune.suite.summary import summarise
-    from retune.suite.tables import write_tables
-
-    with bars() as progress:
-        failed = Counter(failure.run.strategy for failure in outcome.failures)
-        summary = summarise(outcome.finished, failed=failed, progress=progress)
-    write_tables(summary, out)
-    if to is not None:
-        print_tables(summary, to)
 
 
 def _print_plans(plans: Plans, to: Console) -> None:

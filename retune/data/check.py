@@ -12,12 +12,12 @@ import numpy as np
 
 from retune.data.dataset import SPLITS, Dataset, IntArray
 from retune.data.dicom import NOTE
-from retune.data.readers.base import INTERPRETATION, Published, Reader
+from retune.data.readers.base import INTERPRETATION, Published
 from retune.data.source import DataSource
 from retune.errors import BadImage, BadSetting
 from retune.plugins import registry
 from retune.progress import Progress
-from retune.settings import settings_of, values_of
+from retune.settings import settings_of
 
 NAMED: Final = 5
 """How many missing and damaged images are told by name."""
@@ -147,18 +147,18 @@ def check(
         UserError: If name, folder or settings are wrong, or a table cannot be read, in one line.
     """
     tell = progress or (lambda stage, done, total: None)
-    reader = _reader(name, root, dict(settings or {}))
+    source = _source(name, root, dict(settings or {}))
     tell("reading the table", 0, 1)
-    dataset = reader.read(None if root is None else Path(root))
+    dataset = source.read()
     tell("reading the table", 1, 1)
     present = _present(dataset, tell)
     absent = np.flatnonzero(~present)
     trial = _spaced(np.flatnonzero(present), decode)
     wrong, odd = _decode(dataset, trial, tell)
-    published = reader.published or Published(images=0)
+    published = source.readers[0].published or Published(images=0)
     return CopyCheck(
         dataset=name,
-        settings=values_of(reader),
+        settings=source.settings,
         synthetic=dataset.synthetic,
         images=len(dataset),
         images_published=published.images or None,
@@ -178,14 +178,14 @@ def check(
     )
 
 
-def _reader(name: str, root: str | Path | None, given: dict[str, Any]) -> Reader:
+def _source(name: str, root: str | Path | None, given: dict[str, Any]) -> DataSource:
     cls, _, _ = registry("datasets").load_preset(name)
     if root is not None and not cls.takes_root:
         raise BadSetting(f"data set {name} has no files", where="--root", fix="leave it out")
     choices = {setting.name: setting.type.split(" | ") for setting in settings_of(cls)}
     if "all" in choices.get("views", ()):
         given.setdefault("views", "all")
-    return DataSource.make(name, None, given).readers[0]
+    return DataSource.make(name, root, given)
 
 
 def _present(dataset: Dataset, tell: Progress) -> np.ndarray[Any, np.dtype[np.bool_]]:

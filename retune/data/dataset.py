@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from retune.data.patients import one_spelling, shown
+from retune.data.patients import one_spelling, placed, shown
 from retune.data.regions import Regions, SomeRegions
-from retune.errors import BadImage, BadTable, MissingFiles, UnknownName
+from retune.errors import BadImage, BadSetting, BadTable, MissingFiles, UnknownName
 
 Array = npt.NDArray[Any]
 FloatArray = npt.NDArray[np.float32]
@@ -69,6 +69,7 @@ class Dataset:
         notes: What a user should know of how the table was read, a line each.
         choices: What was chosen on reading because no setting said it, e.g. ``{"split": "official, from ..."}``.
         regions: Where findings are in the pictures; None where nobody outlined any.
+        share: Share of the training patients that reading kept (:mod:`retune.data.shares`).
 
     Raises:
         BadTable: If shapes disagree, an identifier repeats, a label is neither 0, 1 nor NaN,
@@ -89,6 +90,7 @@ class Dataset:
     notes: tuple[str, ...] = ()
     choices: Mapping[str, str] = field(default_factory=dict)
     regions: Regions | None = None
+    share: float = 1.0
 
     def __post_init__(self) -> None:
         n = len(self.image_id)
@@ -211,7 +213,17 @@ class Dataset:
         return replace(self, labels=tuple(labels), targets=self.targets[:, columns])
 
     def with_split(self, split: Array) -> Dataset:
-        """The data set with another split, ``"train"``, ``"valid"`` or ``"test"`` per image, shape (N,)."""
+        """The data set with another split, ``"train"``, ``"valid"`` or ``"test"`` per image, shape (N,).
+
+        Raises:
+            BadSetting: If a share of the training patients was taken by the split there was.
+        """
+        if self.share < 1:
+            raise BadSetting(
+                "patients are split anew, so a share of those who were for training means nothing",
+                where=f"data set {self.name}, setting share",
+                fix="leave it out or choose another scenario",
+            )
         choices = {name: choice for name, choice in self.choices.items() if not name.endswith("split")}
         return replace(self, split=split, choices=choices)
 
@@ -274,8 +286,5 @@ def split_by_patient(
     Returns:
         Array of shape (N,) holding ``"train"``, ``"valid"`` or ``"test"``.
     """
-    unique, inverse = np.unique(one_spelling(np.asarray(patients))[0].astype(str), return_inverse=True)
-    digests = [hashlib.sha256(f"{salt}\0{p}".encode()).digest()[:8] for p in unique.tolist()]
-    share = np.array([int.from_bytes(d, "big") for d in digests], dtype=np.float64) / 2.0**64
-    names = np.where(share < test, "test", np.where(share < test + valid, "valid", "train"))
-    return np.asarray(names[inverse])
+    place = placed(np.asarray(patients), salt)
+    return np.where(place < test, "test", np.where(place < test + valid, "valid", "train"))

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from io import BytesIO
-from typing import TYPE_CHECKING, Final, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +32,8 @@ HIGH_THROUGHPUT: Final = "1.2.840.10008.1.2.4.20"
 COLOURS: Final = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 LONG: Final = (b"OB", b"OW", b"SQ", b"UC", b"UN", b"UR", b"UT")
 """Kinds of element whose length stands four bytes further on."""
+HEADER: Final = 1 << 20
+"""So many bytes hold all that stands before the pixels."""
 NOTE: Final = "retune.note"
 """Where a picture's ``info`` says that its file contradicts itself, and what was made of that."""
 
@@ -78,16 +83,8 @@ def decode_dicom(data: bytes, *, name: str, max_pixels: int | None = None) -> Im
         BadImage: If the file holds no such picture or is damaged.
         MissingPackage: If pydicom or a decoder is not installed.
     """
-    try:
-        import pydicom
-    except ImportError:
-        fix = install("dicom")
-        raise MissingPackage("is a DICOM file, and pydicom is not installed", where=name, fix=fix) from None
-    _hush()
-    try:
-        start = _start(data) or 0
-        _refuse_deflated(data, start)
-        header = pydicom.dcmread(BytesIO(data if start == 132 else data[start:]), force=True)
+    with _reading(name) as pydicom:
+        header = pydicom.dcmread(_file(data, _start(data) or 0), force=True)
         _complete(header)
         _check(header, max_pixels)
         notes: list[str] = []
@@ -95,6 +92,40 @@ def decode_dicom(data: bytes, *, name: str, max_pixels: int | None = None) -> Im
         if notes:
             picture.info[NOTE] = "; ".join(notes)
         return picture
+
+
+def dicom_size(path: Path) -> tuple[int, int]:
+    """Height and width of the picture in a DICOM file, by its header; no pixel is decoded.
+
+    Raises:
+        BadImage: If the file is none, or its header does not say.
+        MissingPackage: If pydicom is not installed.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(HEADER)
+    except OSError as error:
+        raise BadImage(f"cannot be read ({error.strerror})", where=str(path)) from error
+    with _reading(str(path)) as pydicom:
+        start = _start(data)
+        if start is None:
+            raise BadImage("is not a DICOM file", fix="fetch it again")
+        tags = ["Rows", "Columns"]
+        header = pydicom.dcmread(_file(data, start), force=True, stop_before_pixels=True, specific_tags=tags)
+        return int(header.Rows), int(header.Columns)
+
+
+@contextmanager
+def _reading(name: str) -> Iterator[Any]:
+    """pydicom, and one line for whatever it makes of a file of this name."""
+    try:
+        import pydicom
+    except ImportError:
+        fix = install("dicom")
+        raise MissingPackage("is a DICOM file, and pydicom is not installed", where=name, fix=fix) from None
+    _hush()
+    try:
+        yield pydicom
     except (BadImage, MissingPackage) as error:
         raise type(error)(error.what, where=name, fix=error.fix) from error.__cause__
     except Exception as error:  # Damaged files raise nearly anything.
@@ -110,8 +141,8 @@ def _hush() -> None:
     warnings.filterwarnings("ignore", module=r"pydicom\b|retune\.data\.dicom\b")
 
 
-def _refuse_deflated(data: bytes, start: int) -> None:
-    """Refuse what pydicom would inflate whole, however large it becomes, before anything can be checked."""
+def _file(data: bytes, start: int) -> BytesIO:
+    """What pydicom is to read; not what it would inflate whole, however large, before anything can be checked."""
     from pydicom.filereader import read_dataset
 
     file = BytesIO(data)
@@ -119,6 +150,7 @@ def _refuse_deflated(data: bytes, start: int) -> None:
     meta = read_dataset(file, False, True, stop_when=lambda tag, vr, length: tag.group != 2)
     if meta.get("TransferSyntaxUID") == DEFLATED:
         raise BadImage("is a deflated DICOM file", fix="rewrite it uncompressed")
+    return BytesIO(data if start == 132 else data[start:])
 
 
 def _complete(header: pydicom.Dataset) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,6 +13,7 @@ from PIL import Image
 from retune.data.dataset import Array, BoolArray, Dataset, ImageSource, IntArray
 from retune.data.findings import FINDINGS
 from retune.data.readers.base import Reader
+from retune.data.shares import Share, with_share
 from retune.errors import BadImage, BadSetting, UnknownName
 
 T = TypeVar("T")
@@ -24,12 +25,14 @@ class SeveralReader:
 
     Args:
         readers: In the order in which the data sets are named.
+        shares: How much is used of the training part of each, by name; all where nothing is said.
 
     Raises:
         BadSetting: If there is none, one is named twice, or two hold the same images.
     """
 
     readers: tuple[Reader, ...]
+    shares: Mapping[str, Share] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _refuse_names([reader.name for reader in self.readers])
@@ -58,7 +61,10 @@ class SeveralReader:
         for name in roots:
             if name not in names:
                 raise UnknownName("data set", name, names, where="--root")
-        datasets = [reader.read(roots.get(reader.name)) for reader in self.readers]
+        datasets = [
+            with_share(reader.read(roots.get(reader.name)), self.shares.get(reader.name, Share()))
+            for reader in self.readers
+        ]
         return datasets[0] if len(datasets) == 1 else combine(datasets)
 
 
@@ -153,6 +159,7 @@ def combine(datasets: Sequence[Dataset]) -> Dataset:
         choices={f"{d.name} {what}": choice for d in datasets for what, choice in d.choices.items()},
         synthetic=any(dataset.synthetic for dataset in datasets),
         source="; ".join(f"{dataset.name}: {dataset.source}" for dataset in datasets if dataset.source),
+        share=min(dataset.share for dataset in datasets),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from retune.data.chexpert_labels import Blank, Uncertain
 from retune.data.dataset import Dataset
 from retune.data.readers.base import Reader
 from retune.data.several import SeveralReader
+from retune.data.shares import Share
 from retune.errors import BadSetting, MissingFiles, UnknownName
 from retune.plugins import registry
 from retune.settings import make, settings_of, values_of
@@ -24,11 +25,13 @@ class DataSource:
         readers: One per data set, in the order named.
         roots: Folder of each, by name; None for those without files.
         prompts: The prompt bank that a preset names, for runs that name none; ``""`` where none does.
+        shares: How much is used of the training part of each, by name; all where nothing is said.
     """
 
     readers: tuple[Reader, ...]
     roots: Mapping[str, Path | None]
     prompts: str = ""
+    shares: Mapping[str, Share] = field(default_factory=dict)
 
     @classmethod
     def make(
@@ -77,12 +80,11 @@ class DataSource:
                     )
                 shared[option] = value
         settings = _by_name(classes, shared)
-        readers = tuple(
-            make(cls_, presets[name] | settings[name], owner=f"data set {name}")
-            for name, cls_ in classes.items()
-        )
+        made = {name: _made(cls_, presets[name] | settings[name], name) for name, cls_ in classes.items()}
+        readers = tuple(reader for reader, _ in made.values())
         roots = dict(zip((r.name for r in readers), _roots(classes, root), strict=True))
-        return cls(readers, roots, next(iter(banks), ""))
+        shares = {reader.name: share for reader, share in made.values()}
+        return cls(readers, roots, next(iter(banks), ""), shares)
 
     @property
     def name(self) -> str:
@@ -97,9 +99,8 @@ class DataSource:
     @property
     def settings(self) -> dict[str, Any]:
         """The reader's settings; of several data sets, theirs by name."""
-        if len(self.readers) == 1:
-            return values_of(self.readers[0])
-        return {reader.name: values_of(reader) for reader in self.readers}
+        settings = {r.name: values_of(r) | values_of(self.shares.get(r.name, Share())) for r in self.readers}
+        return settings[self.readers[0].name] if len(self.readers) == 1 else settings
 
     def read(self) -> Dataset:
         """Read the tables; no picture is opened.
@@ -107,7 +108,16 @@ class DataSource:
         Raises:
             UserError: If files are missing or wrong, in one line.
         """
-        return SeveralReader(self.readers).read(self.roots)
+        return SeveralReader(self.readers, self.shares).read(self.roots)
+
+
+def _made(cls: type[Reader], given: Mapping[str, Any], name: str) -> tuple[Reader, Share]:
+    """A reader, and what share of its training part is asked for; a setting that it has itself is its own."""
+    own: set[str] = {f.name for f in fields(cls)} if is_dataclass(cls) else set()
+    beside = {key: value for key, value in given.items() if key in ("share", "draw") and key not in own}
+    rest = {key: value for key, value in given.items() if key not in beside}
+    owner = f"data set {name}"
+    return make(cls, rest, owner=owner), make(cls.beside, beside, owner=owner)
 
 
 def _by_name(classes: Mapping[str, type[Reader]], given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -87,7 +87,7 @@ def read_table(path: Path, required: Sequence[str]) -> pd.DataFrame:
     """
     import pandas as pd
 
-    data = _read(path)
+    data = read_text(path)
     data, mark, above = _separator(data, required, path)
     counts, header = _shape(data, path, mark, above)
     _check_header(header, required, path)
@@ -177,7 +177,13 @@ def _record(data: bytes, mark: str, number: int) -> list[str]:
         return []
 
 
-def _read(path: Path) -> bytes:
+def read_text(path: Path) -> bytes:
+    """The text of a table, plain or packed, as UTF-8 without a byte order mark.
+
+    Raises:
+        MissingFiles: If it cannot be read.
+        BadTable: If it is no such text, or empty.
+    """
     try:
         data = _unpacked(path) if path.suffix == ".gz" else path.read_bytes()
     except FileNotFoundError as error:

@@ -6,14 +6,19 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from retune.errors import UserError
 from retune.metrics.continual import check_first
 from retune.metrics.table import in_table
-from retune.progress import Progress
+from retune.progress import Progress, silent
 from retune.results.result import RESULT_FILE, RUN_FILE, Result
+from retune.results.text import number
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,53 @@ def collect(paths: Iterable[str | Path], progress: Progress) -> Collected:
     if left:
         notes.append(f"{left} unfinished {'run' if left == 1 else 'runs'} left out.")
     return Collected([result for result, _ in distinct], {r.run.id: folder for r, folder in distinct}, notes)
+
+
+class Results(list[Result]):
+    """Several runs, in the order of their folders."""
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row for each run: ``strategy``, ``scenario``, ``data``, ``backbone``, ``seed``, and metrics by their keys."""
+        import pandas as pd
+
+        return pd.DataFrame(
+            {
+                "strategy": result.strategy.called,
+                "scenario": result.scenario.name,
+                "data": result.dataset.name,
+                "backbone": result.backbone.name,
+                "seed": result.run.seed,
+                **{key: one.value for key, one in result.metrics.items()},
+            }
+            for result in self
+        )
+
+    def __repr__(self) -> str:
+        return "[" + ",\n ".join(map(repr, self)) + "]"
+
+    def _repr_html_(self) -> str:
+        shown = self.to_frame()
+        heads = [*shown.columns[:5], *(metric.key for metric in in_table("suite") if metric.key in shown)]
+        table: str = shown[heads].to_html(index=False, float_format=number, na_rep="-")
+        return table
+
+
+def load(path: str | Path) -> Result | Results:
+    """Read a finished run, or every finished run below a folder.
+
+    Args:
+        path: A run's folder or its ``result.json``; or a folder that holds runs at any depth.
+
+    Returns:
+        One result, or a list of them in the order of their folders.
+
+    Raises:
+        UserError: If there is none, or one is broken.
+    """
+    place = Path(path)
+    if place.is_file() or (place / RESULT_FILE).exists():
+        return Result.read(place)
+    return Results(result for result, _ in finished([place], silent))
 
 
 def unfinished(paths: Iterable[str | Path]) -> list[Path]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from html import escape
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -13,8 +14,12 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from retune.errors import UserError, mistake
 from retune.files import write_whole
 from retune.metrics.facts import LabelFacts
-from retune.metrics.table import BY_KEY, Basis, Metric
+from retune.metrics.table import BY_KEY, Basis, Metric, in_table
+from retune.results.text import number
 from retune.sealed import Untrusted, open_json, seal_json
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SCHEMA: Final = "retune.result/1"
 RESULT_FILE: Final = "result.json"
@@ -291,6 +296,56 @@ class Result(Record):
     def array(self, name: Named) -> npt.NDArray[np.float64]:
         """A matrix as float64 (T+1, C), NaN where undefined."""
         return np.array(getattr(self, name), dtype=np.float64)
+
+    def to_frame(self) -> pd.DataFrame:
+        """Every number of every moment and label.
+
+        Returns:
+            Rows ``moment`` (0 is before training), ``label``, ``learnt`` (by then), ``auc``, ``low``, ``high``, ``ap``
+            and ``f1``; NaN where undefined.
+        """
+        import pandas as pd
+
+        names = {
+            "auc": "auc_matrix",
+            "low": "auc_low",
+            "high": "auc_high",
+            "ap": "ap_matrix",
+            "f1": "f1_matrix",
+        }
+        values = {name: self.array(of).ravel() for name, of in names.items()}  # type: ignore[arg-type]
+        moments, labels = len(self.auc_matrix), self.labels
+        rows = [
+            (i, label, 0 < first <= i)
+            for i in range(moments)
+            for label, first in zip(labels, self.first, strict=True)
+        ]
+        return pd.DataFrame(rows, columns=["moment", "label", "learnt"]).assign(**values)
+
+    def __repr__(self) -> str:
+        final = self.metric("final_auc")
+        told = f"{number(final.value)} ({number(final.low)} to {number(final.high)})"
+        return (
+            f"<Result {self.strategy.called} on {self.dataset.name}, {self.scenario.name}, seed {self.run.seed}: "
+            f"final AUC {told}>"
+        )
+
+    __str__ = __repr__
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><th style='text-align:left'>{escape(metric.heading)}</th><td>{number(one.value)}</td>"
+            f"<td>{number(one.low)} to {number(one.high)}</td>"
+            f"<td style='text-align:left'>{escape(metric.meaning)}</td></tr>"
+            for metric in in_table("run")
+            if (one := self.metric(metric.key)).value is not None
+        )
+        beside = "".join(f"<li>{escape(caution)}</li>" for caution in self.cautions)
+        head = "<tr><th></th><th>value</th><th>95 %</th><th></th></tr>"
+        return (
+            f"<p><b>{escape(self.strategy.called)}</b> on {escape(self.dataset.name)}, {escape(self.scenario.name)}, "
+            f"{escape(self.backbone.name)}, seed {self.run.seed}</p><table>{head}{rows}</table><ul>{beside}</ul>"
+        )
 
     def to_json(self) -> str:
         """The text of ``result.json``."""

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from made_towers import require_maps
 from PIL import Image
 
 from retune.backbones.hf.model import TransformersDual
@@ -90,6 +91,7 @@ def test_features_are_those_of_transformers(duals: dict[str, Path], kind: str) -
         patches = model.vision_model(pixel_values=theirs).last_hidden_state[:, -16:]
     torch.testing.assert_close(backbone.encode_images(pixels), images, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(backbone.encode_tokens(pixels), patches, rtol=1e-5, atol=1e-5)
+    require_maps(backbone, pixels)
     torch.testing.assert_close(
         backbone.encode_texts(TEXTS), upstream_texts(folder, kind), rtol=1e-5, atol=1e-5
     )

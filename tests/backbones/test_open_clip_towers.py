@@ -13,6 +13,7 @@ import open_clip
 import pytest
 import timm
 import torch
+from made_towers import require_maps
 from torch import nn
 
 from retune.backbones.load import load_backbone
@@ -77,6 +78,7 @@ def test_patches_of_a_transformer_are_what_open_clip_pools(
     found = backbone.encode_tokens(pictures(backbone))
     assert found.shape == (4, 4, 32)
     torch.testing.assert_close(found, tokens, rtol=1e-5, atol=1e-5)
+    require_maps(backbone, pictures(backbone))
 
 
 def test_patches_of_a_convolutional_trunk_are_its_feature_map_row_by_row(
@@ -123,6 +125,7 @@ def test_class_and_register_tokens_are_no_patches(
         everything = everything[:, number:]
     torch.testing.assert_close(found, everything.reshape(1, -1, everything.shape[-1]), rtol=1e-4, atol=1e-4)
     assert shape in (None, found.shape[1:])
+    require_maps(backbone, pictures(backbone, 1))
     assert backbone.card.token_dim == found.shape[2]
 
 

@@ -13,7 +13,7 @@ import timm
 import torch
 import torchxrayvision as xrv
 import transformers
-from made_towers import PROCESSOR, TEXTS, VISION, Towers, pair, pictures, pixels_of
+from made_towers import PROCESSOR, TEXTS, VISION, Towers, pair, pictures, pixels_of, require_maps
 
 from retune.backbones.models.dinov2_biomedbert import Dinov2BiomedBert
 from retune.backbones.models.rad_dino_cxr_bert import RadDinoCxrBert
@@ -39,6 +39,7 @@ def test_images_are_those_of_transformers(towers: Towers, kind: str) -> None:
     assert pixels.shape == (3, 56, 56)
     torch.testing.assert_close(backbone.encode_images(pixels), expected, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(backbone.encode_tokens(pixels), patches, rtol=1e-4, atol=1e-5)
+    require_maps(backbone, pixels)
     card = backbone.card
     assert (card.image_size, card.dim, card.token_dim) == (56, expected.shape[1], patches.shape[2])
     text = transformers.BertModel.from_pretrained(towers("bert"))
@@ -64,6 +65,7 @@ def test_images_are_those_of_timm(towers: Towers, name: str) -> None:
     assert pixels.shape == (3, *images.shape[2:])
     torch.testing.assert_close(backbone.encode_images(pixels), expected, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(backbone.encode_tokens(pixels), patches, rtol=1e-4, atol=1e-5)
+    require_maps(backbone, pixels)
     assert (backbone.card.dim, backbone.card.token_dim) == (expected.shape[1], patches.shape[2])
     assert backbone._vision.shapes[2] == sum(p.numel() for p in model.parameters())
 
@@ -126,6 +128,7 @@ def test_images_are_those_of_torchxrayvision(
     torch.testing.assert_close(features, expected, rtol=1e-3, atol=1e-4)
     assert (backbone.card.image_size, backbone.card.dim, backbone.card.token_dim) == (size, dim, dim)
     torch.testing.assert_close(backbone.encode_tokens(pixels).mean(1), expected, rtol=1e-3, atol=1e-4)
+    require_maps(backbone, pixels)
     assert {"nih", "padchest"} <= set(backbone.card.pretraining_data)
 
     plain = Pair(f"pair:xrv:{name}+local-dir:{towers('bert')}")

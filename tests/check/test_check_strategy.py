@@ -33,6 +33,11 @@ BROKEN: list[tuple[type[Strategy], dict[str, str]]] = [
     (broken.TellsASet, {"tells-what-it-learnt": "not plain JSON"}),
     (broken.SaysItTrainedNothing, {"tells-what-it-learnt": "says 0, while fit changed 768 numbers"}),
     (broken.SaysItTrainedABillion, {"tells-what-it-learnt": "says 1,000,000,000, while fit changed 768"}),
+    (broken.MapsABatch, {"maps-belong-to-their-image": "another alone than among others"}),
+    (
+        broken.MapsNoSquare,
+        {"maps-belong-to-their-image": r"torch.float32 \(12, 8, 2, 3\), not \(N, D, g, g\)"},
+    ),
     (broken.LeavesALabelOut, {ANSWERS: r"before any training: shape \(12, 5\), not \(12, 6\)"}),
     (
         broken.ScoresInWholeNumbers,

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from retune.data.dicom import NOTE
+from retune.data.dicom import NOTE, dicom_size
 from retune.data.exposure import expose
 from retune.data.images import FileImages, decode
 from retune.errors import BadImage, MissingPackage
@@ -753,6 +753,22 @@ WITHOUT_PREAMBLE: dict[str, Callable[[], bytes]] = {
 @pytest.mark.parametrize("name", WITHOUT_PREAMBLE)
 def test_a_file_without_its_preamble_is_known_by_its_first_element(name: str) -> None:
     assert (seen(WITHOUT_PREAMBLE[name]()) == seen(dicom(deep(12)))).all()
+
+
+def test_the_size_is_read_from_the_header_alone(tmp_path: Path) -> None:
+    path = tmp_path / "a.dcm"
+    whole = dicom(deep(12)[:40])
+    for data in (whole, whole[: len(whole) // 2], whole[132:]):  # the second is cut off within its pixels
+        path.write_bytes(data)
+        assert dicom_size(path) == (40, 120)
+    for data, words in (
+        (deflated(), "deflated"),
+        (b"P2 1 1", "is not a DICOM"),
+        (whole[:300], "cannot be decoded"),
+    ):
+        path.write_bytes(data)
+        with pytest.raises(BadImage, match=f"^{path}: .*{words}"):
+            dicom_size(path)
 
 
 def test_what_only_begins_like_dicom_is_refused() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -377,3 +378,109 @@ def test_views_spelt_otherwise(tmp_path: Path) -> None:
     data = NIH().read(tree(tmp_path, rows))
     assert data.columns["view"].tolist() == ["PA", "AP", "PA"]
     assert any("'strange' (1)" in note for note in data.notes)
+
+
+BOX_HEADER = "Image Index,Finding Label,Bbox [x,y,w,h],,,"
+BOXES = (
+    "00000001_000.png,Cardiomegaly,100.0,200.0,300.0,400.0",
+    "00000005_000.png,Infiltrate,10.5,20.25,30,40,,",
+    "00000005_000.png,Mass,0,0,1024,512,,,",
+    "00000009_000.png,Mass,1,2,3,4",
+)
+BOXED = ("00000005_000.png,Infiltration|Mass|Nodule,0,5,50,M,PA,1,1,1,1",)
+
+
+def boxes(root: Path, rows: tuple[str, ...] = BOXES, header: str = BOX_HEADER) -> Path:
+    (root / "BBox_List_2017.csv").write_text("\n".join((header, *rows)) + "\n")
+    return tree(root, ROWS + BOXED)
+
+
+def test_boxes_are_regions_and_nothing_else_changes(tmp_path: Path) -> None:
+    plain = NIH().read(tree(tmp_path, ROWS + BOXED))
+    data = NIH().read(boxes(tmp_path))
+    assert plain.regions is None
+    assert data.fingerprint == plain.fingerprint
+    assert (data.notes, data.choices, data.dropped) == (plain.notes, plain.choices, plain.dropped)
+    regions = data.regions
+    assert regions is not None
+    known = regions.known(np.arange(5))
+    unsure = {row: [regions.findings[k] for k in np.flatnonzero(~known[row])] for row in (0, 4)}
+    # A label without a box may be anywhere; an image without a box was not looked at.
+    assert unsure == {0: ["Pleural Effusion"], 4: ["Nodule"]}
+    assert not known[1:4].any()
+    heart, both = regions.masks(np.array([0, 4]))
+    assert heart.shape == (8, 1024, 1024)
+    expected = np.zeros((8, 1024, 1024), dtype=bool)
+    expected[1, 200:600, 100:400] = True
+    np.testing.assert_array_equal(heart, expected)
+    assert [regions.findings[k] for k in np.flatnonzero(both.any((1, 2)))] == ["Infiltration", "Mass"]
+    np.testing.assert_array_equal(both[4], np.arange(1024)[:, None] < np.full(1024, 512))
+    assert len(set(regions.keys(np.arange(5)))) == 3
+
+
+def test_boxes_are_not_read_before_they_are_asked_for(tmp_path: Path) -> None:
+    data = NIH(views="PA").read(boxes(tmp_path, header="anything"))
+    assert data.regions is not None
+    with pytest.raises(BadTable, match=r"BBox_List_2017.csv: the columns are not Image Index,"):
+        data.regions.known(np.arange(4))
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        (
+            "00000001_000.png,Cardiomegally,1,2,3,4",
+            "column 'Finding Label': unknown label 'Cardiomegally', did you mean",
+        ),
+        ("00000001_000.png,Cardiomegaly,1,2,3", "is not Image Index,Finding Label"),
+        ("00000001_000.png,Cardiomegaly,1,2,3,4,5", "is not Image Index,Finding Label"),
+        ("00000001_000.png,Cardiomegaly,1,2,three,4", "'1,2,three,4' is not a box x,y,w,h"),
+        (
+            "00000001_000.png,Cardiomegaly,1000,2,30,4",
+            "box 1000, 2, 1030, 6 leaves the picture of 1024 x 1024 pixels",
+        ),
+        ("00000001_000.png,Cardiomegaly,1,2,0,4", "box 1, 2, 1, 6 has no area"),
+        ("00000001_000.png,Cardiomegaly,nan,2,3,4", "box nan"),
+        ('00000001_000.png,"Cardio', "BBox_List_2017.csv"),
+    ],
+)
+def test_bad_boxes_are_named(tmp_path: Path, row: str, words: str) -> None:
+    data = NIH().read(boxes(tmp_path, (*BOXES, row)))
+    with pytest.raises(BadTable) as caught:
+        data.regions.masks(np.array([0]))  # type: ignore[union-attr]
+    assert "BBox_List_2017.csv, row 6" in str(caught.value)
+    assert words in str(caught.value)
+
+
+def test_the_published_boxes(tmp_path: Path) -> None:
+    xrv = pytest.importorskip("torchxrayvision")
+    published = Path(xrv.datasets.datapath) / "BBox_List_2017.csv.gz"
+    if not published.is_file() or not WHOLE.is_dir():
+        pytest.skip("the published boxes or the published labels are not here")
+    shutil.copy(published, tmp_path)
+    images = {line.split(",")[0] for line in gzip.decompress(published.read_bytes()).decode().splitlines()}
+    with gzip.open(WHOLE / f"{TABLE}.gz", "rt") as lines:
+        (tmp_path / TABLE).write_text("".join(line for line in lines if line.split(",")[0] in images))
+    data = NIH().read(tmp_path)
+    regions = data.regions
+    assert regions is not None
+    assert len(data) == 880
+    drawn = np.zeros((880, 8), dtype=bool)
+    drawn[regions.outlines.row, regions.outlines.finding] = True  # type: ignore[attr-defined]
+    counts = dict(zip(regions.findings, drawn.sum(0).tolist(), strict=True))
+    assert counts == {
+        "Atelectasis": 180,
+        "Cardiomegaly": 146,
+        "Pleural Effusion": 153,
+        "Infiltration": 123,
+        "Mass": 85,
+        "Nodule": 79,
+        "Pneumonia": 120,
+        "Pneumothorax": 98,
+    }
+    few = np.arange(0, 880, 200)
+    np.testing.assert_array_equal([mask.any((1, 2)) for mask in regions.masks(few)], drawn[few])
+    labels = data.targets[:, [data.labels.index(name) for name in regions.findings]]
+    # Whatever has a box is labelled; what is labelled without one is not known.
+    assert (labels[drawn] == 1).all()
+    np.testing.assert_array_equal(regions.known(np.arange(880)), drawn | (labels == 0))

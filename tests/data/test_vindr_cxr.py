@@ -281,6 +281,10 @@ def test_the_whole_kaggle_table_as_torchxrayvision_reads_it(tmp_path: Path) -> N
     np.testing.assert_array_equal(data.targets[order, data.labels.index("No Finding")], normal)
     # Three radiologists read every image: so many of them drew a box of the class.
     boxes = theirs.rawcsv.groupby(["image_id", "class_name"])["rad_id"].nunique().unstack(fill_value=0)
+    assert data.regions is not None
+    assert data.regions.known(np.arange(15_000)).all()
+    others = (theirs.rawcsv["class_name"] == "Other lesion").sum()
+    assert len(data.regions.outlines.shapes) == 36_096 - others  # type: ignore[attr-defined]
     for vote, least in (("any", 1), ("majority", 2), ("all", 3)):
         voted = VinDrCxr(vote=vote).read(tmp_path)
         for spelling in set(boxes) - {"Other lesion", "No finding"}:
@@ -294,3 +298,98 @@ def test_the_split_taken_is_said(tmp_path: Path) -> None:
     assert data.choices["split"].startswith("by a hash of images")
     assert data.choices["tables"] == "train.csv"
     assert any("test_ids.txt" in note for note in data.notes)
+
+
+SIZES = f"image_id,dim0,dim1\n{A},2000,1800\n{B},600,300\n"
+
+
+def test_boxes_of_all_radiologists_are_one_region(tmp_path: Path) -> None:
+    (kaggle(tmp_path) / "train_meta.csv").write_text(SIZES)
+    (tmp_path / "train").mkdir()
+    for name in (A, B):
+        Image.new("L", (64, 64)).save(tmp_path / "train" / f"{name}.png")
+    data = VinDrCxr().read(tmp_path)
+    regions = data.regions
+    assert regions is not None
+    assert set(regions.findings) == set(data.labels) - {"No Finding"}
+    assert regions.known(np.arange(2)).all()
+    large, small = regions.masks(np.arange(2))
+    # In proportion to the published picture, whatever the copy is.
+    assert (large.shape, small.shape) == ((13, 1024, 922), (13, 600, 300))
+    shown = [{regions.findings[k] for k in np.flatnonzero(mask.any((1, 2)))} for mask in (large, small)]
+    # One of three is enough, whatever the vote made of the label.
+    assert shown == [{"Cardiomegaly", "Lung Lesion"}, {"Pleural Effusion"}]
+    heart = large[regions.findings.index("Cardiomegaly")]
+    assert heart.sum() == pytest.approx(
+        ((1653 - 691) * (1831 - 1370) - 9 * 5 - 3 * 5) * (1024 / 2000) ** 2, rel=0.01
+    )
+    fluid = np.zeros((600, 300), dtype=bool)
+    fluid[2:4, 1:3] = True
+    np.testing.assert_array_equal(small[regions.findings.index("Pleural Effusion")], fluid)
+
+
+def test_dicom_files_say_how_large_they_are(tmp_path: Path) -> None:
+    pydicom = pytest.importorskip("pydicom")
+    header = pydicom.Dataset()
+    header.file_meta = pydicom.dataset.FileMetaDataset()
+    header.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    header.file_meta.MediaStorageSOPClassUID = pydicom.uid.DigitalXRayImageStorageForPresentation
+    header.file_meta.MediaStorageSOPInstanceUID = "1.2.3"
+    header.Rows, header.Columns = 200, 100
+    root = physionet(tmp_path, "annotations")
+    (root / "train").mkdir()
+    header.save_as(root / "train" / f"{A}.dicom", enforce_file_format=True)
+    (root / "annotations" / "annotations_train.csv").write_text(
+        "image_id,rad_id,class_name,x_min,y_min,x_max,y_max\n"
+        f"{A},R8,Rib fracture,10,20,30,40\n{A},R9,Clavicle fracture,50.0,0,100,200\n{B},R1,No finding,,,,\n"
+    )
+    data = VinDrCxr().read(root)
+    regions = data.regions
+    assert regions is not None
+    # Without their table nothing is known of the test images.
+    assert regions.known(np.arange(4)).all(axis=1).tolist() == [True, True, False, False]
+    (mask,) = regions.masks(np.array([0]))
+    expected = np.zeros((200, 100), dtype=bool)
+    expected[20:40, 10:30] = expected[:, 50:] = True
+    np.testing.assert_array_equal(mask[regions.findings.index("Fracture")], expected)
+    assert mask.any((1, 2)).sum() == 1
+    assert not {"COPD", "Pneumonia", "No Finding", "Lung Tumor"} & set(regions.findings)
+    assert len(regions.findings) == 20
+
+
+def test_without_boxes_there_are_no_regions(tmp_path: Path) -> None:
+    assert VinDrCxr().read(physionet(tmp_path)).regions is None
+    assert VinDrCxr().read(kaggle(tmp_path, (f"{A},ILD,R1",), "image_id,class_name,rad_id")).regions is None
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        (f"{A},ILD,5,R1,1,2,3,2001", "box 1, 2, 3, 2001 leaves the picture of 1800 x 2000 pixels"),
+        (f"{A},ILD,5,R1,30,2,3,20", "box 30, 2, 3, 20 has no area"),
+        (f"{A},ILD,5,R1,1,2,,4", "column 'x_max': a box without one of its sides"),
+        (f"{A},ILD,5,R1,1,two,3,4", "column 'y_min': 'two' is not a number"),
+    ],
+)
+def test_bad_boxes_are_named(tmp_path: Path, row: str, words: str) -> None:
+    (kaggle(tmp_path, (*BOXES, row)) / "train_meta.csv").write_text(SIZES)
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / f"{A}.png").touch()
+    data = VinDrCxr().read(tmp_path)
+    with pytest.raises(BadTable) as caught:
+        data.regions.masks(np.array([0]))  # type: ignore[union-attr]
+    assert "train.csv, row 10" in str(caught.value)
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("png", "is no DICOM file"), ("dicom", "is not a DICOM file"), ("dcm", "cannot be read")],
+)
+def test_a_size_that_nobody_says(tmp_path: Path, name: str, words: str) -> None:
+    (kaggle(tmp_path) / "train").mkdir()
+    path = tmp_path / "train" / f"{A}.{name}"
+    path.mkdir() if name == "dcm" else path.write_bytes(b"something else")
+    with pytest.raises(BadImage) as caught:
+        VinDrCxr().read(tmp_path).regions.masks(np.array([0]))  # type: ignore[union-attr]
+    assert str(caught.value).startswith(f"{path}: {words}")

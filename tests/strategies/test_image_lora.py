@@ -14,6 +14,7 @@ from retune.strategies.lora import image_lora
 from torch import nn
 
 from retune import load_backbone
+from retune.backbones.openclip.towers import patch_tokens
 from retune.backbones.towers import ImageTower
 from retune.check.tower import SmallTower
 from retune.errors import UserError
@@ -27,7 +28,7 @@ def tower(kind: str, towers: Callable[[str], Path]) -> tuple[nn.Module, int]:
     if kind == "open_clip resnet":
         torch.manual_seed(0)
         visual = ModifiedResNet(layers=[1, 1, 1, 1], output_dim=8, heads=4, image_size=64, width=8).eval()
-        return ImageTower(visual, lambda images: images), 64
+        return ImageTower(visual, lambda images: images, patch_tokens), 64
     return pair(towers, kind).image_tower(), 56 if kind != "test_vit" else 160
 
 
@@ -91,6 +92,6 @@ def test_phantom_clip_becomes_the_tower_with_the_updates_added() -> None:
 
 def test_a_tower_with_nothing_to_adapt_is_refused() -> None:
     layers = nn.Sequential(nn.Flatten(), nn.Linear(16, 2))
-    tower = ImageTower(layers, lambda images: images[:, 0])
+    tower = ImageTower(layers, lambda images: images[:, 0], patch_tokens)
     with pytest.raises(UserError, match="no attention that LoRA knows"):
         image_lora(tower, rank=2, alpha=2, side=4, generator=torch.Generator())

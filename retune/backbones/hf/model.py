@@ -143,12 +143,10 @@ class TransformersDual(Backbone):
         """Last hidden state of the T patches of uint8 (B, S, S) pictures, float32 (B, T, w)."""
         import torch
 
-        image = self._config.vision_config
-        patches = (image.image_size // image.patch_size) ** 2
+        from retune.backbones.hf.towers import patch_tokens
+
         with torch.inference_mode(), self.autocast():
-            out = self._model.vision_model(pixel_values=self._normalised(pixels))
-            tokens: torch.Tensor = out.last_hidden_state[:, -patches:].float().cpu()
-            return tokens
+            return patch_tokens(self._model.vision_model, self._normalised(pixels)).float().cpu()
 
     def encode_texts(self, texts: Sequence[str]) -> torch.Tensor:
         """Embed P texts as float32 (P, d), not normalised; no text depends on its neighbours."""
@@ -181,10 +179,12 @@ class TransformersDual(Backbone):
 
     def image_tower(self) -> torch.nn.Module:
         """A trainable copy of the image tower and its projection."""
-        from retune.backbones.hf.towers import Vision
+        from retune.backbones.hf.towers import Vision, patch_tokens
         from retune.backbones.towers import ImageTower
 
-        return ImageTower(Vision(self._model), self._normalise)
+        return ImageTower(
+            Vision(self._model), self._normalise, lambda vision, images: patch_tokens(vision.tower, images)
+        )
 
     @property
     def logit_scale(self) -> float:

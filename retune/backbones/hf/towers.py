@@ -29,6 +29,18 @@ class Normalise:
         return (images * self.scale - mean) / std
 
 
+def patch_tokens(tower: Any, images: torch.Tensor) -> torch.Tensor:
+    """Last hidden state of the patches of normalised pictures, (B, 3, S, S) to (B, T, w).
+
+    Args:
+        tower: A model's image tower.
+        images: Normalised pictures.
+    """
+    patches = (tower.config.image_size // tower.config.patch_size) ** 2
+    found: torch.Tensor = tower(pixel_values=images).last_hidden_state[:, -patches:]
+    return found
+
+
 class Vision(nn.Module):
     """An image tower and its projection, if it has one: float32 (B, 3, S, S) to (B, d).
 

@@ -145,11 +145,12 @@ class OpenClip(Backbone):
 
     def image_tower(self) -> torch.nn.Module:
         """A trainable copy of the image tower, uint8 (B, S, S) to (B, d), on the device of this backbone."""
+        from retune.backbones.openclip.towers import patch_tokens
         from retune.backbones.towers import ImageTower
 
         if "trainable-tower" not in self.capabilities:
             return super().image_tower()
-        return ImageTower(self._model.visual, self._transform[1])
+        return ImageTower(self._model.visual, self._transform[1], patch_tokens)
 
     @property
     def logit_scale(self) -> float:

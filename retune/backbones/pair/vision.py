@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from retune.backbones.towers import as_maps
 from retune.errors import UserError, gist
 
 Reader = Callable[[nn.Module, Tensor], tuple[Tensor, Tensor]]
@@ -38,6 +39,10 @@ class ImageTower(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         """Vectors (B, d) of uint8 (B, S, S) pictures, not normalised."""
         return self.both(pixels)[0]
+
+    def maps(self, pixels: Tensor) -> Tensor:
+        """Embedded patches of uint8 (B, S, S) in their places, float32 (B, w, g, g)."""
+        return as_maps(self.both(pixels)[1])
 
     def both(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Vectors (B, d) of uint8 (B, S, S) pictures and of their patches (B, T, w), row by row."""

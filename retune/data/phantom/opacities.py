@@ -122,7 +122,8 @@ def flooding(batch: Batch, rows: Rows, x: F32, y: F32, patches: F32) -> F32:
     wings *= np.clip(1 + np.float32(0.45) * patches[rows], 0.2, 1.8)
     # One side is often the worse.
     lean = 1 + column(0.35 * (made[:, 2] - 0.5)) * np.sign(x[rows])
-    return np.clip(column(0.03 + 0.56 * grade) * wings * lean, 0, 0.9)
+    taken: F32 = np.clip(column(0.03 + 0.56 * grade) * wings * lean, 0, 0.9)
+    return taken
 
 
 def _septal_lines(batch: Batch, rows: Rows, grade: F32, strokes: Strokes) -> None:

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Final, Literal, get_args, get_origin, get_type
 import numpy as np
 
 from retune.data.dataset import BoolArray, Dataset, IntArray
+from retune.data.shares import Share
 from retune.errors import BadSetting, MissingFiles, UserError
 
 INTERPRETATION: Final = "photometric_interpretation"
@@ -51,6 +52,7 @@ class Reader(ABC):
         synthetic: Whether the pictures were computed rather than taken of people.
         presets: Named settings: ``phantom/large`` is ``phantom`` with those of its preset ``large``. Beside settings one
             may name the bank of ``prompts`` for runs that name none.
+        beside: Settings of every data set, applied to what ``read`` returns.
         transfer: The data set that ``--transfer`` takes in a stream of this one, where none is named; this one if empty.
     """
 
@@ -65,6 +67,7 @@ class Reader(ABC):
     part_of: ClassVar[tuple[str, ...]] = ()
     synthetic: ClassVar[bool] = False
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    beside: ClassVar[type[Share]] = Share
     transfer: ClassVar[str] = ""
 
     @abstractmethod

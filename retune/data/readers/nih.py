@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final, Literal
 
@@ -14,12 +17,14 @@ from retune.data import findings
 from retune.data.dataset import Array, Dataset, FloatArray, split_by_patient
 from retune.data.images import FileImages, listed
 from retune.data.lists import look_for, unread
+from retune.data.outlines import Outlined, Outlines, Square
 from retune.data.readers.base import HashedReader, Published, kept
 from retune.data.tables import (
     OLDEST,
     SEXES,
     find_table,
     read_table,
+    read_text,
     recode,
     refuse,
     refuse_blank,
@@ -55,13 +60,28 @@ IMAGE, LABELS, FOLLOW_UP, PATIENT, AGE, SEX, VIEW = COLUMNS = (
     "View Position",
 )
 
+BOXES: Final = "BBox_List_2017.csv"
+BOX_COLUMNS: Final = ("Image Index", "Finding Label", "Bbox [x", "y", "w", "h]")
+"""Its header is ``Image Index,Finding Label,Bbox [x,y,w,h],,,``: more columns than a row has values."""
+BOXED: Final = {
+    **{name: SPELLINGS[name] for name in ("Atelectasis", "Cardiomegaly", "Effusion")},
+    "Infiltrate": "Infiltration",
+    **{name: SPELLINGS[name] for name in ("Mass", "Nodule", "Pneumonia", "Pneumothorax")},
+}
+"""The box list's spellings of its eight findings."""
+SIDE: Final = 1024
+"""Boxes are in pixels of the published pictures, which are squares of so many."""
+
 
 @dataclass(frozen=True)
 class NIH(HashedReader):
     """NIH ChestX-ray14: 112,120 frontal radiographs of 30,805 patients, 14 findings mined from reports.
 
     The folder holds the label table, and the pictures in ``images/``, in ``images_001/images/`` to
-    ``images_012/images/``, in ``images-224/images-224/`` or beside the table.
+    ``images_012/images/``, in ``images-224/images-224/`` or beside the table. With ``BBox_List_2017.csv`` beside
+    it, eight findings have regions: 984 boxes on 880 images, each of one finding that the label table has, too. On
+    an image with a box, what the table says is absent counts as absent, and what it says is there without a box is
+    unknown; of images without a box nothing is known.
 
     Args:
         views: Which projections to keep; all of NIH's are frontal, PA or AP.
@@ -141,6 +161,7 @@ class NIH(HashedReader):
         )
         if not len(keep):
             raise BadTable(f"no image is left with views={self.views}", where=str(table))
+        boxes = next((path for path in (folder / BOXES, folder / f"{BOXES}.gz") if path.is_file()), None)
         return Dataset(
             name=self.name,
             labels=self.labels,
@@ -158,6 +179,13 @@ class NIH(HashedReader):
                 *unread(folder, [table, *lists], f"call them {' and '.join(LISTS)} to split by them"),
             ),
             choices={"split": chosen, "table": table.name},
+            regions=Outlined(
+                tuple(BOXED.values()),
+                partial(_outlines, boxes, names[keep], targets[keep]),
+                Square(SIDE),
+            )
+            if boxes
+            else None,
         )
 
     def _official(self, folder: Path) -> list[Path]:
@@ -215,8 +243,50 @@ def _targets(frame: pd.DataFrame, table: Path) -> FloatArray:
     return np.asarray(matrix[codes])
 
 
-def _unknown(label: str) -> str:
-    spellings = [*SPELLINGS, NO_FINDING]
+def _outlines(path: Path, names: Array, targets: FloatArray) -> Outlines:
+    """The boxes of images of these names (N,), whose labels are ``targets`` (N, 14)."""
+    place = {name: row for row, name in enumerate(names.tolist())}
+    kinds = list(BOXED)
+    row, finding, boxes, where = [], [], [], []
+    for line, (name, label, *numbers) in _box_rows(path):
+        if label not in BOXED:
+            raise BadTable(_unknown(label, kinds), where=f"{path}, row {line}, column '{BOX_COLUMNS[1]}'")
+        try:
+            x, y, width, height = map(float, numbers)
+        except ValueError:
+            raise BadTable(
+                f"'{','.join(numbers)}' is not a box x,y,w,h", where=f"{path}, row {line}"
+            ) from None
+        if name in place:
+            row.append(place[name])
+            finding.append(kinds.index(label))
+            boxes.append(np.array([x, y, x + width, y + height]))
+            where.append(f"{path}, row {line}")
+    columns = [findings.NIH.index(canonical) for canonical in BOXED.values()]
+    known = np.zeros((len(names), len(kinds)), dtype=bool)
+    known[row] = targets[np.ix_(row, columns)] == 0
+    known[row, finding] = True
+    return Outlines(known, np.array(row, np.int64), np.array(finding, np.int64), boxes, where)
+
+
+def _box_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Number and values of each row of the list of boxes."""
+    try:
+        for line, fields in enumerate(csv.reader(StringIO(read_text(path).decode(), newline="")), start=1):
+            values = [field.strip() for field in fields]
+            if line == 1 and tuple(values[: len(BOX_COLUMNS)]) != BOX_COLUMNS:
+                raise BadTable(f"the columns are not {','.join(BOX_COLUMNS)}", where=str(path))
+            if line > 1 and any(values):
+                if len(values) < len(BOX_COLUMNS) or any(values[len(BOX_COLUMNS) :]):
+                    raise BadTable(f"is not {','.join(BOX_COLUMNS)}", where=f"{path}, row {line}")
+                yield line, values[: len(BOX_COLUMNS)]
+    except csv.Error as error:
+        raise BadTable(
+            f"cannot be read as a table ({error})", where=str(path), fix="fetch it again"
+        ) from error
+
+
+def _unknown(label: str, spellings: Sequence[str] = (*SPELLINGS, NO_FINDING)) -> str:
     near = difflib.get_close_matches(label, spellings, n=1)
     return f"unknown label '{label}'" + (f", did you mean '{near[0]}'?" if near else "")
 

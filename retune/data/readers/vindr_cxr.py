@@ -5,15 +5,18 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Final, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
 import numpy as np
 
 from retune.data import findings
 from retune.data.dataset import Array, BoolArray, Dataset, FloatArray, IntArray, split_by_patient
+from retune.data.dicom import dicom_size
 from retune.data.images import FileImages, listed
 from retune.data.lists import unread
+from retune.data.outlines import Outlined, Outlines
 from retune.data.readers.base import HashedReader, Published
 from retune.data.tables import (
     find_table,
@@ -24,8 +27,9 @@ from retune.data.tables import (
     refuse_folders,
     table_notes,
     text,
+    whole_numbers,
 )
-from retune.errors import BadTable, MissingFiles
+from retune.errors import BadImage, BadTable, MissingFiles
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,7 +40,8 @@ TRAIN, TEST, KAGGLE = "image_labels_train.csv", "image_labels_test.csv", "train.
 IMAGE, READER, CLASS = "image_id", "rad_id", "class_name"
 FOLDERS: Final = (".", "annotations")
 """Where the tables lie."""
-ENDINGS: Final = (".dicom", ".dcm", ".png", ".jpg", ".jpeg")
+DICOM: Final = (".dicom", ".dcm")
+ENDINGS: Final = (*DICOM, ".png", ".jpg", ".jpeg")
 """Of several files of one image the first kind is taken: the one that was published."""
 NO_FINDING: Final = "No Finding"
 LOCAL: Final = {
@@ -77,6 +82,21 @@ CLASSES: Final = {
     "Other disease": "",
 }
 USED: Final = tuple(name for name, finding in CLASSES.items() if finding)
+GLOBAL: Final = (
+    "COPD",
+    "Lung tumor",
+    "Pneumonia",
+    "Tuberculosis",
+    "No finding",
+    "Other diseases",
+    "Other disease",
+)
+"""Classes of a whole image, which are outlined nowhere."""
+BOXES: Final = {"train": "annotations_train.csv", "test": "annotations_test.csv"}
+"""PhysioNet's boxes; Kaggle's stand in its only table."""
+BOX: Final = ("x_min", "y_min", "x_max", "y_max")
+SIZES: Final = ("train_meta.csv", "test_meta.csv")
+"""Where copies that were resized say how many pixels the published pictures have: ``image_id,dim0,dim1``."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +108,11 @@ class VinDrCxr(HashedReader):
     or in ``annotations/``, and the pictures in ``train/`` and ``test/``. From Kaggle: the training images
     with 15 of the classes; the folder holds ``train.csv`` and ``train/``. PhysioNet's tables win. A
     picture is ``<image_id>.dicom``, or a ``.png`` or ``.jpg`` that was made of it.
+
+    With PhysioNet's ``annotations_train.csv`` and ``annotations_test.csv``, and in Kaggle's table, findings have regions:
+    all boxes of all radiologists together, so a box of one of three is enough, whatever ``vote`` says of the label.
+    They are in pixels of the DICOM file; of a picture made of one, ``train_meta.csv`` or ``test_meta.csv`` must say how
+    large that was (``image_id,dim0,dim1``: height, width).
 
     Patients are not published: every image counts as a patient.
 
@@ -138,6 +163,14 @@ class VinDrCxr(HashedReader):
             read, names, targets = self._kaggle(folder)
             split = split_by_patient(names, valid=self.valid)
             labels, places = self._kaggle_labels(), np.full(len(names), "train")
+        images = FileImages(_paths(folder, names, places), folder)
+        if train and test:
+            boxes = [path for name in BOXES.values() if (path := _find(folder, name))]
+        else:
+            boxes = [table for frame, table in read if set(BOX) <= set(frame.columns)]
+        outlined = tuple(
+            name for name in labels if name in {CLASSES[kind] for kind in CLASSES if kind not in GLOBAL}
+        )
         return Dataset(
             name=self.name,
             labels=labels,
@@ -145,7 +178,7 @@ class VinDrCxr(HashedReader):
             patient_id=names,
             split=split,
             targets=targets,
-            images=FileImages(_paths(folder, names, places), folder),
+            images=images,
             columns={"view": np.full(len(names), "PA")},
             source=self.source,
             notes=(
@@ -162,6 +195,11 @@ class VinDrCxr(HashedReader):
                 else f"by a hash of images, 20 % for testing; {TRAIN} and {TEST} are not there",
                 "tables": ", ".join(table.name for _, table in read),
             },
+            regions=Outlined(
+                outlined, partial(_outlines, boxes, names, outlined), OriginalSizes(folder, names, images)
+            )
+            if boxes
+            else None,
         )
 
     def _physionet(self, train: Path, test: Path) -> tuple[list[Read], Array, FloatArray, Array]:
@@ -198,12 +236,7 @@ class VinDrCxr(HashedReader):
         frame = read_table(table, (IMAGE, CLASS, READER))
         names = _names(frame, table)
         refuse_blank(frame, READER, table)
-        kinds = frame[CLASS]
-        unknown = ~kinds.isin(LOCAL).to_numpy(bool)
-        if unknown.any():
-            near = difflib.get_close_matches(kinds[unknown].iloc[0], LOCAL, n=1)
-            hint = f", did you mean '{near[0]}'?" if near else ""
-            refuse(frame, unknown, CLASS, table, "unknown class '{}'" + hint)
+        kinds = _kinds(frame, table, LOCAL)
         labels = self._kaggle_labels()
         # A row is a box: a radiologist who drew none of a class has voted against it.
         image, unique = pd.factorize(names)
@@ -244,6 +277,90 @@ def _names(frame: pd.DataFrame, table: Path) -> Array:
     refuse_blank(frame, IMAGE, table)
     refuse_folders(frame, IMAGE, table, "'{}' is not a plain name")
     return text(frame[IMAGE])
+
+
+def _kinds(frame: pd.DataFrame, table: Path, classes: Mapping[str, str]) -> pd.Series[Any]:
+    """The class that each row is of, one of these."""
+    kinds = frame[CLASS]
+    unknown = ~kinds.isin(classes).to_numpy(bool)
+    if unknown.any():
+        near = difflib.get_close_matches(kinds[unknown].iloc[0], classes, n=1)
+        hint = f", did you mean '{near[0]}'?" if near else ""
+        refuse(frame, unknown, CLASS, table, "unknown class '{}'" + hint)
+    return kinds
+
+
+def _outlines(tables: Sequence[Path], names: Array, outlined: Sequence[str]) -> Outlines:
+    """The boxes of images of these names (N,), in tables of one row for each box or for none on an image."""
+    import pandas as pd
+
+    known = np.zeros((len(names), len(outlined)), dtype=bool)
+    row, finding, boxes, where = [], [], [], []
+    for table in tables:
+        frame = read_table(table, (IMAGE, CLASS, *BOX))
+        at = pd.Index(names).get_indexer(pd.Index(_names(frame, table)))
+        refuse(frame, at < 0, IMAGE, table, "image '{}' has no labels")
+        known[at] = True
+        column = _kinds(frame, table, CLASSES).map(
+            {kind: outlined.index(name) for kind, name in CLASSES.items() if name in outlined}
+        )
+        drawn = np.flatnonzero(column.notna() & ~frame[CLASS].isin(GLOBAL))
+        sides = np.stack([numbers(frame, side, table) for side in BOX], axis=1).astype(np.float64)
+        for k, side in enumerate(BOX):
+            blank = np.zeros(len(frame), dtype=bool)
+            blank[drawn] = np.isnan(sides[drawn, k])
+            refuse(frame, blank, side, table, "a box without one of its sides")
+        row.append(at[drawn])
+        finding.append(column.to_numpy(np.float64)[drawn].astype(np.int64))
+        boxes += list(sides[drawn])
+        where += [f"{table}, row {number}" for number in frame.index[drawn]]
+    return Outlines(known, np.concatenate(row), np.concatenate(finding), boxes, where)
+
+
+@dataclass(frozen=True)
+class OriginalSizes:
+    """How large the published pictures are, whatever their copies are.
+
+    Args:
+        folder: Folder of the published files.
+        names: Name of each image, (N,).
+        images: Where its picture is.
+    """
+
+    folder: Path
+    names: Array
+    images: FileImages
+
+    def of(self, row: int) -> tuple[int, int]:
+        """Height and width in pixels.
+
+        Raises:
+            BadImage: If neither a DICOM file nor a table of sizes says so.
+        """
+        path = self.images.path(row)
+        if path.suffix in DICOM:
+            return dicom_size(path)
+        if (size := self._table.get(str(self.names[row]))) is None:
+            raise BadImage(
+                "is no DICOM file, so where its boxes lie in it is not known",
+                where=str(path),
+                fix=f"put {' and '.join(SIZES)} (image_id,dim0,dim1) beside its table",
+            )
+        return size
+
+    def keys(self, rows: IntArray) -> list[bytes]:
+        """The picture, which may be the DICOM file, and what a table says of its size."""
+        found = zip(self.names[rows].tolist(), self.images.keys(rows), strict=True)
+        return [f"{self._table.get(name)}".encode() + (key or b"") for name, key in found]
+
+    @cached_property
+    def _table(self) -> dict[str, tuple[int, int]]:
+        found: dict[str, tuple[int, int]] = {}
+        for path in filter(None, (_find(self.folder, name) for name in SIZES)):
+            frame = read_table(path, (IMAGE, "dim0", "dim1"))
+            sides = [whole_numbers(frame, side, path, minimum=1).tolist() for side in ("dim0", "dim1")]
+            found |= dict(zip(_names(frame, path).tolist(), zip(*sides, strict=True), strict=True))
+        return found
 
 
 def _marks(frame: pd.DataFrame, table: Path, labels: Sequence[str]) -> BoolArray:

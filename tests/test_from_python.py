@@ -1,0 +1,158 @@
+"""What a notebook does: classes and instances in place of names, results and suites as tables."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from made_features import SETTINGS, features_file
+
+import retune
+from retune.errors import UnknownName, UserError
+
+OURS = '''
+from dataclasses import dataclass
+
+from retune import Scenario, Strategy
+
+
+@dataclass
+class Ours(Strategy):
+    """Scores by features as they are, times a scale."""
+
+    name = "ours"
+    needs = frozenset({"features"})
+    scale: float = 1.0
+
+    def fit(self, experience):
+        pass
+
+    def score(self, images):
+        return self.scale * images.features[:, : len(self.context.labels)]
+'''
+
+
+@pytest.fixture(scope="module")
+def backbone(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return features_file(tmp_path_factory.mktemp("features"))
+
+
+@pytest.fixture(scope="module")
+def ours(tmp_path_factory: pytest.TempPathFactory) -> tuple[type[retune.Strategy], Path]:
+    file = tmp_path_factory.mktemp("ours") / "ours.py"
+    file.write_text(OURS, encoding="utf-8")
+    spec = importlib.util.spec_from_file_location("ours_of_a_test", file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module.Ours, file
+
+
+def run(out: Path, backbone: str, **options: Any) -> retune.Result:
+    settings = {**SETTINGS, **options.pop("settings", {})}
+    return retune.run(out=out, backbone=backbone, replicates=20, settings=settings, **options)
+
+
+def test_a_class_is_the_run_of_its_file(tmp_path: Path, backbone: str, ours) -> None:
+    cls, file = ours
+    by_class = run(tmp_path / "class", backbone, strategy=cls)
+    by_name = run(tmp_path / "name", backbone, strategy=f"{file}:Ours")
+    assert by_class.run.id == by_name.run.id
+    assert f"{file}:Ours" in by_class.run.command
+
+
+def test_an_instance_brings_its_settings(tmp_path: Path, backbone: str, ours) -> None:
+    cls, _ = ours
+    found = run(tmp_path / "run", backbone, strategy=cls(scale=-1.0))
+    assert found.strategy.settings == {"scale": -1.0}
+    plain = run(tmp_path / "plain", backbone, strategy=cls())
+    assert found.auc_matrix[0][0] == pytest.approx(1 - plain.auc_matrix[0][0])
+    # What is written beside it counts.
+    assert run(
+        tmp_path / "both", backbone, strategy=cls(scale=-1.0), settings={"scale": 2}
+    ).strategy.settings == {"scale": 2.0}
+
+
+def test_our_own_classes_are_called_by_their_names(tmp_path: Path, backbone: str) -> None:
+    ridge = retune.registry("strategies").load("ridge")
+    scenario = retune.registry("scenarios").load("label-incremental")
+    found = run(tmp_path / "run", backbone, strategy=ridge(start="zeros"), scenario=scenario(steps=2))
+    assert (found.strategy.name, found.strategy.origin, found.scenario.name) == (
+        "ridge",
+        "retune",
+        "label-incremental",
+    )
+    assert len(found.scenario.experiences) == 2
+
+
+def test_a_class_of_no_file_runs_and_says_so(
+    tmp_path: Path, backbone: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notebook = ModuleType("a_notebook")
+    monkeypatch.setitem(sys.modules, "a_notebook", notebook)
+    cells = notebook.__dict__
+    exec(OURS, cells)
+    first = run(tmp_path / "first", backbone, strategy=cells["Ours"])
+    assert first.strategy.origin.startswith("notebook sha256:")
+    exec(OURS.replace("self.scale *", "-self.scale *"), cells)
+    with pytest.raises(UserError, match="different run"):
+        run(tmp_path / "first", backbone, strategy=cells["Ours"])
+
+
+def test_what_is_no_strategy_is_told(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is not a subclass"):
+        retune.run(strategy=dict)
+    with pytest.raises(UnknownName, match="did you mean strategy"):
+        retune.run(stratgy="ridge")
+
+
+def test_a_result_is_a_table(tmp_path: Path, backbone: str, ours) -> None:
+    found = run(tmp_path / "one", backbone, strategy=ours[0])
+    frame = found.to_frame()
+    assert len(frame) == np.size(found.auc_matrix)
+    row = frame[(frame.moment == 2) & (frame.label == found.labels[3])].iloc[0]
+    assert row[["auc", "low", "high"]].tolist() == [
+        found.auc_matrix[2][3],
+        found.auc_low[2][3],
+        found.auc_high[2][3],
+    ]
+    assert row.learnt == (0 < found.first[3] <= 2)
+    assert len(repr(found)) < 200
+    assert "<table>" in found._repr_html_()
+    assert retune.load(tmp_path / "one") == found
+    many = retune.load(tmp_path)
+    assert [one.run.id for one in many] == [found.run.id]
+    assert many.to_frame().final_auc.tolist() == [found.metrics["final_auc"].value]
+
+
+def test_a_suite_is_a_table_that_continues(tmp_path: Path, backbone: str) -> None:
+    asked: dict[str, Any] = {
+        "strategies": ["ridge", {"strategy": "ridge", "name": "stiff", "set": {"penalty": 1e8}}],
+        "scenarios": ["class-incremental"], "backbones": [backbone], "seeds": 2, "replicates": 20,
+        "set": {**SETTINGS, "strategy.start": "zeros"}, "out": tmp_path / "suite", "jobs": 1,
+    }  # fmt: skip
+    table = retune.suite(**asked)
+    frame = table.to_frame().set_index("strategy")
+    assert frame.n.tolist() == [2, 2]
+    assert not table.failures
+    for name in ("ridge", "stiff"):
+        of = [run.result.metrics["final_auc"].value for run in table.runs if run.strategy == name]
+        assert frame.final_auc[name] == pytest.approx(np.mean(of))
+    both = table.compare("ridge", "stiff").iloc[0]
+    assert both.difference == pytest.approx(frame.final_auc.ridge - frame.final_auc.stiff)
+    assert list(table.best().values()) == [frame.final_auc.idxmax()]
+    assert "ridge" in repr(table)
+    made = [run.result.run.created for run in table.runs]
+    again = retune.suite(**asked)
+    assert [run.result.run.created for run in again.runs] == made
+    with pytest.raises(UnknownName, match="did you mean stiff"):
+        table.compare("ridge", "stif")
+    with pytest.raises(UnknownName, match="did you mean strateg"):
+        retune.suite(strategys=["ridge"])
