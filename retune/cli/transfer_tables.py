@@ -39,7 +39,9 @@ def _over_time(out: Console, record: TransferRecord, shown: list[int]) -> None:
     refit, kept = headline(record)
     low, high = (headline(record, end)[0, -1] for end in ("_low", "_high"))
     lost = np.fmax.reduce(refit[:-1]) - refit[-1]
-    trivial = {name: of[record.headline] for name, of in record.trivial.items() if any(of.get(record.headline, []))}
+    trivial = {
+        name: of[record.headline] for name, of in record.trivial.items() if any(of.get(record.headline, []))
+    }
     heads = ["positives", "before", "end", "95 % interval", "forgotten", "kept", *trivial]
     table = plain_table(gap=1)
     _findings(table, record.headline, record)

@@ -188,8 +188,9 @@ METRICS: Final = (
 """In the order in which they are shown."""
 
 
-
-def _dense(key: str, heading: str, meaning: str, definition: str, *, falls: bool, low: Literal[0, -1] = -1) -> Metric:
+def _dense(
+    key: str, heading: str, meaning: str, definition: str, *, falls: bool, low: Literal[0, -1] = -1
+) -> Metric:
     """One of the numbers that sum up a transfer."""
     return Metric(
         key, heading, meaning, "dense",

@@ -35,12 +35,23 @@ def measured(result: Result) -> TransferRecord | None:
 
 def same_task(results: Iterable[Result]) -> bool:
     """Whether the transfers among some runs are all of the same images, outlines and settings."""
-    tasks = [
-        [of.name, of.data, of.fingerprint, of.settings, of.findings, of.n_train, of.n_test, of.n_test_patients]
-        for of in map(measured, results)
-        if of is not None
+    return len({task_key(of) for of in map(measured, results) if of is not None}) == 1
+
+
+def task_key(record: TransferRecord) -> str:
+    """Text that is equal for transfers whose numbers may be set beside each other."""
+    of = record
+    told = [
+        of.name,
+        of.data,
+        of.fingerprint,
+        of.settings,
+        of.findings,
+        of.n_train,
+        of.n_test,
+        of.n_test_patients,
     ]
-    return len({json.dumps(task, sort_keys=True, default=str) for task in tasks}) == 1
+    return json.dumps(told, sort_keys=True, default=str)
 
 
 def headline(record: TransferRecord, end: str = "") -> Floats:

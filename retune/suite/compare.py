@@ -82,7 +82,9 @@ def _and_transfer(run: Finished, arrays: Arrays, sample: Sample, replicates: int
     found = _fitting(run, lambda: resampled(record, arrays, replicates, seed)) if record else {}
     undefined = np.full(replicates, np.nan)
     values = {
-        m.key: value for m in DENSE if m.key in found and (value := run.result.metric(m.key).value) is not None
+        m.key: value
+        for m in DENSE
+        if m.key in found and (value := run.result.metric(m.key).value) is not None
     }
     return Sample(
         {**{m.key: np.nan for m in DENSE}, **sample.values, **values},
