@@ -19,8 +19,8 @@ from retune.metrics.facts import Group, LabelFacts
 
 Basis = Literal["auc", "ap", "f1", "ece", "dense"]
 """What a metric is made of: a matrix ``(..., T+1, C)`` of AUROC, average precision or F1 at frozen thresholds; or
-``(..., C)``, the calibration error of each label after the last experience; or ``(..., 2, T+1, K)``, a transfer's headline
-number of K findings, by the decoder that is fitted anew at every moment and by the one that was kept."""
+``(..., C)``, the calibration error of each label after the last experience; or ``(..., 2, T+1, K)``, a transfer's
+headline number of K findings, by the decoder that is fitted anew at every moment and by the one that was kept."""
 Where = Literal["run", "suite", "report", "board"]
 """Tables: of one run, of a suite, of a report, of the leaderboard."""
 EVERYWHERE: Final[tuple[Where, ...]] = ("run", "suite", "report", "board")

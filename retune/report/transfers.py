@@ -1,4 +1,4 @@
-"""What a stream's methods still see of another task: one curve and one column for each finding, beside what needs no picture."""
+"""What methods still see of another task: a curve and a column for each finding, beside what needs no picture."""
 
 from __future__ import annotations
 

@@ -106,7 +106,7 @@ class Setting(Record):
     cautions: list[str]
     rows: list[Row]
     joint_check: BoundCheck
-    transfer: list[str] = []
+    transfer: list[str] = Field(default_factory=list)
     """What must be said of a transfer; not written where no run has one."""
 
     @model_serializer(mode="wrap")
