@@ -54,6 +54,21 @@ def task_key(record: TransferRecord) -> str:
     return json.dumps(told, sort_keys=True, default=str)
 
 
+def misfit(record: TransferRecord, moments: int) -> str | None:
+    """What does not fit in a transfer of so many moments; None where everything does: what is drawn relies on it."""
+    n, needed = len(record.findings), {record.headline + end for end in ("", "_low", "_high")}
+    for part in (record.refit, record.kept):
+        if not needed <= part.keys():
+            return f"transfer lacks {', '.join(sorted(needed - part.keys()))}"
+        if any(len(rows) != moments or any(len(row) != n for row in rows) for rows in part.values()):
+            return f"transfer must have {moments} rows of {n} findings"
+    columns = [record.positives_train, record.positives_test]
+    columns += [values for of in record.trivial.values() for values in of.values()]
+    return (
+        None if all(len(values) == n for values in columns) else f"transfer must have numbers of {n} findings"
+    )
+
+
 def headline(record: TransferRecord, end: str = "") -> Floats:
     """The number that metrics are worked out from, ``(2, T+1, K)``: refitted and kept; NaN where undefined."""
     return np.array([of[record.headline + end] for of in (record.refit, record.kept)], dtype=np.float64)
@@ -105,8 +120,8 @@ def without_a_picture(record: TransferRecord) -> dict[str, float]:
     known = ~np.isnan(headline(record)[0, -1])
     found = {}
     for name, of in record.trivial.items():
-        values = np.array(of.get(record.headline, []), dtype=np.float64)
-        if len(values) == len(known):
+        if record.headline in of:
+            values = np.array(of[record.headline], dtype=np.float64)
             found[name] = float(nan_mean(np.where(known, values, np.nan)))
     return found
 
