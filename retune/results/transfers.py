@@ -21,7 +21,7 @@ HEADS: Final = {
     "positives": "positives' Dice",
     "auroc": "presence AUROC",
     "false_alarm": "false alarms",
-    "published": "published Dice",
+    "published": "published rule",
 }
 """What numbers are called in tables."""
 NO_FACTS: Any = None

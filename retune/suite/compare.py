@@ -77,18 +77,15 @@ def _resampled_before(run: Finished, arrays: Arrays, replicates: int, seed: int)
 
 
 def _and_transfer(run: Finished, arrays: Arrays, sample: Sample, replicates: int, seed: int) -> Sample:
-    """A run's sample with the metrics of its transfer; they are undefined where it has none."""
+    """A run's sample with the metrics of its transfer; without an interval where they cannot be resampled."""
     record = measured(run.result)
     found = _fitting(run, lambda: resampled(record, arrays, replicates, seed)) if record else {}
     undefined = np.full(replicates, np.nan)
-    values = {
-        m.key: value
-        for m in DENSE
-        if m.key in found and (value := run.result.metric(m.key).value) is not None
-    }
+    told = {m.key: run.result.metric(m.key).value for m in DENSE}
+    values = {key: np.nan if value is None else value for key, value in told.items()}
     return Sample(
-        {**{m.key: np.nan for m in DENSE}, **sample.values, **values},
-        {**{m.key: undefined for m in DENSE}, **sample.replicates, **found},
+        {**sample.values, **values},
+        {**sample.replicates, **dict.fromkeys(told, undefined), **found},
     )
 
 
