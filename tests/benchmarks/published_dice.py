@@ -41,6 +41,7 @@ def _row(method: str, rsna: str, siim: str, source: str, family: str = "others")
 
 G2D: Final = "G2D, table 1"
 NOTEBOOK: Final = "Adaptor's notebook, over 5 text encoders"
+BEST: Final = "Adaptor, best of 5"
 SECOND: Final = "second-hand, not read in the paper"
 EMPTY: Final[dict[str, Cell]] = {"RSNA": (76.6, 76.6), "SIIM": (75.0, 77.6)}
 ROWS: Final = (
@@ -57,12 +58,12 @@ ROWS: Final = (
     _row("MLIP", "67.7/68.8/73.5", "51.6/60.8/68.1", SECOND),
     _row("IMITATE", "70.5/71.4/73.8", "53.9/61.7/64.5", SECOND),
     _row("FaNe", "69.5/72.4/74.1", "54.1/62.3/68.8", SECOND),
-    _row("Adaptor, ResNet-AE", "76.5/69.5-74.4/75.5-76.4", "73.1/73.1/73.0-73.1", NOTEBOOK, "Adaptor, best of 5"),
-    _row("Adaptor, DINOv2-S", "50.1-68.5/70.9-73.6/77.5-78.1", "41.9-60.8/52.9-66.9/71.9-73.7", NOTEBOOK, "Adaptor, best of 5"),
-    _row("Adaptor, DINOv2-B", "52.0-62.4/72.4-74.3/76.7-77.2", "44.0-72.6/51.3-67.3/72.9-73.6", NOTEBOOK, "Adaptor, best of 5"),
+    _row("Adaptor, ResNet-AE", "76.5/69.5-74.4/75.5-76.4", "73.1/73.1/73.0-73.1", NOTEBOOK, BEST),
+    _row("Adaptor, DINOv2-S", "50.1-68.5/70.9-73.6/77.5-78.1", "41.9-60.8/52.9-66.9/71.9-73.7", NOTEBOOK, BEST),
+    _row("Adaptor, DINOv2-B", "52.0-62.4/72.4-74.3/76.7-77.2", "44.0-72.6/51.3-67.3/72.9-73.6", NOTEBOOK, BEST),
 )  # fmt: skip
 FAMILIES: Final = {
-    "Adaptor, best of 5": COLOURS[1],
+    BEST: COLOURS[1],
     "M-FLAG": COLOURS[0],
     "ImageNet": COLOURS[2],
     "others": FAINT,
