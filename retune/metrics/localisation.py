@@ -118,7 +118,7 @@ def average_precision(found: Found, known: BoolArray, weights: NDArray[Any]) -> 
 
 
 def published_precision(found: Found, known: BoolArray, weights: NDArray[Any]) -> Floats:
-    """Average precision as MGCA's detector has it, (B, K): images without an object or without anything found are skipped.
+    """Average precision as MGCA's detector has it, (B, K): images without objects, or with nothing found, are skipped.
 
     False alarms on healthy images cost nothing, and neither do objects on images on which nothing was found.
 
