@@ -83,8 +83,8 @@ def froc(found: Found, known: BoolArray, weights: NDArray[Any]) -> Floats:
 
     As Object-CXR's organisers define it: pieces are taken from the highest score down to the one with which there are as
     many false positives per image; a sensitivity is the share of objects that have a point in them. Where there are
-    never as many, all are taken (their script repeats the last sensitivity it has, and fails where it has none). Equal
-    scores are taken together.
+    never as many, all are taken (their script repeats the last sensitivity it has, and fails where it has none). Of equal
+    scores as large a part is taken as there may be false positives: what any order of them comes to on average.
 
     JF Healthcare, "Object-CXR - Automatic detection of foreign objects on chest X-rays", MIDL 2020, ``froc.py``.
 
@@ -195,9 +195,16 @@ def _froc(of: _Ranked) -> Floats:
     )
     found = np.zeros(len(hits))
     for rate in RATES:
-        fewer = (misses < rate * of.images[:, None]).sum(axis=1)
-        at = np.minimum(fewer, misses.shape[1] - 1)
-        found += np.take_along_axis(hits, at[:, None], axis=1)[:, 0]
+        limit = rate * of.images
+        after = np.minimum((misses < limit[:, None]).sum(axis=1), misses.shape[1] - 1)[:, None]
+        before = np.maximum(after - 1, 0)
+        (h0, h1), (m0, m1) = (
+            [np.take_along_axis(curve, at, axis=1)[:, 0] for at in (before, after)]
+            for curve in (hits, misses)
+        )
+        # Only a tie has both hits and misses: of it as large a part is taken as is allowed.
+        part = np.where(m1 > limit, (limit - m0) / np.maximum(m1 - m0, 1), 1.0)
+        found += h0 + part * (h1 - h0)
     return _share(found / len(RATES), of.total)
 
 

@@ -69,6 +69,14 @@ def test_froc_by_hand() -> None:
     assert once(false_positives, maps, TRUTH) == 0.5
 
 
+def test_equal_scores_are_taken_in_part() -> None:
+    """One that says the same of every picture gains nothing by its scores all being equal."""
+    masks = drawn(*[[(0, 0, 4, 4, 1)]] * 4, *[[]] * 4) > 0
+    maps = drawn(*[[(1, 1, 3, 3, 0.5)]] * 8)
+    # Of four false positives on eight images one may be at .125, two at .25.
+    assert once(froc, maps, masks) == pytest.approx((1 / 4 + 2 / 4 + 5) / 7)
+
+
 def test_an_object_is_hit_once_and_by_the_highest_point() -> None:
     # Two pieces in one object, and one that lies across two objects with its highest value in neither.
     masks = drawn([(0, 0, 8, 8, 1)], [(0, 0, 4, 4, 1), (0, 8, 4, 12, 1)]) > 0
