@@ -44,6 +44,7 @@ from retune.methods.lora import add_lora, parts_used
 from retune.methods.losses import info_nce, masked_bce
 from retune.methods.per_step import PerStep, Through
 from retune.methods.strategy import CODE, Figure, State, Strategy
+from retune.methods.towers import tower_maps
 from retune.methods.training import Optimizer, seeded, train, train_adamw
 from retune.prompts.embeddings import PromptEmbeddings
 from retune.settings import Count, NonNegative, Positive, Share, Unit
@@ -214,8 +215,7 @@ class Cleft(Strategy):
         """The trained image tower's patches; None while it is frozen."""
         if not self.begun or self.tower == "frozen" or self.stages == "prompts":
             return None
-        maps: torch.Tensor = self.towers.tower.maps(images.pixels[torch.arange(len(images))])
-        return maps
+        return tower_maps(self.towers.tower, images.pixels[torch.arange(len(images))])
 
     def state_dict(self) -> State:
         """LoRA's updates, projections, a trained image tower's weights, contexts and what each observed."""

@@ -37,6 +37,7 @@ from retune.methods.given import Context, Images, Need, Training
 from retune.methods.linear import LabelHeads, Start
 from retune.methods.losses import masked_bce
 from retune.methods.strategy import State, Strategy
+from retune.methods.towers import tower_maps
 from retune.methods.training import train
 from retune.settings import Count, NonNegative, Positive
 
@@ -226,8 +227,7 @@ class PromptedTower(nn.Module):
     def maps(self, pixels: torch.Tensor, prompts: torch.Tensor) -> torch.Tensor:
         """The pictures' own patches beside the prompts, in their places, float32 (B, w, g, g)."""
         with self._prompted(prompts):
-            maps: torch.Tensor = self.tower.maps(pixels)  # type: ignore[operator]
-        return maps
+            return tower_maps(self.tower, pixels)
 
     @contextmanager
     def _prompted(self, prompts: torch.Tensor) -> Iterator[list[torch.Tensor]]:

@@ -38,6 +38,7 @@ from retune.methods.linear import LinearStrategy
 from retune.methods.lora import add_lora, parts_used
 from retune.methods.losses import masked_bce
 from retune.methods.strategy import State
+from retune.methods.towers import tower_maps
 from retune.methods.training import seeded, train_adamw
 from retune.settings import Count, NonNegative, Positive, Share
 
@@ -121,8 +122,7 @@ class Lora(LinearStrategy):
         """The tower's patches with its updates, once they were trained."""
         if not self.learnt:
             return None
-        maps: torch.Tensor = self.tower.maps(images.pixels[torch.arange(len(images))])
-        return maps
+        return tower_maps(self.tower, images.pixels[torch.arange(len(images))])
 
     def state_dict(self) -> State:
         """Classifiers and the updates A and B by their names; nothing of the frozen tower."""

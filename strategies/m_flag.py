@@ -35,6 +35,7 @@ from retune.methods.captions import Pairs, captions_of
 from retune.methods.given import Context, Images, Need, Training
 from retune.methods.linear import LabelHeads
 from retune.methods.strategy import CODE, Figure, State, Strategy
+from retune.methods.towers import tower_maps
 from retune.methods.training import seeded, train_adamw
 from retune.prompts.embeddings import Combine
 from retune.settings import Count, NonNegative, Positive
@@ -174,8 +175,7 @@ class MFlag(Strategy):
         """The trained tower's patches; None where features were aligned, which have no places."""
         if self.tower != "pixels" or not self.measured:
             return None
-        maps: torch.Tensor = self.parts["tower"].maps(images.pixels[torch.arange(len(images))])
-        return maps
+        return tower_maps(self.parts["tower"], images.pixels[torch.arange(len(images))])
 
     def diagnostics(self) -> Mapping[str, Any]:
         """Which tower was trained, and the geometry of the last experience's training images in its latent space.

@@ -140,15 +140,85 @@ class TellsASet(Good):
         return {"labels": set(self.context.labels)}
 
 
-class MapsABatch(Good):
+def spread(features: torch.Tensor, height: int = 2, width: int = 2) -> torch.Tensor:
+    """Maps of the first eight values of vectors."""
+    return features[:, :8, None, None].expand(-1, -1, height, width)
+
+
+class Mapping(Good):
+    needs = frozenset({"features", "joint", "tokens"})
+
+
+class MapsABatch(Mapping):
     def dense(self, images: Images) -> torch.Tensor:
-        values = images.features[:, :8, None, None].expand(-1, -1, 2, 2)
+        values = spread(images.features)
         return values - values.mean(dim=0)
 
 
-class MapsNoSquare(Good):
+class MapsNoSquare(Mapping):
     def dense(self, images: Images) -> torch.Tensor:
-        return images.features[:, :8, None, None].expand(-1, -1, 2, 3)
+        return spread(images.features, 2, 3)
+
+
+class MapsInDoubles(Mapping):
+    def dense(self, images: Images) -> torch.Tensor:
+        return spread(images.features).double()
+
+
+class MapsAnArray(Mapping):
+    def dense(self, images: Images) -> Any:
+        return spread(images.features).numpy()
+
+
+class MapsNothingNumbers(Mapping):
+    def dense(self, images: Images) -> torch.Tensor:
+        return spread(images.features) / 0
+
+
+class MapsLargerForMany(Mapping):
+    def dense(self, images: Images) -> torch.Tensor:
+        return spread(images.features, *(2, 2) if len(images) > 1 else (1, 1))
+
+
+class MapsSome(Mapping):
+    def dense(self, images: Images) -> torch.Tensor | None:
+        return spread(images.features) if len(images) > 1 else None
+
+
+class MapsVectors(Good):
+    def dense(self, images: Images) -> torch.Tensor:
+        return spread(images.features)
+
+
+class LearnsWhileItMaps(Mapping):
+    def dense(self, images: Images) -> None:
+        self.sums = self.sums + 1
+
+
+class KeepsWhatItMaps(Mapping):
+    def dense(self, images: Images) -> None:
+        self.seen = images.features
+
+
+class PrintsWhileItMaps(Mapping):
+    def dense(self, images: Images) -> None:
+        print("mapping")
+
+
+class WritesWhileItMaps(Mapping):
+    def dense(self, images: Images) -> None:
+        torch.save(self.sums, "maps.pt")
+
+
+class ForgetsItsMapsOnResuming(Mapping):
+    steps = 0
+
+    def fit(self, experience: Training) -> None:
+        super().fit(experience)
+        self.steps += 1
+
+    def dense(self, images: Images) -> torch.Tensor | None:
+        return spread(images.features) if self.steps else None
 
 
 class LeavesALabelOut(Good):

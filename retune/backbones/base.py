@@ -155,7 +155,11 @@ class Backbone(ABC):
         raise NotImplementedError(f"backbone {self.name} gives no gradients of texts")
 
     def image_tower(self) -> torch.nn.Module:
-        """A trainable copy of the image tower: uint8 (B, S, S) to (B, d). Capability ``trainable-tower``."""
+        """A trainable copy of the image tower: uint8 (B, S, S) to (B, d). Capability ``trainable-tower``.
+
+        Its method ``maps`` gives the patches of :meth:`encode_tokens`, in their places, of the weights as they have
+        become: uint8 (B, S, S) to float32 (B, w, g, g). Without it, ``--transfer`` cannot look into a trained tower.
+        """
         raise NotImplementedError(f"backbone {self.name} has no trainable image tower")
 
     @cached_property

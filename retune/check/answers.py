@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable
 from contextlib import suppress
@@ -10,7 +11,7 @@ from typing import Any, Final
 import torch
 
 from retune.check.checks import Failed, require
-from retune.check.subject import Subject, same, tensors
+from retune.check.subject import Subject, same, same_state, tensors
 from retune.errors import UserError
 from retune.methods.declared import described, require_declared, require_needs
 from retune.methods.memory import PREFIX
@@ -155,21 +156,38 @@ def maps_belong_to_their_image(subject: Subject) -> None:
     """What dense gives is finite, of one shape, the same alone as among others, and changes nothing."""
     lab = subject.lab
     for strategy in (subject.new(), subject.taught()):
-        before, images = lab.score(strategy), lab.tests(strategy)
-        with torch.no_grad():
-            maps = strategy.dense(images)
-            if maps is None:
-                continue
-            shape = tuple(maps.shape)
-            square = len(shape) == 4 and shape[0] == len(images) and shape[2] == shape[3]
-            require(square and maps.is_floating_point(), f"dense gave {maps.dtype} {shape}, not (N, D, g, g)")
-            require(bool(maps.isfinite().all()), "NaN or infinity in what dense gave")
-            alone = [strategy.dense(lab.tests(strategy, torch.tensor([i]))) for i in range(3)]
-        require(all(one is not None for one in alone), "dense gives maps of some images and not of others")
-        both = torch.cat([one for one in alone if one is not None]), maps[:3]
-        close: Callable[..., bool] = torch.allclose
-        require(close(*both, rtol=1e-4, atol=1e-5), "an image's map is another alone than among others")
-        require(same(lab.score(strategy), before), "dense changed what it scores")
+        state, scores = copy.deepcopy(dict(strategy.state_dict())), lab.score(strategy)
+        maps = lab.dense(strategy)
+        alone = [lab.dense(strategy, lab.tests(strategy, torch.tensor([i]))) for i in range(3)]
+        kept = same_state(strategy.state_dict(), state) and same(lab.score(strategy), scores)
+        require(kept, "dense changed its state or what it scores")
+        shapes = {_shape(maps, lab.tested), *(_shape(one, 1) for one in alone)}
+        require(len(shapes) == 1, f"the shape of a map depends on how many images are asked for: {shapes}")
+        if maps is not None:
+            places = strategy.requires() & {"tokens", "pixels"}
+            require(
+                bool(places), "dense gave maps, though it needs neither tokens nor pixels to make them of"
+            )
+            close: Callable[..., bool] = torch.allclose
+            few = torch.cat([one for one in alone if one is not None])
+            require(
+                close(few, maps[:3], rtol=1e-4, atol=1e-5),
+                "an image's map is another alone than among others",
+            )
+
+
+def _shape(maps: object, n: int) -> tuple[int, ...] | None:
+    """(D, g, g) of the maps of n images; None where there are none."""
+    if maps is None:
+        return None
+    wanted = f"float32 ({n}, D, g, g)"
+    if not isinstance(maps, torch.Tensor):
+        raise Failed(f"dense gave {type(maps).__name__}, not {wanted}")
+    square = maps.ndim == 4 and len(maps) == n and maps.shape[2] == maps.shape[3]
+    good = square and maps.dtype == torch.float32
+    require(good, f"dense gave {maps.dtype} {tuple(maps.shape)}, not {wanted}")
+    require(bool(maps.isfinite().all()), "NaN or infinity in what dense gave")
+    return tuple(maps.shape[1:])
 
 
 def _scores_told(subject: Subject, value: float) -> torch.Tensor:

@@ -18,7 +18,7 @@ def leaves_the_backbone_as_it_is(subject: Subject) -> None:
     lab = subject.lab
     module = lab.backbone.text_path().module
     try:
-        lab.score(subject.taught())
+        _asked(subject)
         for then, now in zip(lab.untouched, lab.tower(), strict=True):
             odd = [key for key, value in then.items() if key not in now or not same(now[key], value)]
             require(now.keys() == then.keys() and not odd, f"changed in the text tower: {', '.join(odd[:3])}")
@@ -41,7 +41,7 @@ def changes_nothing_global(subject: Subject) -> None:
     left = set(Path.cwd().iterdir())
     with restored():
         # Libraries that are used for the first time set up this and that: not the strategy's doing.
-        subject.lab.score(subject.taught())
+        _asked(subject)
     strategy = subject.unprepared()
     context, parts = subject.lab.context(strategy), subject.lab.stream(strategy)
     before = snapshot()
@@ -51,6 +51,7 @@ def changes_nothing_global(subject: Subject) -> None:
         strategy.fit(part)
     with torch.no_grad():
         strategy.score(subject.lab.tests(strategy))
+        strategy.dense(subject.lab.tests(strategy))
     found = changed(before)
     require(not found, f"changed: {', '.join(found)}")
     files = sorted(path.name for path in set(Path.cwd().iterdir()) - left)
@@ -60,6 +61,13 @@ def changes_nothing_global(subject: Subject) -> None:
 def prints_nothing(subject: Subject) -> None:
     """Standard output stays empty: it belongs to results."""
     with contextlib.redirect_stdout(io.StringIO()) as told:
-        subject.lab.score(subject.taught())
+        _asked(subject)
     text = told.getvalue()
     require(not text, f"printed {text[:40]!r}")
+
+
+def _asked(subject: Subject) -> None:
+    """Let it learn and ask it everything."""
+    strategy = subject.taught()
+    subject.lab.score(strategy)
+    subject.lab.dense(strategy)

@@ -184,6 +184,11 @@ class Lab:
         with torch.no_grad(), isolated(0):
             return strategy.score(images or self.tests(strategy)).detach()
 
+    def dense(self, strategy: Strategy, images: Images | None = None) -> torch.Tensor | None:
+        """Maps of some images, by default of all test images; None where the image side is the backbone's own."""
+        with torch.no_grad(), isolated(0):
+            return strategy.dense(images or self.tests(strategy))
+
     def scores_after(self, strategy: Strategy, seen: Sequence[Training]) -> torch.Tensor:
         """Scores of all test images after learning."""
         self.fit(strategy, seen)

@@ -13,7 +13,7 @@ import torch
 from retune.check.answers import is_json
 from retune.check.checks import require
 from retune.check.held import Leash, rows, weight
-from retune.check.subject import Subject, same, tensors
+from retune.check.subject import Subject, same, same_state, tensors
 from retune.methods.memory import PREFIX, Stored, metered
 from retune.methods.strategy import State, Strategy
 from retune.runner.checkpoint import Checkpoint
@@ -39,9 +39,9 @@ def state_round_trips(subject: Subject) -> None:
         good = isinstance(value, torch.Tensor) or is_json(value)
         require(good, f"'{key}' of state_dict is neither a tensor nor JSON, or JSON would change it")
     found = _stored(state)
-    require(_same_state(found, state), "it differs after it was written and read")
+    require(same_state(found, state), "it differs after it was written and read")
     again.load_state_dict(found)
-    require(_same_state(again.state_dict(), state), "state_dict after load_state_dict gives another state")
+    require(same_state(again.state_dict(), state), "state_dict after load_state_dict gives another state")
 
 
 def resumed_equals_uninterrupted(subject: Subject) -> None:
@@ -52,6 +52,7 @@ def resumed_equals_uninterrupted(subject: Subject) -> None:
     # A copy: what goes on must not change what was written.
     resumed.load_state_dict(copy.deepcopy(dict(whole.state_dict())))
     require(same(lab.score(resumed), lab.score(whole)), "it scores differently right after resuming")
+    require(_same_maps(lab.dense(resumed), lab.dense(whole)), "dense gives other maps right after resuming")
     ends = [lab.scores_after(strategy, [last]) for strategy in (resumed, whole)]
     require(same(*ends), "it scores differently after the experience that follows")
     for what, ask in ABOUT.items():
@@ -74,7 +75,7 @@ def state_is_what_it_learnt(subject: Subject) -> None:
 
 
 def past_images_are_out_of_reach(subject: Subject) -> None:
-    """Once fit or score has returned, its images are neither read again nor kept in memory."""
+    """Once fit, score or dense has returned, its images are neither read again nor kept in memory."""
     lab, strategy = subject.lab, subject.new()
     if strategy.sees_everything:  # what it is given is given for good
         return
@@ -84,7 +85,9 @@ def past_images_are_out_of_reach(subject: Subject) -> None:
             lab.fit(strategy, [leash.training(part)])
         with Leash() as other:
             lab.score(strategy, other.images(lab.tests(strategy)))
-        leashes += [leash, other]
+        with Leash() as third:
+            lab.dense(strategy, third.images(lab.tests(strategy)))
+        leashes += [leash, other, third]
     kept = sum(leash.kept(strategy.state_dict()) for leash in leashes)
     require(not kept, f"{kept} of the tensors it was lent are kept, and not as '{PREFIX}' in its state")
 
@@ -149,9 +152,7 @@ def _stored(state: Mapping[str, Any]) -> State:
     return {} if found is None else found.state
 
 
-def _same_state(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    def alike(a: Any, b: Any) -> bool:
-        both = isinstance(a, torch.Tensor), isinstance(b, torch.Tensor)
-        return same(a.detach(), b.detach()) if all(both) else not any(both) and bool(a == b)
-
-    return one.keys() == other.keys() and all(alike(value, other[key]) for key, value in one.items())
+def _same_maps(one: object, other: object) -> bool:
+    if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
+        return same(one, other)
+    return type(one) is type(other)

@@ -94,3 +94,13 @@ def tensors(state: Any) -> Iterator[torch.Tensor]:
     elif isinstance(state, (dict, list, tuple)):
         for value in state.values() if isinstance(state, dict) else state:
             yield from tensors(value)
+
+
+def same_state(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two states hold the same tensors to the bit, and the same JSON values."""
+
+    def alike(a: Any, b: Any) -> bool:
+        both = isinstance(a, torch.Tensor), isinstance(b, torch.Tensor)
+        return same(a.detach(), b.detach()) if all(both) else not any(both) and bool(a == b)
+
+    return one.keys() == other.keys() and all(alike(value, other[key]) for key, value in one.items())

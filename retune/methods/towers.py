@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from retune.backbones.base import Backbone, TextPath
-from retune.errors import StrategyError
+from retune.errors import StrategyError, UserError
 
 if TYPE_CHECKING:
     import torch
@@ -73,10 +73,29 @@ class Towers:
         return copy.deepcopy(self.backbone.text_path())
 
     def image_tower(self) -> torch.nn.Module:
-        """A trainable copy of the image tower: uint8 (B, S, S) pixels to (B, d)."""
+        """A trainable copy of the image tower: uint8 (B, S, S) pixels to (B, d); its patches by :func:`tower_maps`."""
         self._require("trainable-tower", "prompted-tower")
         return self.backbone.image_tower().to(self.device)
 
     def _require(self, *needs: str) -> None:
         if not self.needs & set(needs):
             raise StrategyError(f"the strategy asks for {' or '.join(needs)} without declaring it in 'needs'")
+
+
+def tower_maps(tower: torch.nn.Module, pixels: torch.Tensor) -> torch.Tensor:
+    """What an image tower makes of each patch now, in its place: uint8 (B, S, S) to float32 (B, w, g, g).
+
+    Args:
+        tower: As :meth:`Towers.image_tower` gave it, trained or not.
+        pixels: Preprocessed pictures.
+
+    Raises:
+        UserError: If the backbone's tower gives no patches, or such as form no square.
+    """
+    if not hasattr(tower, "maps"):
+        raise UserError(
+            f"the image tower ({type(tower).__name__}) gives one vector of a picture and no map of its patches",
+            fix="choose a backbone whose image_tower() has the method maps",
+        )
+    maps: torch.Tensor = tower.maps(pixels)
+    return maps

@@ -10,10 +10,14 @@ import pytest
 
 import retune
 from retune import Strategy
+from retune.check.checks import made
+from retune.check.lab import Lab
 from retune.check.strategy import CHECKS
+from retune.check.subject import Subject
 from retune.errors import BadSetting, UnknownName
 
 ANSWERS = "scores-every-label-at-every-moment"
+MAPS = "maps-belong-to-their-image"
 MEMORY = "memory-declared-equals-memory-used"
 BROKEN: list[tuple[type[Strategy], dict[str, str]]] = [
     (broken.LacksScore, {"runs": "abstract method '?score'?"}),
@@ -33,11 +37,7 @@ BROKEN: list[tuple[type[Strategy], dict[str, str]]] = [
     (broken.TellsASet, {"tells-what-it-learnt": "not plain JSON"}),
     (broken.SaysItTrainedNothing, {"tells-what-it-learnt": "says 0, while fit changed 768 numbers"}),
     (broken.SaysItTrainedABillion, {"tells-what-it-learnt": "says 1,000,000,000, while fit changed 768"}),
-    (broken.MapsABatch, {"maps-belong-to-their-image": "another alone than among others"}),
-    (
-        broken.MapsNoSquare,
-        {"maps-belong-to-their-image": r"torch.float32 \(12, 8, 2, 3\), not \(N, D, g, g\)"},
-    ),
+    (broken.MapsABatch, {MAPS: "another alone than among others"}),
     (broken.LeavesALabelOut, {ANSWERS: r"before any training: shape \(12, 5\), not \(12, 6\)"}),
     (
         broken.ScoresInWholeNumbers,
@@ -94,6 +94,37 @@ BROKEN: list[tuple[type[Strategy], dict[str, str]]] = [
     (broken.WritesAFile, {"changes-nothing-global": "wrote sums.pt into the working directory"}),
     (broken.Prints, {"prints-nothing": r"printed 'fitting ... 33 Counter\(\)"}),
 ]
+
+BROKEN_MAPS: list[tuple[type[Strategy], str, str]] = [
+    (broken.MapsNoSquare, MAPS, r"torch.float32 \(12, 8, 2, 3\), not float32 \(12, D, g, g\)"),
+    (broken.MapsInDoubles, MAPS, r"torch.float64 \(12, 8, 2, 2\), not float32"),
+    (broken.MapsAnArray, MAPS, "dense gave ndarray, not float32"),
+    (broken.MapsNothingNumbers, MAPS, "NaN or infinity in what dense gave"),
+    (broken.MapsLargerForMany, MAPS, "the shape of a map depends on how many images"),
+    (broken.MapsSome, MAPS, "the shape of a map depends on how many images are asked for: .*None"),
+    (broken.MapsVectors, MAPS, "though it needs neither tokens nor pixels"),
+    (broken.LearnsWhileItMaps, MAPS, "dense changed its state or what it scores"),
+    (broken.KeepsWhatItMaps, "past-images-are-out-of-reach", "tensors it was lent are kept"),
+    (broken.PrintsWhileItMaps, "prints-nothing", r"printed 'mapping"),
+    (broken.ForgetsItsMapsOnResuming, "resumed-equals-uninterrupted", "dense gives other maps right after"),
+    (broken.WritesWhileItMaps, "changes-nothing-global", "wrote maps.pt into the working directory"),
+]
+
+
+@pytest.fixture(scope="module")
+def lab() -> Lab:
+    return Lab()
+
+
+@pytest.mark.parametrize(
+    ("cls", "name", "reason"), BROKEN_MAPS, ids=lambda value: getattr(value, "__name__", "")
+)
+def test_broken_maps_are_told_in_one_line(cls: type[Strategy], name: str, reason: str, lab: Lab) -> None:
+    check = next(check for check in CHECKS if check.name == name)
+    outcome, told, _ = made(check, Subject.of(cls, {}, lab), limit=20)
+    assert outcome == "failed"
+    assert re.search(reason, told), told
+    assert "\n" not in told
 
 
 def test_a_good_strategy_passes() -> None:
