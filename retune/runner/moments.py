@@ -124,7 +124,7 @@ class Moments:
             parts[split] = Part(masks[split], known, masks[split].present() & known, dataset.patient_id[of])
         task = Task(
             dataset.regions.findings, parts["train"], parts["valid"], parts["test"],
-            plan.spec.seed, plan.spec.replicates, LEVEL,
+            plan.spec.seed, plan.spec.replicates, LEVEL, lent.device,
         )  # fmt: skip
         return cls(plan, task, lent, rows, masks, time.perf_counter() - start)
 

@@ -219,7 +219,7 @@ def test_pixels_are_compared_as_they_are(tmp_path: Path) -> None:
     import torch
 
     from retune.transfers.base import Part, Task
-    from retune.transfers.segmentation import Segmented
+    from retune.transfers.segmentation import Segmentation
 
     rng = np.random.default_rng(0)
     truth = rng.random((30, 1, 16, 16)) < 0.3
@@ -234,7 +234,7 @@ def test_pixels_are_compared_as_they_are(tmp_path: Path) -> None:
     known = np.ones((30, 1), dtype=bool)
     part = Part(Rows(), known, truth.any((2, 3)), np.arange(30))
     task = Task(("Lung Lesion",), part, part, part, 0, 10, 0.95)
-    measured = Segmented(task, 16)
+    measured = Segmentation(size=16).begin(task)
     measured.measure(maps, maps, maps)
     measured.repeat()
     dice = measured.numbers()["refit"]["dice"][0][0]

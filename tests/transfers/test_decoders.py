@@ -1,0 +1,102 @@
+"""Decoders that are trained: the papers' sizes, the papers' loss, and what is kept of a training."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from retune.errors import MissingPackage
+from retune.transfers.base import Part
+from retune.transfers.decoders.setr import setr
+from retune.transfers.decoders.trained import Trained, mixed_loss
+from retune.transfers.decoders.unet import unet
+from retune.transfers.segmentation import Segmentation
+
+N, SIZE, GRID, DIM = 24, 16, 2, 5
+
+
+class Rows:
+    """Masks in memory."""
+
+    def __init__(self, masks) -> None:
+        self.masks = masks
+
+    def __getitem__(self, index):
+        return self.masks[index]
+
+
+@pytest.fixture(scope="module")
+def part() -> tuple[Part, torch.Tensor]:
+    rng = np.random.default_rng(0)
+    truth = np.zeros((N, 2, SIZE, SIZE), dtype=bool)
+    truth[::2, 0, 4:12, 4:12] = True
+    truth[::3, 1, :8, :8] = True
+    known = np.ones((N, 2), dtype=bool)
+    known[5:9, 1] = known[0] = False
+    truth &= known[:, :, None, None]
+    maps = torch.from_numpy(rng.normal(0, 0.3, (N, DIM, GRID, GRID))).float()
+    maps[:, :2] += torch.nn.functional.adaptive_avg_pool2d(torch.from_numpy(truth).float(), GRID)
+    return Part(Rows(truth), known, truth.any((2, 3)), np.arange(N)), maps
+
+
+def parameters(network: torch.nn.Module) -> int:
+    return sum(p.numel() for p in network.parameters())
+
+
+def test_setr_is_as_large_as_adaptors() -> None:
+    with torch.device("meta"):
+        assert parameters(setr(768, 1, 16, 128)) == 10_401_409
+
+
+def test_the_published_u_net_is_as_large_as_published() -> None:
+    smp = pytest.importorskip("segmentation_models_pytorch", reason="extra dense is not installed")
+    with torch.device("meta"):
+        whole = smp.Unet("resnet50", encoder_weights=None)
+        assert parameters(whole.decoder) + parameters(whole.segmentation_head) == 9_013_073
+        ours = unet(2048, 1, 4, 128)
+        # What the skips of 1024, 512, 256 and 64 channels bring into the first convolution of four stages.
+        assert parameters(ours) == 9_013_073 - 9 * (1024 * 256 + 512 * 128 + 256 * 64 + 64 * 32)
+
+
+def test_the_loss_by_hand() -> None:
+    logits, masks = torch.tensor([[[[2.0, -1.0], [0.5, 0.0]]]]), torch.tensor([[[[1, 0], [0, 1]]]]).bool()
+    p = 1 / (1 + np.exp(-np.array([2, -1, 0.5, 0])))
+    right = np.where([1, 0, 0, 1], p, 1 - p)
+    focal = np.mean((1 - right) ** 2 * -np.log(right))
+    dice = (2 * (p[0] + p[3]) + 1) / (p.sum() + 2 + 1)
+    known = torch.ones(1, 1, dtype=torch.bool)
+    found = float(mixed_loss(logits, masks, known))
+    assert found == pytest.approx(10 * focal - np.log(dice), abs=1e-6)
+    # A second finding is averaged in, a second image on which nobody looked for it is not.
+    twice = mixed_loss(
+        logits.repeat(2, 2, 1, 1), masks.repeat(2, 2, 1, 1), torch.tensor([[True, True], [False, False]])
+    )
+    assert float(twice) == pytest.approx(found, abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["setr", "unet"])
+def test_a_training_is_the_same_twice_and_can_be_kept(kind: str, part) -> None:
+    if kind == "unet":
+        pytest.importorskip("segmentation_models_pytorch", reason="extra dense is not installed")
+    images, maps = part
+    before = torch.get_rng_state()
+    first, again = (Trained.fit(kind, maps, images, epochs=1, seed=3, device="cpu") for _ in range(2))
+    assert torch.equal(torch.get_rng_state(), before)
+    said = first.predict(maps)
+    assert said.shape == (N, 2, SIZE, SIZE)
+    assert torch.equal(said, again.predict(maps))
+    # An image is judged on its own: no statistics of the batch that it comes in.
+    torch.testing.assert_close(first.predict(maps[:1]), said[:1])
+    kept = Trained.load(kind, {key: value.clone() for key, value in first.state().items()}, "cpu")
+    assert torch.equal(kept.predict(maps), said)
+    assert kept.alike(first)
+    assert not kept.alike(Trained(kind, first.network, (3, *first.made[1:])))
+
+
+def test_a_package_that_is_missing_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "segmentation_models_pytorch", None)
+    with pytest.raises(MissingPackage, match=r"segmentation-models-pytorch.*dense"):
+        Segmentation(decoder="unet")
