@@ -55,6 +55,7 @@ def made_run(
     search: dict | None = None,
     keep_replicates: bool = False,
     prevalence=PREVALENCE,
+    transfer=None,
 ) -> Finished:
     """Write ``result.json`` and ``scores.safetensors`` of a run, and say where."""
     report = continual_report(targets, scores, first, patients, replicates=5, prevalence=prevalence)
@@ -100,6 +101,7 @@ def made_run(
             "encode_seconds": 0.0, "images_encoded": 0, "peak_memory_bytes": 0, "stored_images": 0,
             "stored_features": 0, "stored_bytes": 0, **(cost or {}),
         },
+        **({"transfer": [transfer[0]]} if transfer else {}),
     }  # fmt: skip
     folder = folder / f"{scenario}-{data}-{strategy.replace('/', '_')}-{seed}{stream}"
     folder.mkdir(parents=True)
@@ -111,6 +113,7 @@ def made_run(
     }
     if keep_replicates:
         arrays |= {REPLICATES + key: values for key, values in report.replicates.items()}
+    arrays |= transfer[1] if transfer else {}
     write_finished(Result.model_validate(document), arrays, folder)
     return Finished(strategy, scenario, data, "made-clip", "", seed, folder)
 

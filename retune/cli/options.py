@@ -45,3 +45,11 @@ TimeLimit = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print as JSON.")]
 BoardFolder = Annotated[Path, typer.Option("--board", metavar="DIR", help="Folder of the leaderboard.")]
+Transfer = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME[:DATA]",
+        help="Measure beside it, at every moment, what the image side is good for: segmentation, segmentation:siim.",
+        show_default="nothing",
+    ),
+]

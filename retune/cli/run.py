@@ -16,6 +16,7 @@ from retune.cli.options import (
     Root,
     SkipBadImages,
     TimeLimit,
+    Transfer,
     Uncertain,
 )
 
@@ -52,14 +53,6 @@ Search = Annotated[
     typer.Option(
         metavar="KEY=VALUE,VALUE",
         help="Choose a setting of the strategy on held-out patients of the first experience.",
-    ),
-]
-Transfer = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAME[:DATA]",
-        help="Measure beside it, at every moment, what the image side is good for: segmentation, segmentation:siim.",
-        show_default="nothing",
     ),
 ]
 

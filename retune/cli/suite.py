@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from retune.cli.options import AsJson, BlankLabels, Precisions, Root, TimeLimit, UncertainLabels
+from retune.cli.options import AsJson, BlankLabels, Precisions, Root, TimeLimit, Transfer, UncertainLabels
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -92,6 +92,7 @@ def suite(
     device: Device = None,
     precision: Precision = None,
     replicates: Replicates = None,
+    transfer: Transfer = None,
     time_limit: TimeLimit = None,
     skip_bad_images: SkipBadImages = None,
     out: Out = None,
@@ -107,7 +108,7 @@ def suite(
     set), root, backbones, prompts, seeds (how many, or which), orders (how many task orders, or label
     orders by name), steps,
     uncertain, blank, set, strategy.NAME (settings of one), search.NAME (values
-    to choose from), replicates, device, precision, time_limit, skip_bad_images.
+    to choose from), replicates, device, precision, transfer, time_limit, skip_bad_images.
     """
     from retune.cli.console import bars, console, print_json
     from retune.cli.suite_tables import print_tables
@@ -128,7 +129,7 @@ def suite(
         "root": parse_roots(root, ",".join(data or [])), "prompts": prompts, "seeds": seeds,
         "orders": order if orders is None else orders, "steps": steps, "set": parse_assignments(settings or []) or None,
         "uncertain": uncertain, "blank": blank, "device": device,
-        "precision": precision, "replicates": replicates, "time_limit": time_limit,
+        "precision": precision, "replicates": replicates, "transfer": transfer, "time_limit": time_limit,
         "skip_bad_images": skip_bad_images,
     }  # fmt: skip
     read = read_suite(file, given)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
@@ -12,9 +12,10 @@ from rich.console import Console
 from rich.text import Text
 
 from retune.cli.console import console, plain_table
+from retune.cli.transfer_tables import print_transfer
 from retune.data.findings import codes
 from retune.metrics.seeds import mean_and_sd
-from retune.metrics.table import in_table
+from retune.metrics.table import DENSE, Metric, in_table
 from retune.results.cautions import cautions
 from retune.results.result import Cost, Result
 from retune.results.text import number
@@ -36,6 +37,12 @@ def print_run(result: Result, folder: Path) -> None:
     _matrix(out, result)
     _labels(out, result)
     _metrics(out, result)
+    for record in result.transfer:
+        print_transfer(out, record)
+        _values(out, DENSE, result)
+        told = f"Intervals: bootstrap over {record.n_test_patients:,} test patients."
+        out.print(Text(told, "dim"))
+        out.print()
     _costs(out, result)
     out.print(Text.assemble("Written to ", (str(folder / "result.json"), "bold")), soft_wrap=True)
     found = verdict(result)
@@ -60,7 +67,7 @@ def print_seeds(finished: Sequence[tuple[Result, Path]]) -> None:
     table.add_column("sd", justify="right")
     table.add_column("seeds", justify="right")
     table.add_column("each seed" if len(results) <= 5 else "range")
-    for metric in in_table("run"):
+    for metric in (*in_table("run"), *DENSE):
         values = [r.metric(metric.key).value for r in results]
         known = [v for v in values if v is not None]
         if not known:
@@ -195,12 +202,18 @@ def _labels(out: Console, result: Result) -> None:
 
 
 def _metrics(out: Console, result: Result) -> None:
+    _values(out, in_table("run"), result)
+    out.print(Text(f"Intervals: bootstrap over {result.dataset.n_test_patients:,} test patients.", "dim"))
+    out.print()
+
+
+def _values(out: Console, metrics: Iterable[Metric], result: Result) -> None:
     table = plain_table()
     table.add_column("metric", no_wrap=True)
     table.add_column("value", justify="right", no_wrap=True)
     table.add_column("95 % interval", no_wrap=True)
     table.add_column("")
-    for metric in in_table("run"):
+    for metric in metrics:
         found = result.metric(metric.key)
         if found.value is None:
             continue
@@ -209,8 +222,6 @@ def _metrics(out: Console, result: Result) -> None:
             Text(metric.heading, "bold"), Text(number(found.value), "bold"), span, Text(metric.meaning, "dim")
         )
     out.print(table)
-    out.print(Text(f"Intervals: bootstrap over {result.dataset.n_test_patients:,} test patients.", "dim"))
-    out.print()
 
 
 def kept(cost: Cost) -> str:

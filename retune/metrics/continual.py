@@ -148,3 +148,24 @@ def check_first(matrix: ArrayLike, first: ArrayLike) -> tuple[Floats, NDArray[np
 def _rows(r: Floats, at: NDArray[np.signedinteger[Any]]) -> Floats:
     """``r[..., at[c], c]`` for each column c."""
     return r[..., at, np.arange(r.shape[-1])]
+
+
+def over_time(refit: Floats, kept: Floats) -> dict[str, Floats]:
+    """The four metrics of a transfer.
+
+    Args:
+        refit: ``(..., T+1, K)`` of the headline number, by a decoder that is fitted anew at every moment.
+        kept: ``(..., T+1, K)`` of the decoder that was fitted first; NaN before it was.
+
+    Returns:
+        By key, each ``(...)``: means over the findings that are defined.
+    """
+    last = refit[..., -1, :]
+    start = (~np.isnan(kept)).argmax(axis=-2, keepdims=True)
+    began = np.take_along_axis(kept, start, axis=-2).squeeze(-2)
+    return {
+        "dense_final": nan_mean(last),
+        "dense_transfer": nan_mean(last - refit[..., 0, :]),
+        "dense_forgetting": nan_mean(np.fmax.reduce(refit[..., :-1, :], axis=-2) - last),
+        "head_drift": nan_mean(began - kept[..., -1, :]),
+    }

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from retune.metrics.binary import Floats, auroc
 from retune.metrics.bootstrap import interval
-from retune.metrics.continual import nan_mean
+from retune.metrics.continual import nan_mean, over_time
 from retune.metrics.report import Measured
 
 Sums = NDArray[np.uint32]
@@ -104,27 +104,6 @@ def best_threshold(counts: NDArray[np.int64], edges: Floats) -> float:
         return float("inf")
     dice = 2 * inside / (outside + inside + true)
     return float(edges[int(dice.argmax())])
-
-
-def over_time(refit: Floats, kept: Floats) -> dict[str, Floats]:
-    """The four metrics of a headline number.
-
-    Args:
-        refit: ``(..., T+1, K)`` of a decoder that is fitted anew at every moment.
-        kept: ``(..., T+1, K)`` of the decoder that was fitted first; NaN before it was.
-
-    Returns:
-        By key, each ``(...)``: means over the findings that are defined.
-    """
-    last = refit[..., -1, :]
-    start = (~np.isnan(kept)).argmax(axis=-2, keepdims=True)
-    began = np.take_along_axis(kept, start, axis=-2).squeeze(-2)
-    return {
-        "dense_final": nan_mean(last),
-        "dense_transfer": nan_mean(last - refit[..., 0, :]),
-        "dense_forgetting": nan_mean(np.fmax.reduce(refit[..., :-1, :], axis=-2) - last),
-        "head_drift": nan_mean(began - kept[..., -1, :]),
-    }
 
 
 def over_time_measured(

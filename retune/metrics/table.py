@@ -17,9 +17,10 @@ from retune.metrics import continual
 from retune.metrics.binary import Floats
 from retune.metrics.facts import Group, LabelFacts
 
-Basis = Literal["auc", "ap", "f1", "ece"]
+Basis = Literal["auc", "ap", "f1", "ece", "dense"]
 """What a metric is made of: a matrix ``(..., T+1, C)`` of AUROC, average precision or F1 at frozen thresholds; or
-``(..., C)``, the calibration error of each label after the last experience."""
+``(..., C)``, the calibration error of each label after the last experience; or ``(..., 2, T+1, K)``, a transfer's
+headline number of K findings, by the decoder that is fitted anew at every moment and by the one that was kept."""
 Where = Literal["run", "suite", "report", "board"]
 """Tables: of one run, of a suite, of a report, of the leaderboard."""
 EVERYWHERE: Final[tuple[Where, ...]] = ("run", "suite", "report", "board")
@@ -186,9 +187,37 @@ METRICS: Final = (
 )  # fmt: skip
 """In the order in which they are shown."""
 
+
+def _dense(
+    key: str, heading: str, meaning: str, definition: str, *, falls: bool, low: Literal[0, -1] = -1
+) -> Metric:
+    """One of the numbers that sum up a transfer."""
+    return Metric(
+        key, heading, meaning, "dense",
+        lambda basis, facts: continual.over_time(basis[..., 0, :, :], basis[..., 1, :, :])[key],
+        definition, better="lower" if falls else "higher", low=low, later=True,
+    )  # fmt: skip
+
+
+DENSE: Final = (
+    _dense("dense_final", "dense final", "mean over findings at the end", "mean over k of S[T, k]", falls=False, low=0),
+    _dense(
+        "dense_transfer", "dense transfer", "final minus before training", "mean over k of S[T, k] - S[0, k]", falls=False
+    ),
+    _dense(
+        "dense_forgetting", "dense forgetting", "fall from a finding's best; 0 is none",
+        "mean over k of (max over i < T of S[i, k]) - S[T, k]", falls=True,
+    ),
+    _dense(
+        "head_drift", "head drift", "fall of the first probe, kept as it was",
+        "mean over k of K[0, k] - K[T, k], K being S of the probe that was fitted first and kept", falls=True,
+    ),
+)  # fmt: skip
+"""Of runs that have a transfer, beside all others: of S[i, k], its headline number of finding k after experience i."""
+
 COMPARED: Final = tuple(metric for metric in METRICS if metric.compared)
 PUBLISHED: Final = tuple(metric for metric in METRICS if metric.published)
-BY_KEY: Final = {metric.key: metric for metric in METRICS}
+BY_KEY: Final = {metric.key: metric for metric in (*METRICS, *DENSE)}
 DECIDES: Final = BY_KEY["final_auc"]
 """What methods are ranked by."""
 ZERO_SHOT: Final = BY_KEY["zero_shot_auc"]

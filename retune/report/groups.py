@@ -23,6 +23,7 @@ from retune.metrics.seeds import mean_and_sd
 from retune.metrics.table import DECIDES
 from retune.results.compare import Estimate
 from retune.results.result import Result
+from retune.results.transfers import measured, title
 from retune.settings import typed
 from retune.suite.runs import order_words
 
@@ -73,6 +74,10 @@ class Method:
             "code": strategy.code,
             "prompt bank": result.prompts.fingerprint[:12],
         }
+        record = measured(result)
+        if record is not None:
+            circumstances["transfer"] = title(record)
+            circumstances["transfer's settings"] = record.settings
         # Seeds may choose different values: it is the search that makes the method.
         searched = dict.fromkeys(strategy.search.chosen, "searched") if strategy.search else {}
         settings = {**strategy.settings, **searched}

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from retune.metrics.table import DECIDES, Metric, in_table
+from retune.metrics.table import DECIDES, DENSE, Metric, in_table
 from retune.report.figures import kept
 from retune.report.heatmap import label_order
 from retune.results import text
@@ -108,7 +108,7 @@ COLUMNS: Final = (
         "not above zero-shot beyond its interval",
         lambda group: group.row.share if group.row else None,
     ),
-    *(_of_metric(metric) for metric in in_table("report") if metric != DECIDES),
+    *(_of_metric(metric) for metric in (*in_table("report"), *DENSE) if metric != DECIDES),
 )
 """Those that are undefined for all methods of a stream are left out."""
 
@@ -150,6 +150,7 @@ def render(runs: Runs, views: list[View]) -> str:
         order_reading=ORDER_READING,
         explained=[column for column in COLUMNS if column.heading in shown],
         levels=sorted({f"{100 * r.bootstrap.level:g} %" for r in results}),
+        dense=any(stream["view"].transfers for part in parts for stream in part["streams"]),
         markup=Markup,
         rows=_rows,
         seeds=_seeds,

@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 
 from retune.errors import UserError
-from retune.metrics.table import COMPARED
+from retune.metrics.table import COMPARED, DENSE
 from retune.results.result import SCORES_FILE, Result
 from retune.sealed import Untrusted
 from retune.suite.document import SUITE_FILE, read_names
@@ -113,7 +113,7 @@ def _agrees(setting: Setting, methods: Methods) -> bool:
             m.key not in row.metrics for m in COMPARED
         ):
             return False
-        for metric in COMPARED:
+        for metric in (*COMPARED, *(m for m in DENSE if m.key in row.metrics)):
             values = [value for run in runs if (value := run.metric(metric.key).value) is not None]
             told = row.metrics[metric.key].mean
             if values and (told is None or not isclose(told, float(np.mean(values)), abs_tol=1e-9)):

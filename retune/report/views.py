@@ -10,6 +10,8 @@ from retune.report import figures
 from retune.report.drawing import inline, name_of, svg_of
 from retune.report.groups import Method, MethodGroup, Runs, Section, StreamGroup
 from retune.report.heatmap import matrix
+from retune.report.transfers import TransferView, transfers_of
+from retune.report.transfers import curves as curves_of
 from retune.results.text import decimals, shown, slug
 
 if TYPE_CHECKING:
@@ -42,6 +44,7 @@ class StreamView:
     keeping: tuple[Method, ...]
     """Methods that neither lost nor gained: not in the figure of forgetting."""
     matrices: tuple[Figure, ...]
+    transfers: tuple[tuple[TransferView, Figure], ...]
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ class View:
     def figures(self) -> Iterator[Figure]:
         """All of them."""
         for view in self.streams:
-            found = (view.curves, view.forgetting, view.cost, *view.matrices)
+            found = (view.curves, view.forgetting, view.cost, *view.matrices, *(f for _, f in view.transfers))
             yield from (figure for figure in found if figure is not None)
 
 
@@ -66,7 +69,8 @@ def draw(runs: Runs, progress: Progress) -> list[View]:
         runs: What to draw.
         progress: Told what is done.
     """
-    total = sum(len(stream.groups) + 3 for section in runs.sections for stream in section.streams)
+    streams = [stream for section in runs.sections for stream in section.streams]
+    total = sum(len(stream.groups) + 3 + len(transfers_of(stream)) for stream in streams)
     pen = _Pen(progress, total)
     return [
         View(section, tuple(_stream(pen, section, stream) for stream in section.streams))
@@ -121,8 +125,12 @@ def _stream(pen: _Pen, section: Section, stream: StreamGroup) -> StreamView:
         )
         for group in stream.groups
     ]
+    beside = [
+        (view, pen.draw(curves_of(view), f"{where}-{slug(view.title)}", _transfer_alt(view, title)))
+        for view in transfers_of(stream)
+    ]
     keeping = tuple(group.method for group in stream.groups if group not in losing)
-    return StreamView(stream, curves, cost, forgetting, keeping, tuple(matrices))
+    return StreamView(stream, curves, cost, forgetting, keeping, tuple(matrices), tuple(beside))
 
 
 def _curves_alt(stream: StreamGroup, title: str) -> str:
@@ -147,6 +155,14 @@ def _cost_alt(stream: StreamGroup, title: str) -> str:
     return (
         f"Two scatter plots: final AUC on {title} against trainable parameters and against seconds of fitting, "
         f"both logarithmic, of {len(stream.groups)} methods. The table below holds the numbers."
+    )
+
+
+def _transfer_alt(view: TransferView, title: str) -> str:
+    names = "; ".join(name_of(group.method) for group in view.moving) or "none, for no image side moves"
+    return (
+        f"Lines, a panel for each of {len(view.findings)} findings: {view.record.headline} of {shown(view.title)} before "
+        f"training and after each experience of {title}. Methods: {names}. The tables below hold the numbers."
     )
 
 

@@ -16,6 +16,7 @@ from retune.metrics.table import in_table
 from retune.progress import Progress, silent
 from retune.results.result import RESULT_FILE, RUN_FILE, Result
 from retune.results.text import number
+from retune.results.transfers import misfit
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -163,6 +164,7 @@ def _checked(result: Result, file: Path) -> Result:
     # A number that JSON should not hold: infinite, or more than anything can cost.
     if not all(0 <= value < 1e18 for value in vars(result.cost).values()):
         problem = "cost must hold numbers from 0"
+    problem = problem or next(filter(None, (misfit(of, moments) for of in result.transfer)), None)
     if problem is None:
         try:
             check_first(result.array("auc_matrix"), np.array(result.first, dtype=np.int64))

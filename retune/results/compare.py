@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from retune.metrics import bootstrap_auroc, detectable, distinct, interval, mean_and_sd
 from retune.metrics.binary import Floats
 from retune.metrics.facts import LabelFacts
-from retune.metrics.table import COMPARED, DECIDES, ZERO_SHOT
+from retune.metrics.table import COMPARED, DECIDES, DENSE, ZERO_SHOT, Metric
 from retune.results.result import Number, Record
 from retune.results.verdict import CHANCE
 
@@ -119,6 +119,13 @@ class Comparison:
 
     samples: Mapping[str, Mapping[int, Sample]]
     level: float = 0.95
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """By what the runs can be compared: by the same for all of them."""
+        every = [set(sample.values) for seeds in self.samples.values() for sample in seeds.values()]
+        shared = set.intersection(*every) if every else set()
+        return tuple(metric for metric in (*COMPARED, *DENSE) if metric.key in shared)
 
     def estimate(self, strategy: str, metric: str) -> Estimate:
         """A metric of one method over all of its seeds."""

@@ -280,7 +280,12 @@ class Result(Record):
 
     def metric(self, key: str) -> MetricRecord:
         """One of ``metrics``; where the result was made before there was such a metric, what its matrices say of it."""
-        return self.metrics.get(key) or MetricRecord(value=self._worked_out(BY_KEY[key]), low=None, high=None)
+        beside = self.transfer[0].metrics if self.transfer else {}
+        return (
+            self.metrics.get(key)
+            or beside.get(key)
+            or MetricRecord(value=self._worked_out(BY_KEY[key]), low=None, high=None)
+        )
 
     def _worked_out(self, metric: Metric) -> float | None:
         name = MATRICES.get(metric.basis)

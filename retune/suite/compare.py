@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from retune.errors import UserError
 from retune.metrics import patient_weights
-from retune.metrics.table import COMPARED
+from retune.metrics.table import COMPARED, DENSE
 from retune.results.compare import Comparison, Sample
 from retune.results.result import SCORES_FILE
 from retune.results.scores import REPLICATES, Arrays, read_scores
+from retune.results.transfers import measured, resampled, same_task
+
+Found = TypeVar("Found")
 
 if TYPE_CHECKING:
     from retune.suite.runs import Finished
@@ -44,6 +47,7 @@ def compare(
     weights: NDArray[Any] | None = None
     reference: tuple[Finished, Arrays] | None = None
     streams: dict[int, Finished] = {}
+    transfers = same_task(run.result for run in runs)
     for run in runs:
         arrays = _read(run)
         reference = reference or (run, arrays)
@@ -57,7 +61,7 @@ def compare(
             if weights is None:
                 weights = patient_weights(arrays["patients"], replicates, seed)
             sample = _sample(run, arrays, weights)
-        seeds[run.seed] = sample
+        seeds[run.seed] = _and_transfer(run, arrays, sample, replicates, seed) if transfers else sample
         progress()
     return Comparison(samples, level)
 
@@ -72,10 +76,30 @@ def _resampled_before(run: Finished, arrays: Arrays, replicates: int, seed: int)
     return Sample.of_replicates(run.result.array("auc_matrix"), run.result.facts, kept)
 
 
+def _and_transfer(run: Finished, arrays: Arrays, sample: Sample, replicates: int, seed: int) -> Sample:
+    """A run's sample with the metrics of its transfer; they are undefined where it has none."""
+    record = measured(run.result)
+    found = _fitting(run, lambda: resampled(record, arrays, replicates, seed)) if record else {}
+    undefined = np.full(replicates, np.nan)
+    values = {
+        m.key: value
+        for m in DENSE
+        if m.key in found and (value := run.result.metric(m.key).value) is not None
+    }
+    return Sample(
+        {**{m.key: np.nan for m in DENSE}, **sample.values, **values},
+        {**{m.key: undefined for m in DENSE}, **sample.replicates, **found},
+    )
+
+
 def _sample(run: Finished, arrays: Arrays, weights: NDArray[Any]) -> Sample:
     whole, facts = run.result.array("auc_matrix"), run.result.facts
+    return _fitting(run, lambda: Sample.of(whole, facts, arrays["targets"], arrays["scores"], weights))
+
+
+def _fitting(run: Finished, work_out: Callable[[], Found]) -> Found:
     try:
-        return Sample.of(whole, facts, arrays["targets"], arrays["scores"], weights)
+        return work_out()
     except ValueError as error:
         raise UserError(f"its scores do not fit: {error}", where=str(run.folder / SCORES_FILE)) from error
 

@@ -184,7 +184,7 @@ class _Expansion:
 
     def _root(self, choice: DataChoice) -> Root:
         """The part of the folders that is for one data set."""
-        names, root = split(choice.data), self.suite.root
+        names, root = [*split(choice.data), *self.suite.outlined], self.suite.root
         if isinstance(root, dict):
             return {name: folder for name, folder in root.items() if name in names} or None
         classes = [self.names.find("datasets", name) for name in names]
@@ -201,6 +201,8 @@ class _Expansion:
         settings = self._settings_of(choice) | {f"data.{k}": v for k, v in data.settings.items()}
         for key, value in suite.settings.items():
             if key.startswith("scenario.") and self.names.has("scenarios", scenario, key[len("scenario.") :]):
+                settings[key] = value
+            if key.startswith("transfer."):
                 settings[key] = value
         if order:
             settings[f"scenario.{suite.order_setting}"] = int(order) if order.isdigit() else order
@@ -221,6 +223,7 @@ class _Expansion:
             skip_bad_images=suite.skip_bad_images,
             replicates=suite.replicates,
             search=self._search_of(choice),
+            transfer=suite.transfer,
             time_limit=suite.time_limit,
         )
         return Wanted(

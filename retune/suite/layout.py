@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from retune.metrics.table import DECIDES, Metric, in_table
+from retune.metrics.table import DECIDES, DENSE, Metric, in_table
 from retune.results.compare import Estimate
 from retune.results.result import Bootstrap
 from retune.results.text import number
@@ -50,7 +50,7 @@ def _shares(setting: Setting) -> bool:
 
 def _beside(setting: Setting) -> list[Metric]:
     """What stands beside that by which methods are ranked, but for what is undefined for every one of them."""
-    able = [metric for metric in in_table("suite") if metric != DECIDES]
+    able = [metric for metric in (*in_table("suite"), *DENSE) if metric != DECIDES]
     return [m for m in able if any(_of(row, m).mean is not None for row in setting.rows)]
 
 
@@ -136,7 +136,7 @@ def notes(setting: Setting) -> list[str]:
     if searched:
         chosen = "Settings chosen on held-out training patients of the first experience"
         lines.append(f"{chosen}: {', '.join(searched)}.")
-    return [*lines, _bounds_line(setting.joint_check)]
+    return [*lines, _bounds_line(setting.joint_check), *setting.transfer]
 
 
 def _bounds_line(check: BoundCheck) -> str:

@@ -49,6 +49,10 @@ class Names:
         for data in suite.data or ():
             for name in split(data.data):
                 self._look("datasets", name, self.find)
+        for name in suite.outlined:
+            self._look("datasets", name, self.find)
+        if suite.transfer:
+            registry("transfers").load(suite.transfer.partition(":")[0])
         for name in suite.backbones:
             self._look("backbones", name, lambda kind, name: backbone(name).capabilities)
 
@@ -133,14 +137,16 @@ class Names:
                 raise BadSetting(
                     f"no data set here has {policy} labels", where=f"--{policy}", fix="leave it out"
                 )
-        classes = [self.find("datasets", name) for name in datasets]
+        # Folders may be the transfer's, too.
+        rooted = list(dict.fromkeys([*datasets, *suite.outlined]))
+        classes = [self.find("datasets", name) for name in rooted]
         if isinstance(suite.root, str) and not any(cls is None or cls.takes_root for cls in classes):
             raise BadSetting(
                 f"{', '.join(datasets)} has no files", where="--root", fix="name a data set with --data"
             )
         for name in suite.root if isinstance(suite.root, dict) else ():
-            if name not in datasets:
-                raise UnknownName("data set", name, datasets, where="key root")
+            if name not in rooted:
+                raise UnknownName("data set", name, rooted, where="key root")
         for choice in suite.data or ():
             if not any(("datasets", name) in self.broken for name in split(choice.data)):
                 DataSource.make(choice.data, None, choice.settings)
@@ -159,6 +165,8 @@ class Names:
         }
         for key in suite.settings:
             group, dot, setting = key.partition(".")
+            if dot and group == "transfer" and suite.transfer:
+                continue
             if dot and group not in GROUPS:
                 known = ", ".join(f"{g}." for g in GROUPS)
                 raise BadSetting(f"'{key}' starts with none of {known}", where="set")

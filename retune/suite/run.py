@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from retune.errors import UnknownName
-from retune.metrics.table import BY_KEY, COMPARED, DECIDES, in_table
+from retune.metrics.table import BY_KEY, DECIDES, DENSE, in_table
 from retune.progress import Progress
 from retune.results.collect import Results
 from retune.results.text import number
@@ -104,8 +104,9 @@ class Table:
         for name in (strategy, other):
             if name not in names:
                 raise UnknownName("method", name, names)
-        if metric not in {known.key for known in COMPARED}:
-            raise UnknownName("metric", metric, [known.key for known in COMPARED])
+        measured = dict.fromkeys(m for of in self.summary.settings for row in of.rows for m in row.metrics)
+        if metric not in measured:
+            raise UnknownName("metric", metric, measured)
         drawn, rows = self.summary.bootstrap, []
         for setting in self.summary.settings:
             there = {row.strategy for row in setting.rows}
@@ -129,7 +130,7 @@ class Table:
 
     def _shown(self) -> pd.DataFrame:
         whole = self.to_frame()
-        keys = [metric.key for metric in in_table("suite") if whole.get(metric.key) is not None]
+        keys = [metric.key for metric in (*in_table("suite"), *DENSE) if whole.get(metric.key) is not None]
         heads = {key: BY_KEY[key].heading for key in keys if whole[key].notna().any()}
         names = [name for name in ("scenario", "data", "backbone", "order") if whole[name].nunique() > 1]
         return whole[[*names, "strategy", "n", *heads]].rename(columns=heads)

@@ -156,6 +156,7 @@ class Suite(Part):
         replicates: Bootstrap replicates behind each interval.
         device: Where to encode and learn.
         precision: Of the products in the backbone's towers.
+        transfer: What is measured beside classification in every run: ``segmentation``, or ``segmentation:DATA``.
         time_limit: Seconds that a strategy may take for one experience.
         skip_bad_images: Leave out images that are missing or cannot be decoded.
     """
@@ -179,6 +180,7 @@ class Suite(Part):
     replicates: Annotated[int, Field(ge=1)] = 1000
     device: str = "auto"
     precision: Precision = "fp32"
+    transfer: str | None = None
     time_limit: Annotated[float, Field(gt=0)] | None = None
     skip_bad_images: bool = False
 
@@ -186,6 +188,11 @@ class Suite(Part):
     def order_setting(self) -> str:
         """The scenarios' setting that ``orders`` are values of."""
         return "task_order" if self.orders and isinstance(self.orders[0], int) else "order"
+
+    @property
+    def outlined(self) -> list[str]:
+        """The data set that the transfer names, if it names one."""
+        return split((self.transfer or "").partition(":")[2])
 
 
 def split(data: str) -> list[str]:

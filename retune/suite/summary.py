@@ -6,15 +6,16 @@ from collections.abc import Mapping, Sequence
 from itertools import count
 from pathlib import Path
 from statistics import mean
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from retune.errors import UserError, mistake
-from retune.metrics.table import COMPARED, DECIDES
+from retune.metrics.table import DECIDES
 from retune.results.cautions import batches, contaminated, hidden, pictures, undefined, unlearnable
 from retune.results.compare import Comparison, Difference, Estimate
 from retune.results.result import Bootstrap, Record, Result
+from retune.results.transfers import across
 from retune.sealed import open_json
 from retune.suite.compare import compare
 from retune.suite.ranks import Ranks, rank_methods
@@ -105,6 +106,15 @@ class Setting(Record):
     cautions: list[str]
     rows: list[Row]
     joint_check: BoundCheck
+    transfer: list[str] = Field(default_factory=list)
+    """What must be said of a transfer; not written where no run has one."""
+
+    @model_serializer(mode="wrap")
+    def _as_it_was(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        found: dict[str, Any] = plain(self)
+        if not self.transfer:
+            del found["transfer"]
+        return found
 
     @property
     def name(self) -> str:
@@ -228,6 +238,7 @@ def _setting(runs: Sequence[Finished], compared: Comparison) -> Setting:
         cautions=cautions([run.result for run in runs]),
         rows=[_row(s, by_strategy[s], compared, best, bounds) for s in ordered],
         joint_check=_check(compared, bounds, continual),
+        transfer=across(by_strategy),
     )
 
 
@@ -237,12 +248,12 @@ def _row(
     bound = strategy in bounds
     to_best: dict[str, Difference] = {}
     if best is not None and strategy != best:
-        to_best = {m.key: compared.difference(strategy, best, m.key) for m in COMPARED}
+        to_best = {m.key: compared.difference(strategy, best, m.key) for m in compared.metrics}
     return Row(
         strategy=strategy,
         role="upper bound" if bound else "best" if strategy == best else _role(to_best),
         seeds=sorted(compared.samples[strategy]),
-        metrics={m.key: compared.estimate(strategy, m.key) for m in COMPARED},
+        metrics={m.key: compared.estimate(strategy, m.key) for m in compared.metrics},
         to_best=to_best,
         share=compared.share(strategy, bounds[0]) if bounds and not bound else None,
         trained_parameters=max(r.cost.trainable_parameters for r in results),

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from retune.files import make_folder, write_whole
-from retune.metrics.table import COMPARED
+from retune.metrics.table import COMPARED, DENSE
 from retune.results.compare import Estimate
 from retune.results.text import shown
 from retune.sealed import seal_json
@@ -60,14 +60,15 @@ def comma_separated(summary: Summary) -> str:
     writer = csv.writer(file, lineterminator="\n")
     where = ("scenario", "data", "synthetic", "backbone", "contaminated", "order")
     cost = ("trained_parameters", "fit_seconds", "stored_images", "stored_features", "stored_bytes")
-    keys = [metric.key for metric in COMPARED]
+    beside = {key for setting in summary.settings for row in setting.rows for key in row.metrics}
+    keys = [metric.key for metric in COMPARED] + [metric.key for metric in DENSE if metric.key in beside]
     heads = [f"{key}_{part}" for key in (*keys, "share_of_the_way") for part in PARTS]
     heads += [f"{key}_to_best_{part}" for key in keys for part in AGAINST]
     writer.writerow([*where, "strategy", "role", "seeds", *heads, *cost, "mean_rank"])
     ranks = {method.strategy: method.rank for method in summary.ranks.methods}
     for setting in summary.settings:
         for row in setting.rows:
-            values = [_values(one, PARTS) for one in (*(row.metrics[key] for key in keys), row.share)]
+            values = [_values(one, PARTS) for one in (*(row.metrics.get(key) for key in keys), row.share)]
             values += [_values(row.to_best.get(key), AGAINST) for key in keys]
             writer.writerow(
                 [
