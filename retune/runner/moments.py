@@ -14,7 +14,7 @@ import torch
 from retune.backbones.towers import as_maps
 from retune.data.dataset import SPLITS, IntArray, Split
 from retune.features.masks import MaskRows, encode_masks
-from retune.methods.given import Need
+from retune.methods.given import PLACED, Need
 from retune.methods.strategy import Strategy
 from retune.progress import Progress
 from retune.runner.guard import Guard
@@ -196,5 +196,5 @@ class Moments:
 
 
 def _says(strategy: Strategy) -> bool:
-    """Whether a strategy can say that its image side moves."""
-    return type(strategy).dense is not Strategy.dense
+    """Whether a strategy can say that its image side moves: on cached vectors it cannot, whatever its class can."""
+    return type(strategy).dense is not Strategy.dense and bool(strategy.requires() & PLACED)
