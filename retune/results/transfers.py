@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from retune.metrics import dense, patient_weights
+from retune.metrics import dense, localisation, patient_weights
 from retune.metrics.binary import Floats
 from retune.metrics.continual import nan_mean
 from retune.metrics.table import DENSE
@@ -22,6 +22,8 @@ HEADS: Final = {
     "auroc": "presence AUROC",
     "false_alarm": "false alarms",
     "published": "published Dice",
+    "ap": "box AP",
+    "published_ap": "published AP",
 }
 """What numbers are called in tables."""
 NO_FACTS: Any = None
@@ -86,20 +88,40 @@ def resampled(
         seed: Of the resampling.
 
     Returns:
-        By key; empty where the headline is another than the pooled Dice, or the sums are not there.
+        By key; empty where what the headline follows from is not there.
 
     Raises:
-        ValueError: If the sums do not fit the record.
+        ValueError: If it does not fit the record.
     """
-    sums, patients = (arrays.get(TRANSFER + name) for name in ("sums", "patients"))
-    if record.headline != "dice" or sums is None or patients is None:
+    kept = {name.removeprefix(TRANSFER): of for name, of in arrays.items() if name.startswith(TRANSFER)}
+    sample, needed = SAMPLED.get(record.headline, (None, ""))
+    if sample is None or needed not in kept or "patients" not in kept:
         return {}
     whole = headline(record)
-    if sums.ndim != 5 or sums.shape != (*whole.shape[:2], len(patients), whole.shape[2], 3):
-        raise ValueError("they hold other sums than its transfer follows from")
-    samples = dense.pooled_dice(sums, patient_weights(patients, replicates, seed))
-    samples = np.where(np.isnan(whole), np.nan, samples)
+    weights = patient_weights(kept["patients"], replicates, seed)
+    samples = np.where(np.isnan(whole), np.nan, sample(kept, weights, whole.shape))
     return {metric.key: metric.of(samples, NO_FACTS) for metric in DENSE}
+
+
+def _dice(kept: Mapping[str, NDArray[Any]], weights: NDArray[Any], shape: tuple[int, ...]) -> Floats:
+    sums = kept["sums"]
+    if sums.ndim != 5 or sums.shape != (*shape[:2], weights.shape[1], shape[2], 3):
+        raise ValueError("they hold other sums than its transfer follows from")
+    return dense.pooled_dice(sums, weights)
+
+
+def _froc(kept: Mapping[str, NDArray[Any]], weights: NDArray[Any], shape: tuple[int, ...]) -> Floats:
+    places, known = kept["places"], kept["known"]
+    if places.shape != shape[:2] or known.shape != (weights.shape[1], shape[2]):
+        raise ValueError("they hold other objects than its transfer follows from")
+    lists = localisation.from_arrays(kept, int(places.max()) + 1)
+    found: Floats = np.stack([localisation.froc(of, known, weights) for of in lists], axis=1)[:, places]
+    return found
+
+
+Sampled = Callable[[Mapping[str, NDArray[Any]], NDArray[Any], tuple[int, ...]], Floats]
+SAMPLED: Final[Mapping[str, tuple[Sampled, str]]] = {"dice": (_dice, "sums"), "froc": (_froc, "places")}
+"""How a headline number is worked out on resamples, (B, 2, T+1, K), and an array that is needed for it."""
 
 
 def title(record: TransferRecord) -> str:

@@ -3,11 +3,11 @@
     python tests/benchmarks/unet_reference.py [--transfer segmentation[:DATA]] [--set transfer.share=0.1] [--root DIR]
         [--encoder resnet50] [--weights imagenet] [--epochs 50] [--device cuda] [--out FILE.json]
 
-Needs the extra ``dense``. It knows no backbone's features and no stream, so it is measured once for a transfer set, not
-once for a run: ``unet-scratch``, or ``unet-imagenet`` where the weights are there (else it is skipped, and says why). Loss,
+Needs the extra ``dense``. It knows no features and no stream, so it is measured once for a transfer set, not once for a
+run: ``unet-scratch``, or ``unet-imagenet`` where the weights are there (else it is skipped, and says why). Loss,
 optimiser, threshold, numbers and intervals are those of ``retune run --transfer``; pictures and masks go the way of the
-backbone's preprocessing, as there. What a file of the same inputs already holds is not measured again. At 50 epochs it is
-for a GPU: on 2 cores a ResNet-18 takes about 1 minute for an epoch of 700 pictures of 128 pixels.
+backbone's preprocessing, as there. What a file of the same inputs already holds is not measured again. 50 epochs, as in
+the papers, are for a GPU.
 """
 
 from __future__ import annotations
