@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -21,13 +21,13 @@ HEADS: Final = {
     "positives": "positives' Dice",
     "auroc": "presence AUROC",
     "false_alarm": "false alarms",
-    "published": "published Dice",
+    "published": "published rule",
     "ap": "box AP",
     "published_ap": "published AP",
 }
 """What numbers are called in tables."""
-NO_FACTS: Any = None
-"""The metrics of a transfer ask nothing of the training images."""
+TASK: Final = {"name", "data", "fingerprint", "settings", "findings", "n_train", "n_test", "n_test_patients"}
+STILL: Final = "The image side does not move: measured once, so nothing is forgotten and nothing drifts."
 
 
 def measured(result: Result) -> TransferRecord | None:
@@ -42,18 +42,7 @@ def same_task(results: Iterable[Result]) -> bool:
 
 def task_key(record: TransferRecord) -> str:
     """Text that is equal for transfers whose numbers may be set beside each other."""
-    of = record
-    told = [
-        of.name,
-        of.data,
-        of.fingerprint,
-        of.settings,
-        of.findings,
-        of.n_train,
-        of.n_test,
-        of.n_test_patients,
-    ]
-    return json.dumps(told, sort_keys=True, default=str)
+    return json.dumps(record.model_dump(include=TASK), sort_keys=True, default=str)
 
 
 def misfit(record: TransferRecord, moments: int) -> str | None:
@@ -64,7 +53,7 @@ def misfit(record: TransferRecord, moments: int) -> str | None:
             return f"transfer lacks {', '.join(sorted(needed - part.keys()))}"
         if any(len(rows) != moments or any(len(row) != n for row in rows) for rows in part.values()):
             return f"transfer must have {moments} rows of {n} findings"
-    columns = [record.positives_train, record.positives_test]
+    columns: list[Sequence[Any]] = [record.positives_train, record.positives_test]
     columns += [values for of in record.trivial.values() for values in of.values()]
     return (
         None if all(len(values) == n for values in columns) else f"transfer must have numbers of {n} findings"
@@ -77,35 +66,38 @@ def headline(record: TransferRecord, end: str = "") -> Floats:
 
 
 def resampled(
-    record: TransferRecord, arrays: Mapping[str, NDArray[Any]], replicates: int, seed: int
+    result: Result, arrays: Mapping[str, NDArray[Any]], replicates: int, seed: int
 ) -> dict[str, Floats]:
-    """The metrics of a transfer on every resample of its test patients, ``(B,)`` each.
+    """The metrics of a run's transfer on every resample of its test patients, ``(B,)`` each.
 
     Args:
-        record: What a result holds of it.
-        arrays: What the result follows from.
+        result: Of the run.
+        arrays: What it follows from.
         replicates: B.
         seed: Of the resampling.
 
     Returns:
-        By key; empty where what the headline follows from is not there.
+        By key; empty without a transfer, or where what its headline follows from is not there.
 
     Raises:
-        ValueError: If it does not fit the record.
+        ValueError: If it does not fit the result.
     """
+    record = measured(result)
     kept = {name.removeprefix(TRANSFER): of for name, of in arrays.items() if name.startswith(TRANSFER)}
-    sample, needed = SAMPLED.get(record.headline, (None, ""))
-    if sample is None or needed not in kept or "patients" not in kept:
+    if record is None or record.headline not in SAMPLED or "patients" not in kept:
+        return {}
+    sample, needed = SAMPLED[record.headline]
+    if needed not in kept:
         return {}
     whole = headline(record)
-    weights = patient_weights(kept["patients"], replicates, seed)
-    samples = np.where(np.isnan(whole), np.nan, sample(kept, weights, whole.shape))
-    return {metric.key: metric.of(samples, NO_FACTS) for metric in DENSE}
+    samples = sample(kept, patient_weights(kept["patients"], replicates, seed), whole.shape)
+    samples = np.where(np.isnan(whole), np.nan, samples)
+    return {metric.key: metric.of(samples, result.facts) for metric in DENSE}
 
 
 def _dice(kept: Mapping[str, NDArray[Any]], weights: NDArray[Any], shape: tuple[int, ...]) -> Floats:
     sums = kept["sums"]
-    if sums.ndim != 5 or sums.shape != (*shape[:2], weights.shape[1], shape[2], 3):
+    if sums.shape != (*shape[:2], weights.shape[1], shape[2], 3):
         raise ValueError("they hold other sums than its transfer follows from")
     return dense.pooled_dice(sums, weights)
 
@@ -171,9 +163,6 @@ def words(record: TransferRecord) -> list[str]:
         seen = "has seen" if record.contaminated == "yes" else "may have seen"
         notes.append(f"The backbone {seen} {record.data} in pre-training.")
     return notes
-
-
-STILL = "The image side does not move: measured once, so nothing is forgotten and nothing drifts."
 
 
 def across(methods: Mapping[str, Iterable[Result]]) -> list[str]:

@@ -13,8 +13,9 @@ import torch
 
 from retune.backbones.towers import as_maps
 from retune.data.dataset import SPLITS, IntArray, Split
+from retune.errors import StrategyError
 from retune.features.masks import MaskRows, encode_masks
-from retune.methods.given import Need
+from retune.methods.given import PLACED, Need
 from retune.methods.strategy import Strategy
 from retune.progress import Progress
 from retune.runner.guard import Guard
@@ -49,6 +50,7 @@ class StrategyMaps:
     rows: IntArray
     learner: Guard
     step: int
+    shape: tuple[int, ...] = ()
     seconds: float = 0.0
 
     def __len__(self) -> int:
@@ -56,7 +58,12 @@ class StrategyMaps:
 
     def __getitem__(self, index: torch.Tensor) -> torch.Tensor:
         maps = self.ask(index)
-        assert maps is not None
+        if maps is None or maps.shape[1:] != self.shape:
+            other = "none" if maps is None else f"others of shape {tuple(maps.shape[1:])}"
+            raise StrategyError(
+                f"strategy {self.learner.strategy.name}: dense gave maps of shape {self.shape} of one image and {other} "
+                f"of {len(index)}"
+            )
         return maps
 
     def ask(self, index: torch.Tensor) -> torch.Tensor | None:
@@ -132,7 +139,11 @@ class Moments:
         """Measure the image side as it is after experience number ``step``."""
         start = time.perf_counter()
         own = {split: StrategyMaps(self.lent, of, learner, step) for split, of in self.rows.items()}
-        moved = _says(learner.strategy) and own["test"].ask(torch.arange(1)) is not None
+        first = own["test"].ask(torch.arange(1)) if _says(learner.strategy) else None
+        moved = first is not None
+        if first is not None:
+            for of in own.values():
+                of.shape = tuple(first.shape[1:])
         if step and not moved and not self._moved:
             self.measurement.repeat()
         else:
@@ -196,5 +207,5 @@ class Moments:
 
 
 def _says(strategy: Strategy) -> bool:
-    """Whether a strategy can say that its image side moves."""
-    return type(strategy).dense is not Strategy.dense
+    """Whether a strategy can say that its image side moves: on cached vectors it cannot, whatever its class can."""
+    return type(strategy).dense is not Strategy.dense and bool(strategy.requires() & PLACED)

@@ -14,7 +14,7 @@ from retune.metrics.table import COMPARED, DENSE
 from retune.results.compare import Comparison, Sample
 from retune.results.result import SCORES_FILE
 from retune.results.scores import REPLICATES, Arrays, read_scores
-from retune.results.transfers import measured, resampled, same_task
+from retune.results.transfers import resampled, same_task
 
 Found = TypeVar("Found")
 
@@ -77,18 +77,14 @@ def _resampled_before(run: Finished, arrays: Arrays, replicates: int, seed: int)
 
 
 def _and_transfer(run: Finished, arrays: Arrays, sample: Sample, replicates: int, seed: int) -> Sample:
-    """A run's sample with the metrics of its transfer; they are undefined where it has none."""
-    record = measured(run.result)
-    found = _fitting(run, lambda: resampled(record, arrays, replicates, seed)) if record else {}
+    """A run's sample with the metrics of its transfer; without an interval where they cannot be resampled."""
+    found = _fitting(run, lambda: resampled(run.result, arrays, replicates, seed))
     undefined = np.full(replicates, np.nan)
-    values = {
-        m.key: value
-        for m in DENSE
-        if m.key in found and (value := run.result.metric(m.key).value) is not None
-    }
+    told = {m.key: run.result.metric(m.key).value for m in DENSE}
+    values = {key: np.nan if value is None else value for key, value in told.items()}
     return Sample(
-        {**{m.key: np.nan for m in DENSE}, **sample.values, **values},
-        {**{m.key: undefined for m in DENSE}, **sample.replicates, **found},
+        {**sample.values, **values},
+        {**sample.replicates, **dict.fromkeys(told, undefined), **found},
     )
 
 

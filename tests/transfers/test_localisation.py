@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -92,16 +95,16 @@ def test_methods_are_compared_by_it_on_the_same_resamples(measured) -> None:
         "moves": False, "cost": {},
     }  # fmt: skip
     numbers = measurement.numbers()
-    record = TransferRecord.model_validate({**about, **numbers})
+    result: Any = SimpleNamespace(transfer=[TransferRecord.model_validate({**about, **numbers})], facts=None)
     arrays = {TRANSFER + name: of for name, of in measurement.arrays().items()}
-    samples = resampled(record, {**arrays, TRANSFER + "patients": task.test.patients}, task.replicates, 0)
+    samples = resampled(result, {**arrays, TRANSFER + "patients": task.test.patients}, task.replicates, 0)
     low, high = interval(samples["dense_final"])
     assert (low, high) == (
         numbers["metrics"]["dense_final"]["low"],
         numbers["metrics"]["dense_final"]["high"],
     )
     with pytest.raises(ValueError, match="other objects"):
-        resampled(record, {**arrays, TRANSFER + "patients": task.test.patients[1:]}, task.replicates, 0)
+        resampled(result, {**arrays, TRANSFER + "patients": task.test.patients[1:]}, task.replicates, 0)
 
 
 def test_pieces_are_of_what_segmentation_outlines(measured) -> None:
