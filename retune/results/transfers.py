@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from retune.metrics import dense, patient_weights
+from retune.metrics import dense, localisation, patient_weights
 from retune.metrics.binary import Floats
 from retune.metrics.continual import nan_mean
 from retune.metrics.table import DENSE
@@ -22,6 +22,8 @@ HEADS: Final = {
     "auroc": "presence AUROC",
     "false_alarm": "false alarms",
     "published": "published rule",
+    "ap": "box AP",
+    "published_ap": "published AP",
 }
 """What numbers are called in tables."""
 TASK: Final = {"name", "data", "fingerprint", "settings", "findings", "n_train", "n_test", "n_test_patients"}
@@ -75,21 +77,43 @@ def resampled(
         seed: Of the resampling.
 
     Returns:
-        By key; empty without a transfer, where its headline is another than the pooled Dice, or without sums.
+        By key; empty without a transfer, or where what its headline follows from is not there.
 
     Raises:
-        ValueError: If the sums do not fit the result.
+        ValueError: If it does not fit the result.
     """
     record = measured(result)
-    sums, patients = (arrays.get(TRANSFER + name) for name in ("sums", "patients"))
-    if record is None or record.headline != "dice" or sums is None or patients is None:
+    kept = {name.removeprefix(TRANSFER): of for name, of in arrays.items() if name.startswith(TRANSFER)}
+    if record is None or record.headline not in SAMPLED or "patients" not in kept:
+        return {}
+    sample, needed = SAMPLED[record.headline]
+    if needed not in kept:
         return {}
     whole = headline(record)
-    if sums.shape != (*whole.shape[:2], len(patients), whole.shape[2], 3):
-        raise ValueError("they hold other sums than its transfer follows from")
-    samples = dense.pooled_dice(sums, patient_weights(patients, replicates, seed))
+    samples = sample(kept, patient_weights(kept["patients"], replicates, seed), whole.shape)
     samples = np.where(np.isnan(whole), np.nan, samples)
     return {metric.key: metric.of(samples, result.facts) for metric in DENSE}
+
+
+def _dice(kept: Mapping[str, NDArray[Any]], weights: NDArray[Any], shape: tuple[int, ...]) -> Floats:
+    sums = kept["sums"]
+    if sums.shape != (*shape[:2], weights.shape[1], shape[2], 3):
+        raise ValueError("they hold other sums than its transfer follows from")
+    return dense.pooled_dice(sums, weights)
+
+
+def _froc(kept: Mapping[str, NDArray[Any]], weights: NDArray[Any], shape: tuple[int, ...]) -> Floats:
+    places, known = kept["places"], kept["known"]
+    if places.shape != shape[:2] or known.shape != (weights.shape[1], shape[2]):
+        raise ValueError("they hold other objects than its transfer follows from")
+    lists = localisation.from_arrays(kept, int(places.max()) + 1)
+    found: Floats = np.stack([localisation.froc(of, known, weights) for of in lists], axis=1)[:, places]
+    return found
+
+
+Sampled = Callable[[Mapping[str, NDArray[Any]], NDArray[Any], tuple[int, ...]], Floats]
+SAMPLED: Final[Mapping[str, tuple[Sampled, str]]] = {"dice": (_dice, "sums"), "froc": (_froc, "places")}
+"""How a headline number is worked out on resamples, (B, 2, T+1, K), and an array that is needed for it."""
 
 
 def title(record: TransferRecord) -> str:
