@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-from retune.metrics import dense, localisation, patient_weights
 from retune.metrics.binary import Floats
 from retune.metrics.continual import nan_mean
-from retune.metrics.table import DENSE
 from retune.results.result import Result, TransferRecord
-from retune.results.scores import TRANSFER
 from retune.results.text import listed, number
 
 HEADS: Final = {
@@ -22,8 +18,6 @@ HEADS: Final = {
     "auroc": "presence AUROC",
     "false_alarm": "false alarms",
     "published": "published rule",
-    "ap": "box AP",
-    "published_ap": "published AP",
 }
 """What numbers are called in tables."""
 TASK: Final = {"name", "data", "fingerprint", "settings", "findings", "n_train", "n_test", "n_test_patients"}
@@ -63,57 +57,6 @@ def misfit(record: TransferRecord, moments: int) -> str | None:
 def headline(record: TransferRecord, end: str = "") -> Floats:
     """The number that metrics are worked out from, ``(2, T+1, K)``: refitted and kept; NaN where undefined."""
     return np.array([of[record.headline + end] for of in (record.refit, record.kept)], dtype=np.float64)
-
-
-def resampled(
-    result: Result, arrays: Mapping[str, NDArray[Any]], replicates: int, seed: int
-) -> dict[str, Floats]:
-    """The metrics of a run's transfer on every resample of its test patients, ``(B,)`` each.
-
-    Args:
-        result: Of the run.
-        arrays: What it follows from.
-        replicates: B.
-        seed: Of the resampling.
-
-    Returns:
-        By key; empty without a transfer, or where what its headline follows from is not there.
-
-    Raises:
-        ValueError: If it does not fit the result.
-    """
-    record = measured(result)
-    kept = {name.removeprefix(TRANSFER): of for name, of in arrays.items() if name.startswith(TRANSFER)}
-    if record is None or record.headline not in SAMPLED or "patients" not in kept:
-        return {}
-    sample, needed = SAMPLED[record.headline]
-    if needed not in kept:
-        return {}
-    whole = headline(record)
-    samples = sample(kept, patient_weights(kept["patients"], replicates, seed), whole.shape)
-    samples = np.where(np.isnan(whole), np.nan, samples)
-    return {metric.key: metric.of(samples, result.facts) for metric in DENSE}
-
-
-def _dice(kept: Mapping[str, NDArray[Any]], weights: NDArray[Any], shape: tuple[int, ...]) -> Floats:
-    sums = kept["sums"]
-    if sums.shape != (*shape[:2], weights.shape[1], shape[2], 3):
-        raise ValueError("they hold other sums than its transfer follows from")
-    return dense.pooled_dice(sums, weights)
-
-
-def _froc(kept: Mapping[str, NDArray[Any]], weights: NDArray[Any], shape: tuple[int, ...]) -> Floats:
-    places, known = kept["places"], kept["known"]
-    if places.shape != shape[:2] or known.shape != (weights.shape[1], shape[2]):
-        raise ValueError("they hold other objects than its transfer follows from")
-    lists = localisation.from_arrays(kept, int(places.max()) + 1)
-    found: Floats = np.stack([localisation.froc(of, known, weights) for of in lists], axis=1)[:, places]
-    return found
-
-
-Sampled = Callable[[Mapping[str, NDArray[Any]], NDArray[Any], tuple[int, ...]], Floats]
-SAMPLED: Final[Mapping[str, tuple[Sampled, str]]] = {"dice": (_dice, "sums"), "froc": (_froc, "places")}
-"""How a headline number is worked out on resamples, (B, 2, T+1, K), and an array that is needed for it."""
 
 
 def title(record: TransferRecord) -> str:

@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
 
-from retune.metrics import interval
 from retune.metrics.localisation import average_precision, false_positives, froc, from_arrays
-from retune.results.result import TransferRecord
-from retune.results.scores import TRANSFER
-from retune.results.transfers import resampled
 from retune.transfers.base import Part, Task
 from retune.transfers.localisation import Localisation
 from retune.transfers.segmentation import Segmentation
@@ -84,27 +77,6 @@ def test_the_numbers_follow_from_the_pieces(measured) -> None:
     once = np.ones((1, N), dtype=int)
     for name, measure in (("froc", froc), ("ap", average_precision), ("false_positives", false_positives)):
         assert measure(found, kept["known"], once)[0].tolist() == numbers["refit"][name][1]
-
-
-def test_methods_are_compared_by_it_on_the_same_resamples(measured) -> None:
-    task, measurement, _ = measured
-    about = {
-        "name": "localisation", "data": "made", "fingerprint": "", "synthetic": True, "contaminated": "no",
-        "settings": {}, "findings": list(task.findings), "n_train": N, "n_valid": N, "n_test": N,
-        "n_test_patients": N // 2, "positives_train": [9, 9], "positives_test": [9, 9], "cropped": [0, 0],
-        "moves": False, "cost": {},
-    }  # fmt: skip
-    numbers = measurement.numbers()
-    result: Any = SimpleNamespace(transfer=[TransferRecord.model_validate({**about, **numbers})], facts=None)
-    arrays = {TRANSFER + name: of for name, of in measurement.arrays().items()}
-    samples = resampled(result, {**arrays, TRANSFER + "patients": task.test.patients}, task.replicates, 0)
-    low, high = interval(samples["dense_final"])
-    assert (low, high) == (
-        numbers["metrics"]["dense_final"]["low"],
-        numbers["metrics"]["dense_final"]["high"],
-    )
-    with pytest.raises(ValueError, match="other objects"):
-        resampled(result, {**arrays, TRANSFER + "patients": task.test.patients[1:]}, task.replicates, 0)
 
 
 def test_pieces_are_of_what_segmentation_outlines(measured) -> None:
