@@ -52,8 +52,10 @@ def test_setr_is_as_large_as_adaptors() -> None:
 
 def test_the_published_u_net_is_as_large_as_published() -> None:
     smp = pytest.importorskip("segmentation_models_pytorch", reason="extra dense is not installed")
-    whole = smp.Unet("resnet50", encoder_weights=None)
-    assert parameters(whole.decoder) + parameters(whole.segmentation_head) == 9_013_073
+    # What smp.Unet("resnet50") puts upon the stages of its encoder.
+    stages, widths = (3, 64, 256, 512, 1024, 2048), (256, 128, 64, 32, 16)
+    theirs = smp.decoders.unet.decoder.UnetDecoder(stages, widths)
+    assert parameters(theirs) + parameters(smp.base.SegmentationHead(16, 1)) == 9_013_073
     # What the skips of 1024, 512, 256 and 64 channels bring into the first convolution of four stages.
     skips = 9 * (1024 * 256 + 512 * 128 + 256 * 64 + 64 * 32)
     assert parameters(unet(2048, 1, 4, 128)) == 9_013_073 - skips
