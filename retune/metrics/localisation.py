@@ -7,7 +7,7 @@ Whether it is a hit is settled within its image, and so is the same in every res
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -24,6 +24,8 @@ RATES: Final = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 """False positives per image at which Object-CXR's organisers ask for the sensitivity."""
 IOUS: Final = (0.40, 0.45, 0.50, 0.55, 0.60, 0.65, 0.70, 0.75)
 """From which overlap with an object's box on a box is a hit, in the detectors of MGCA, M-FLAG and G2D."""
+ROWS: Final = ("image", "finding", "score", "point", "boxes")
+"""What is kept of a piece."""
 HIT, AGAIN, MISS = 1, 0, -1
 """A point: the first in an object, a further one in it, which counts for nothing, and one in no object."""
 RECALLS: Final = 100
@@ -45,7 +47,7 @@ class Found:
 
     image: Ints
     finding: Ints
-    score: Floats
+    score: NDArray[np.float32]
     point: NDArray[np.int8]
     boxes: BoolArray
     objects: Ints
@@ -62,7 +64,7 @@ def find(maps: NDArray[np.float32], limits: NDArray[np.float32], masks: BoolArra
     """
     said = _pieces((maps >= limits[:, None, None]) & known[:, :, None, None], maps)
     true = _pieces(masks & known[:, :, None, None], maps)
-    score = maps.ravel()[said.peak].astype(np.float64)
+    score = maps.ravel()[said.peak]
     order = np.argsort(-score, kind="stable")
     inside = true.labels.ravel()[said.peak]
     point = np.where(inside > 0, AGAIN, MISS).astype(np.int8)
@@ -76,6 +78,27 @@ def find(maps: NDArray[np.float32], limits: NDArray[np.float32], masks: BoolArra
         _matched(said, true, order),
         np.bincount(true.plane, minlength=known.size).reshape(known.shape),
     )
+
+
+def to_arrays(lists: Sequence[Found]) -> dict[str, NDArray[Any]]:
+    """Lists of what was found of the same objects, as they are stored: ``counted`` says of which list a piece is."""
+    of = {name: np.concatenate([getattr(found, name) for found in lists]) for name in ROWS}
+    return {
+        **of,
+        "boxes": np.packbits(of["boxes"], axis=1)[:, 0],
+        "counted": np.repeat(np.arange(len(lists)), [len(found.image) for found in lists]),
+        "objects": lists[0].objects,
+    }
+
+
+def from_arrays(arrays: Mapping[str, NDArray[Any]], n: int) -> list[Found]:
+    """The first n of the lists that :func:`to_arrays` stored."""
+    boxes = np.unpackbits(arrays["boxes"][:, None], axis=1, count=len(IOUS)).astype(bool)
+    rows = {**{name: arrays[name] for name in ROWS}, "boxes": boxes}
+    return [
+        Found(**{name: of[arrays["counted"] == i] for name, of in rows.items()}, objects=arrays["objects"])
+        for i in range(n)
+    ]
 
 
 def froc(found: Found, known: BoolArray, weights: NDArray[Any]) -> Floats:

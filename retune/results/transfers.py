@@ -7,14 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-from retune.metrics import dense, patient_weights
 from retune.metrics.binary import Floats
 from retune.metrics.continual import nan_mean
-from retune.metrics.table import DENSE
 from retune.results.result import Result, TransferRecord
-from retune.results.scores import TRANSFER
 from retune.results.text import listed, number
 
 HEADS: Final = {
@@ -61,35 +57,6 @@ def misfit(record: TransferRecord, moments: int) -> str | None:
 def headline(record: TransferRecord, end: str = "") -> Floats:
     """The number that metrics are worked out from, ``(2, T+1, K)``: refitted and kept; NaN where undefined."""
     return np.array([of[record.headline + end] for of in (record.refit, record.kept)], dtype=np.float64)
-
-
-def resampled(
-    result: Result, arrays: Mapping[str, NDArray[Any]], replicates: int, seed: int
-) -> dict[str, Floats]:
-    """The metrics of a run's transfer on every resample of its test patients, ``(B,)`` each.
-
-    Args:
-        result: Of the run.
-        arrays: What it follows from.
-        replicates: B.
-        seed: Of the resampling.
-
-    Returns:
-        By key; empty without a transfer, where its headline is another than the pooled Dice, or without sums.
-
-    Raises:
-        ValueError: If the sums do not fit the result.
-    """
-    record = measured(result)
-    sums, patients = (arrays.get(TRANSFER + name) for name in ("sums", "patients"))
-    if record is None or record.headline != "dice" or sums is None or patients is None:
-        return {}
-    whole = headline(record)
-    if sums.shape != (*whole.shape[:2], len(patients), whole.shape[2], 3):
-        raise ValueError("they hold other sums than its transfer follows from")
-    samples = dense.pooled_dice(sums, patient_weights(patients, replicates, seed))
-    samples = np.where(np.isnan(whole), np.nan, samples)
-    return {metric.key: metric.of(samples, result.facts) for metric in DENSE}
 
 
 def title(record: TransferRecord) -> str:

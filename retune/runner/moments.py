@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
@@ -18,6 +19,7 @@ from retune.features.masks import MaskRows, encode_masks
 from retune.methods.given import PLACED, Need
 from retune.methods.strategy import Strategy
 from retune.progress import Progress
+from retune.results.scores import REPLICATES
 from retune.runner.guard import Guard
 from retune.runner.images import Lent, lend
 from retune.runner.plan import Plan
@@ -169,12 +171,17 @@ class Moments:
         self.moves, self._moved = bool(moves), bool(moved)
         self.measurement.load({key: value for key, value in state.items() if key != "moments"})
 
+    @cached_property
+    def numbers(self) -> dict[str, Any]:
+        """What was measured, worked out once, when all of it is."""
+        return self.measurement.numbers()
+
     def document(self) -> dict[str, Any]:
         """What a result holds of it."""
         asked, arranged, task = self.plan.parts.transfer, self.plan.transfer, self.task
         assert asked is not None
         assert arranged is not None
-        numbers, areas = self.measurement.numbers(), self.masks["test"].areas().sum(axis=0)
+        areas = self.masks["test"].areas().sum(axis=0)
         lost = sum(len(of) for of in arranged.rows.values()) - sum(len(of) for of in self.rows.values())
         unread = [f"{lost:,} images of the transfer cannot be read and are left out"] if lost else []
         return {
@@ -191,8 +198,8 @@ class Moments:
             "positives_test": task.test.present.sum(axis=0).tolist(),
             "cropped": [float(cut / area) if area else None for area, cut in areas],
             "moves": self.moves,
-            **numbers,
-            "notes": [*arranged.notes, *unread, *numbers["notes"]],
+            **{key: value for key, value in self.numbers.items() if key != "replicates"},
+            "notes": [*arranged.notes, *unread, *self.numbers["notes"]],
             "cost": {
                 "encode_seconds": round(self.encode_seconds, 3),
                 "maps_seconds": round(self.maps_seconds, 3),
@@ -203,7 +210,8 @@ class Moments:
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """What its numbers follow from, by name."""
         _, patients = np.unique(self.task.test.patients, return_inverse=True)
-        return {"patients": patients.astype(np.int64), **self.measurement.arrays()}
+        replicates = {REPLICATES + key: values for key, values in self.numbers["replicates"].items()}
+        return {"patients": patients.astype(np.int64), **replicates, **self.measurement.arrays()}
 
 
 def _says(strategy: Strategy) -> bool:

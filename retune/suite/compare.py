@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +13,8 @@ from retune.metrics import patient_weights
 from retune.metrics.table import COMPARED, DENSE
 from retune.results.compare import Comparison, Sample
 from retune.results.result import SCORES_FILE
-from retune.results.scores import REPLICATES, Arrays, read_scores
-from retune.results.transfers import resampled, same_task
-
-Found = TypeVar("Found")
+from retune.results.scores import REPLICATES, TRANSFER, Arrays, read_scores
+from retune.results.transfers import same_task
 
 if TYPE_CHECKING:
     from retune.suite.runs import Finished
@@ -77,25 +75,21 @@ def _resampled_before(run: Finished, arrays: Arrays, replicates: int, seed: int)
 
 
 def _and_transfer(run: Finished, arrays: Arrays, sample: Sample, replicates: int, seed: int) -> Sample:
-    """A run's sample with the metrics of its transfer; without an interval where they cannot be resampled."""
-    found = _fitting(run, lambda: resampled(run.result, arrays, replicates, seed))
-    undefined = np.full(replicates, np.nan)
-    told = {m.key: run.result.metric(m.key).value for m in DENSE}
-    values = {key: np.nan if value is None else value for key, value in told.items()}
-    return Sample(
-        {**sample.values, **values},
-        {**sample.replicates, **dict.fromkeys(told, undefined), **found},
-    )
+    """A run's sample with the metrics of its transfer; without an interval where other resamples were kept."""
+    values, resampled = dict(sample.values), dict(sample.replicates)
+    made = run.result.bootstrap
+    for key in (metric.key for metric in DENSE):
+        value, kept = run.result.metric(key).value, arrays.get(TRANSFER + REPLICATES + key)
+        fits = kept is not None and kept.shape == (replicates,) and made.seed == seed
+        values[key] = np.nan if value is None else value
+        resampled[key] = kept if kept is not None and fits else np.full(replicates, np.nan)
+    return Sample(values, resampled)
 
 
 def _sample(run: Finished, arrays: Arrays, weights: NDArray[Any]) -> Sample:
     whole, facts = run.result.array("auc_matrix"), run.result.facts
-    return _fitting(run, lambda: Sample.of(whole, facts, arrays["targets"], arrays["scores"], weights))
-
-
-def _fitting(run: Finished, work_out: Callable[[], Found]) -> Found:
     try:
-        return work_out()
+        return Sample.of(whole, facts, arrays["targets"], arrays["scores"], weights)
     except ValueError as error:
         raise UserError(f"its scores do not fit: {error}", where=str(run.folder / SCORES_FILE)) from error
 

@@ -123,7 +123,10 @@ class Measurement(ABC):
 
     @abstractmethod
     def numbers(self) -> dict[str, Any]:
-        """``headline``, ``refit``, ``kept``, ``trivial``, ``metrics`` and ``notes`` of a result's ``transfer``."""
+        """``headline``, ``refit``, ``kept``, ``trivial``, ``metrics`` and ``notes`` of a result's ``transfer``.
+
+        And ``replicates``: the metrics on every resample of the test patients, (B,) each, which methods are compared by.
+        """
 
     @abstractmethod
     def arrays(self) -> dict[str, npt.NDArray[Any]]:

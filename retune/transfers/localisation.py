@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -22,7 +22,7 @@ class Localisation(Outlines):
     """Connected pieces of what a decoder outlines are found objects: each has a point, a box and a score.
 
     The decoder and its threshold are those of ``segmentation``. ``froc`` is the mean sensitivity at 1/8 to 8 false
-    positives per image, ``ap`` the average precision of boxes at overlaps of .40 to .75 over all images, ``published``
+    positives per image, ``ap`` the average precision of boxes at overlaps of .40 to .75 over all images, ``published_ap``
     the same over images that have an object and on which something was found, as the papers' code has it.
     """
 
@@ -37,23 +37,16 @@ class Localised(Outlined):
     """What was found of every test image at every moment, and which of it hits, from which all numbers follow."""
 
     headline = "froc"
-    trivially = ("froc", "ap", "published")
+    trivially = ("froc", "ap", "published_ap")
 
     def count(self, predicted: torch.Tensor, limits: torch.Tensor) -> Counted:
         """A row for each piece, and how many objects there are to be found, (N, K)."""
         part, found = self.task.test, []
         for index, maps, masks in self.side_by_side(predicted, part):
             of = measures.find(maps.numpy(), limits.numpy(), masks.numpy(), part.known[index])
-            found.append((index[of.image], of))
-        rows = {
-            "image": [image for image, _ in found],
-            "finding": [of.finding for _, of in found],
-            "score": [of.score.astype(np.float32) for _, of in found],
-            "point": [of.point for _, of in found],
-            "boxes": [np.packbits(of.boxes, axis=1)[:, 0] for _, of in found],
-            "objects": [of.objects for _, of in found],
-        }
-        return {name: torch.from_numpy(np.concatenate(of)) for name, of in rows.items()}
+            found.append(replace(of, image=index[of.image]))
+        names = (*measures.ROWS, "objects")
+        return {name: torch.from_numpy(np.concatenate([getattr(of, name) for of in found])) for name in names}
 
     def values(self, counted: list[Counted]) -> dict[str, Floats]:
         """Every number, (U, K)."""
@@ -61,7 +54,7 @@ class Localised(Outlined):
         measured = {
             "froc": measures.froc,
             "ap": measures.average_precision,
-            "published": measures.published_precision,
+            "published_ap": measures.published_precision,
             "sensitivity": measures.sensitivity,
             "false_positives": measures.false_positives,
         }
@@ -78,25 +71,10 @@ class Localised(Outlined):
         return np.stack([measure(_found(of), self.task.test.known, weights) for of in counted], axis=1)
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
-        """What was counted, a row for each piece; ``places`` says which of it is of which moment and decoder."""
-        columns = {
-            name: np.concatenate([of[name].numpy() for of in self.counted])
-            for name in ("image", "finding", "score", "point", "boxes")
-        }
-        lengths = [len(of["image"]) for of in self.counted]
-        columns["counted"] = np.repeat(np.arange(len(lengths)), lengths)
-        objects = self.counted[0]["objects"].numpy()
-        return {
-            **columns,
-            "places": np.array(self.places).T,
-            "objects": objects,
-            "known": self.task.test.known,
-        }
+        """What was found; ``places`` says which list of it is of which decoder at which moment, (2, T+1)."""
+        found = measures.to_arrays([_found(of) for of in self.counted])
+        return {**found, "places": np.array(self.places).T, "known": self.task.test.known}
 
 
 def _found(counted: Counted) -> Found:
-    of = {name: values.numpy() for name, values in counted.items()}
-    boxes = np.unpackbits(of["boxes"][:, None], axis=1, count=len(measures.IOUS)).astype(bool)
-    return Found(
-        of["image"], of["finding"], of["score"].astype(np.float64), of["point"], boxes, of["objects"]
-    )
+    return Found(**{name: values.numpy() for name, values in counted.items()})

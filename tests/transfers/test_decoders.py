@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from retune.errors import MissingPackage
-from retune.transfers.base import Part
+from retune.transfers.base import Part, Task
 from retune.transfers.decoders.setr import setr
 from retune.transfers.decoders.trained import Trained, mixed_loss
 from retune.transfers.decoders.unet import unet
@@ -47,18 +47,18 @@ def parameters(network: torch.nn.Module) -> int:
 
 
 def test_setr_is_as_large_as_adaptors() -> None:
-    with torch.device("meta"):
-        assert parameters(setr(768, 1, 16, 128)) == 10_401_409
+    assert parameters(setr(768, 1, 16, 128)) == 10_401_409
 
 
 def test_the_published_u_net_is_as_large_as_published() -> None:
     smp = pytest.importorskip("segmentation_models_pytorch", reason="extra dense is not installed")
-    with torch.device("meta"):
-        whole = smp.Unet("resnet50", encoder_weights=None)
-        assert parameters(whole.decoder) + parameters(whole.segmentation_head) == 9_013_073
-        ours = unet(2048, 1, 4, 128)
-        # What the skips of 1024, 512, 256 and 64 channels bring into the first convolution of four stages.
-        assert parameters(ours) == 9_013_073 - 9 * (1024 * 256 + 512 * 128 + 256 * 64 + 64 * 32)
+    # What smp.Unet("resnet50") puts upon the stages of its encoder.
+    stages, widths = (3, 64, 256, 512, 1024, 2048), (256, 128, 64, 32, 16)
+    theirs = smp.decoders.unet.decoder.UnetDecoder(stages, widths)
+    assert parameters(theirs) + parameters(smp.base.SegmentationHead(16, 1)) == 9_013_073
+    # What the skips of 1024, 512, 256 and 64 channels bring into the first convolution of four stages.
+    skips = 9 * (1024 * 256 + 512 * 128 + 256 * 64 + 64 * 32)
+    assert parameters(unet(2048, 1, 4, 128)) == 9_013_073 - skips
 
 
 def test_the_loss_by_hand() -> None:
@@ -78,22 +78,33 @@ def test_the_loss_by_hand() -> None:
 
 
 @pytest.mark.parametrize("kind", ["setr", "unet"])
-def test_a_training_is_the_same_twice_and_can_be_kept(kind: str, part) -> None:
+def test_a_training_is_the_same_twice_and_goes_on_where_it_was(kind: str, part) -> None:
     if kind == "unet":
         pytest.importorskip("segmentation_models_pytorch", reason="extra dense is not installed")
     images, maps = part
+    task = Task(("Lung Lesion", "Edema"), images, images, images, seed=3, replicates=5, level=0.95)
+    whole, resumed = (Segmentation(size=SIZE, decoder=kind, epochs=1).begin(task) for _ in range(2))
     before = torch.get_rng_state()
-    first, again = (Trained.fit(kind, maps, images, epochs=1, seed=3, device="cpu") for _ in range(2))
+    whole.measure(maps, maps, maps)
     assert torch.equal(torch.get_rng_state(), before)
-    said = first.predict(maps)
+    resumed.load({key: value.clone() for key, value in whole.state().items()})
+    later = [maps.roll(1, dims=1)] * 3
+    for measurement in (whole, resumed):
+        measurement.measure(*later)
+    ours, theirs = whole.arrays(), resumed.arrays()
+    assert all(ours[key].tobytes() == theirs[key].tobytes() for key in ours)
+    # The decoder that was kept is not the one that was trained on what the maps have become.
+    assert not np.array_equal(ours["presence"][0, 1], ours["presence"][1, 1])
+    assert any(f"{kind} has " in note for note in whole.numbers()["notes"])
+
+
+def test_an_image_is_judged_without_those_beside_it(part) -> None:
+    images, maps = part
+    decoder = Trained.fit("setr", maps, images, epochs=1, seed=3, device="cpu")
+    said = decoder.predict(maps)
     assert said.shape == (N, 2, SIZE, SIZE)
-    assert torch.equal(said, again.predict(maps))
-    # An image is judged on its own: no statistics of the batch that it comes in.
-    torch.testing.assert_close(first.predict(maps[:1]), said[:1])
-    kept = Trained.load(kind, {key: value.clone() for key, value in first.state().items()}, "cpu")
-    assert torch.equal(kept.predict(maps), said)
-    assert kept.alike(first)
-    assert not kept.alike(Trained(kind, first.network, (3, *first.made[1:])))
+    torch.testing.assert_close(decoder.predict(maps[:1]), said[:1])
+    assert not decoder.alike(Trained("setr", decoder.network, (3, *decoder.made[1:])))
 
 
 def test_a_package_that_is_missing_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from retune.metrics.localisation import Found, average_precision, false_positives, froc
+from retune.metrics.localisation import average_precision, false_positives, froc, from_arrays
 from retune.transfers.base import Part, Task
 from retune.transfers.localisation import Localisation
 from retune.transfers.segmentation import Segmentation
@@ -73,9 +73,7 @@ def test_the_numbers_follow_from_the_pieces(measured) -> None:
     assert not kept["counted"].any()
     assert kept["objects"].sum(0).tolist() == [N / 2, task.test.known[:, 1].sum()]
     assert kept["known"][kept["image"], kept["finding"]].all()
-    boxes = np.unpackbits(kept["boxes"][:, None], axis=1).astype(bool)
-    score = kept["score"].astype(float)
-    found = Found(kept["image"], kept["finding"], score, kept["point"], boxes, kept["objects"])
+    (found,) = from_arrays(kept, 1)
     once = np.ones((1, N), dtype=int)
     for name, measure in (("froc", froc), ("ap", average_precision), ("false_positives", false_positives)):
         assert measure(found, kept["known"], once)[0].tolist() == numbers["refit"][name][1]

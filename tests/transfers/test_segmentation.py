@@ -112,6 +112,10 @@ def test_the_numbers_follow_from_the_sums_and_the_sums_from_the_masks(still) -> 
     assert sums[0, 0, :, :, 2].tolist() == [mask.sum((1, 2)).tolist() for mask in made.masks(rows)]
     both, found, true = sums[0, 2, :, 0].astype(float).sum(0)
     assert result.transfer[0].refit["dice"][2][0] == pytest.approx(2 * both / (found + true), abs=1e-12)
+    # Methods are compared on the very resamples that the intervals are of.
+    drawn = arrays["transfer.replicates.dense_final"]
+    metric = result.transfer[0].metrics["dense_final"]
+    assert [metric.low, metric.high] == pytest.approx(np.quantile(drawn, [0.025, 0.975]))
     # Nobody outlined Heart in every third picture: what is unknown is neither hit nor false alarm.
     assert not sums[:, :, ~known].any()
 
