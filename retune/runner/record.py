@@ -111,6 +111,7 @@ def _document(plan: Plan, outcome: Outcome, report: ContinualReport, command: st
             "fingerprint": stream.fingerprint,
             "settings": values_of(parts.scenario),
             "hidden": stream.hidden,
+            "altered": stream.altered,
             "experiences": [
                 {"labels": [labels[c] for c in e.observed], "n_train": len(e)} for e in stream.experiences
             ],
