@@ -118,7 +118,11 @@ def _document(plan: Plan, outcome: Outcome, report: ContinualReport, command: st
             "settings": values_of(parts.scenario),
             "hidden": stream.hidden,
             "experiences": [
-                {"labels": [labels[c] for c in e.observed], "n_train": len(e), "holds": _holds(stream, e.rows)}
+                {
+                    "labels": [labels[c] for c in e.observed],
+                    "n_train": len(e),
+                    "holds": _holds(stream, e.rows),
+                }
                 for e in stream.experiences
             ],
         },
