@@ -81,8 +81,8 @@ class Audit:
         lost, won = (float(x.value[-1]) for x in (overall.flips.negative, overall.flips.positive))
         if lost == lost:
             told.append(
-                f"{'from' if told else 'From'} version {overall.update.before} to {overall.update.after} some right call becomes wrong for "
-                f"{lost:.0f} of {PER:,} test patients, some wrong one right for {won:.0f}"
+                f"from version {overall.update.before} to {overall.update.after} some right call becomes wrong for {lost:.0f} of "
+                f"{PER:,} test patients, some wrong one right for {won:.0f}"
             )
         harmed = list(dict.fromkeys(f"{by} {group}" for step in self.steps for by, group in step.harmed))
         judged = any(step.groupings for step in self.steps)

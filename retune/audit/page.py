@@ -7,6 +7,7 @@ from importlib.resources import files
 from typing import Any
 
 import altair as alt
+import numpy as np
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
@@ -121,7 +122,7 @@ def _figures(audit: Audit) -> list[str]:
         rows = []
         for one in judged:
             mean = one.auc.mean(labels)
-            others = sum(o.auc.mean(labels).value for o in judged if o is not one) / (len(judged) - 1)
+            others = np.mean([o.auc.mean(labels).value for o in judged if o is not one], axis=0)
             for v in range(audit.evidence.versions + 1):
                 middle, low, high = ranged(mean.at(v), level)
                 rows.append(

@@ -74,7 +74,10 @@ def _rules(audit: Audit) -> Table:
             ]
         )
     heads = ["rule", "verdict", "value (bound)", "where", "patients needed"]
-    note = "Value that decides, and how bad it may be at the rule's confidence; how many test patients would decide it with 80 % power."
+    note = (
+        "The value that decides, and how bad it may be at the rule's confidence; how many test patients would decide it with "
+        "80 % power."
+    )
     return Table("Agreed rules", heads, rows, f"{note} {PLAN}", wordy=(1, 3))
 
 
@@ -102,8 +105,9 @@ def _versions(audit: Audit) -> Table:
         "nothing": "",
     }.get(found.by, f"Sets are the test images of each {found.by}.")
     note = (
-        "Mean AUC. Learning: on its own set, against the version before; potential: how much harder the new set is than the "
-        "one before for who did not learn from it; retention: decayed mean over earlier sets (Burgon et al., arXiv 2604.04878)."
+        "Mean AUC. Learning: on its own set, against the version before; potential: how much harder the new set is than "
+        "the one before for who did not learn from it; retention: decayed mean over earlier sets (Burgon et al., "
+        "arXiv 2604.04878)."
     )
     return Table(
         "Every version on every evaluation set",
@@ -116,8 +120,8 @@ def _versions(audit: Audit) -> Table:
 def _flips(audit: Audit) -> Table:
     rows = [[_named(s), *_turned(audit, s, -1)] for s in audit.steps if s.flips.patients[-1]]
     note = (
-        f"Of {PER:,} patients: for how many some right call of any label becomes wrong at its frozen threshold, and the reverse, "
-        "on test images, which no version trained on. Zero-shot has no threshold: it makes no calls."
+        f"Of {PER:,} patients: for how many some right call of any label becomes wrong at its frozen threshold, and the "
+        "reverse, on test images, which no version trained on. Zero-shot has no threshold: it makes no calls."
     )
     heads = ["update", "patients", "right to wrong", "wrong to right", "net"]
     return Table("Calls that turn, any label", heads, rows, note)
@@ -156,12 +160,17 @@ def _groups(step: Step, *, brief: bool = True) -> Table:
             mark = " harmed" if c.harmed else " lowest" if c is g.worst else ""
             turned = "-" if c.flips != c.flips else f"{c.flips:.0f}"
             changed = [number(c.sensitivity, signed=True), number(c.specificity, signed=True)]
-            rows.append([f"{g.by} {c.group}{mark}", number(c.before + c.auc[0]), told_range(c.auc, signed=True), told_range(c.excess, signed=True), number(c.p), number(c.detectable), *changed, turned])  # fmt: skip
+            moved = [told_range(x, signed=True) for x in (c.auc, c.excess)]
+            tested = [number(c.p), number(c.detectable)]
+            rows.append(
+                [f"{g.by} {c.group}{mark}", number(c.before + c.auc[0]), *moved, *tested, *changed, turned]
+            )
     heads = ["group", "AUC", "change", "against the others", "p", "detectable", "sens.", "spec.", "turned"]
     note = (
-        "AUC: mean after the update over labels that all groups of a kind can be judged by. Against the others: its change minus the "
-        "mean change of the other groups of its kind; p by Holm over all groups; detectable: the smallest such difference that "
-        f"these patients would show. Sens., spec.: change at the frozen thresholds. Turned: of {PER:,} patients, with a right call turned wrong."
+        "AUC: mean after the update over labels that all groups of a kind can be judged by. Against the others: its change "
+        "minus the mean change of the other groups of its kind; p by Holm over all groups; detectable: the smallest such "
+        "difference that these patients would show. Sens., spec.: change at the frozen thresholds. Turned: of "
+        f"{PER:,} patients, with some right call turned wrong."
     )
     gaps = "; ".join(f"{g.by} {number(g.gap[0])} to {number(g.gap[1])}" for g in step.groupings)
     return Table(
@@ -205,9 +214,10 @@ def _thresholds(audit: Audit) -> Table:
         "spec. left",
     ]
     note = (
-        "From the version that froze a threshold to the last. Calibration error of scores as logits; if rarer: the last version's were "
-        "the label half as common. Threshold: the frozen one, and the one that would give its first sensitivity back on these images, with "
-        "the specificity it leaves: how far it is off, not one to use, for it is read off the test images."
+        "From the version that froze a threshold to the last. Calibration error of scores as logits; if rarer: the last "
+        "version's were the label half as common. Threshold: the frozen one, and the one that would give its first "
+        "sensitivity back on these images, with the specificity it leaves: how far it is off, not one to use, for it is read "
+        "off the test images."
     )
     return Table("The threshold in use", heads, rows, note)
 
@@ -227,18 +237,26 @@ def _cost(audit: Audit) -> Table:
 
 def _dossier(audit: Audit) -> Table:
     rows = [
-        [str(link["version"]) if link["version"] else "zero-shot", count(link.get("images", 0)), ", ".join(link.get("labels", [])) or "-",
-         "; ".join(f"{k}: " + ", ".join(f"{v or 'unknown'} {n:,}" for v, n in of.items()) for k, of in link.get("holds", {}).items()) or "-",
-         link["digest"][:16]]
+        [
+            str(link["version"]) if link["version"] else "zero-shot",
+            count(link.get("images", 0)),
+            ", ".join(link.get("labels", [])) or "-",
+            "; ".join(f"{by}: {_counted(of)}" for by, of in link.get("holds", {}).items()) or "-",
+            link["digest"][:16],
+        ]
         for link in audit.links
-    ]  # fmt: skip
+    ]
     result = audit.evidence.result
     note = (
-        f"Run {result.run.id} of {result.strategy.called}, seed {result.run.seed}. Each digest is over all that is told of a version in "
-        "audit.json, its scores, and the digest before: an edit breaks the chain."
+        f"Run {result.run.id} of {result.strategy.called}, seed {result.run.seed}. Each digest is over all that audit.json "
+        "tells of a version, its scores, and the digest before: an edit breaks the chain."
     )
     heads = ["version", "images", "labels", "of whom", "digest"]
     return Table("What changed between versions", heads, rows, note, brief=False, wordy=(2, 3))
+
+
+def _counted(of: dict[str, int]) -> str:
+    return ", ".join(f"{value or 'unknown'} {n:,}" for value, n in of.items())
 
 
 def of_methods(rows: Sequence[Row]) -> Table:
@@ -249,10 +267,17 @@ def of_methods(rows: Sequence[Row]) -> Table:
     """
     judged = any(row.failed is not None for row in rows)
     cells = [
-        [r.method, *_counts(r.negative, r.positive), number(r.retention), number(r.final), f"{r.worst} {number(r.worst_auc)}".strip(),
-         f"{r.loser} {number(r.loser_change, signed=True)}".strip(), *([_met(r)] if judged else [])]
+        [
+            r.method,
+            *_counts(r.negative, r.positive),
+            number(r.retention),
+            number(r.final),
+            f"{r.worst} {number(r.worst_auc)}".strip(),
+            f"{r.loser} {number(r.loser_change, signed=True)}".strip(),
+            *([_met(r)] if judged else []),
+        ]
         for r in rows
-    ]  # fmt: skip
+    ]
     heads = [
         "method",
         "right to wrong",
@@ -264,8 +289,9 @@ def of_methods(rows: Sequence[Row]) -> Table:
         *(["rules"] * judged),
     ]
     note = (
-        f"From the first version to the last. Of {PER:,} patients, for how many some right call becomes wrong, and the reverse; retention "
-        "of the last version; the group that ends lowest; the group whose AUC rose least or fell most. Means over seeds."
+        f"From the first version to the last. Of {PER:,} patients, for how many some right call becomes wrong, and the "
+        "reverse; retention of the last version; the group that ends lowest; the group whose AUC rose least or fell most. "
+        "Means over seeds."
     )
     return Table(
         "Methods, fewest right calls lost first",

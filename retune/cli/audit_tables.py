@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from retune.cli.console import console, plain_table
+from retune.errors import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
     from retune.audit.one import Audit
     from retune.audit.several import Row
     from retune.audit.tables import Table
+
+WIDE: Final = 100
+"""Columns of a terminal that hold the widest table."""
 
 
 def print_audit(found: Audit | list[Row]) -> None:
@@ -45,12 +49,15 @@ def _print_table(out: Console, table: Table) -> None:
     from rich.text import Text
 
     out.print(Text(table.title, "bold"))
-    drawn = plain_table(gap=1)
+    drawn, narrow = plain_table(gap=1), out.width < WIDE
     for k, head in enumerate(table.heads):
         text = k in (0, *table.wordy)
         drawn.add_column(head, justify="left" if text else "right", overflow="fold")
     for row in table.rows:
-        drawn.add_row(*row)
+        # An interval stands below its number where a line does not hold both.
+        drawn.add_row(
+            *(Text(printable(cell).replace(" (", "\n(") if narrow else printable(cell)) for cell in row)
+        )
     out.print(drawn)
     if table.note:
         out.print(Text(table.note, "dim"))
