@@ -321,10 +321,9 @@ def _measured(
     rate: Sampled = getattr(one, kind)
     change = criterion.metric in FALLS
     found = rate.at(update.after) - rate.at(update.before) if change else rate.at(update.after)
-    columns = _columns(criterion, evidence)
-    # A label that no call is made of yet, or none before the update, is not what a threshold's rule is about.
-    if kind != "auc":
-        columns = [c for c in columns if evidence.in_use[update.before if change else update.after, c]]
+    # What is not in use yet cannot be lost: a rule is about labels that are called, for falls by the version before.
+    used = evidence.in_use[update.before if change else update.after]
+    columns = [c for c in _columns(criterion, evidence) if used[c]]
     if criterion.label == "mean":
         chosen = np.array([c for c in columns if one.judged[c]], dtype=np.intp)
         if len(chosen):
@@ -371,7 +370,8 @@ NEW: Final = """\
 #             negative_flips: patients per 1,000 for whom a right call becomes wrong (at_most)
 #             net_flips_lost: the same minus those for whom a wrong one becomes right (at_most)
 #             auc, sensitivity, specificity, retention: what it must be at least (at_least)
-# label       "every" label by itself, their "mean", for flips "any" of them, or a label's name
+# label       "every" label by itself, their "mean", for flips "any" of them, or a label's name; of those in use, that is
+#             with a threshold: for falls and flips before the update. Zero-shot has none.
 # group       nothing for all patients; "sex" for every group of a kind, "sex=F" for one, "every" for all kinds
 # update      "each" version against the one before, the "last" of these, or "first-to-last"
 # confidence  of the one-sided test

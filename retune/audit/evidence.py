@@ -125,12 +125,12 @@ class Evidence:
         """Whether a label is called by a version, ``(T+1, C)``: from the version on that froze its threshold."""
         first = np.array(self.result.first)
         moments = np.arange(self.versions + 1)[:, None]
-        return (first > 0) & (moments >= first) & ~np.isnan(self.thresholds)
+        return np.asarray((first > 0) & (moments >= first) & ~np.isnan(self.thresholds))
 
     @cached_property
     def right(self) -> Bools:
         """Whether a call is right, ``(T+1, N, C)``; false where nothing is known."""
-        return (self.scores >= self.thresholds) == (self.targets == 1)
+        return np.asarray((self.scores >= self.thresholds) == (self.targets == 1))
 
     @cached_property
     def weights(self) -> NDArray[Any]:
@@ -164,11 +164,18 @@ class Evidence:
             np.asarray(auroc(y[:, label], columns))[place],
             bootstrap_auroc(y[:, label], columns, w).take(place, axis=1),
         )
-        rates = [self._rate(s, y, w, present) for present in (True, False)]
-        counted = [(y == value).sum(axis=0) for value in (1, 0)]
-        return Slice(name, len(y), len(np.unique(self.patients[rows])), *counted, auc, *rates)
+        return Slice(
+            name,
+            images=len(y),
+            patients=len(np.unique(self.patients[rows])),
+            positives=(y == 1).sum(axis=0),
+            negatives=(y == 0).sum(axis=0),
+            auc=auc,
+            sensitivity=self._rate(s, y, w, present=True),
+            specificity=self._rate(s, y, w, present=False),
+        )
 
-    def _rate(self, s: Floats, y: Floats, w: NDArray[Any], present: bool) -> Sampled:
+    def _rate(self, s: Floats, y: Floats, w: NDArray[Any], *, present: bool) -> Sampled:
         """Share of the images with (or without) a label for which it is called right."""
         of = y == (1 if present else 0)
         hits = ((s >= self.thresholds) == present) & of

@@ -75,10 +75,8 @@ def flips(evidence: Evidence, update: Update, rows: Bools | None = None) -> Flip
     known = ~np.isnan(evidence.targets[rows]) & called
     before, after = evidence.right[update.before][rows], evidence.right[update.after][rows]
     _, at, of = np.unique(evidence.patients[rows], return_index=True, return_inverse=True)
-    of_patients = [
-        _by_patient(x, of, len(at)) for x in (known, known & before & ~after, known & ~before & after)
-    ]
-    people, lost, won = of_patients
+    turned = (known, known & before & ~after, known & ~before & after)
+    people, lost, won = (_by_patient(images, of, len(at)) for images in turned)
     weights = evidence.weights[:, rows][:, at].astype(np.float32)
 
     drawn = weights @ people.astype(np.float32)
@@ -87,7 +85,7 @@ def flips(evidence: Evidence, update: Update, rows: Bools | None = None) -> Flip
         found = weights @ chosen.astype(np.float32)
         return Sampled(_share(chosen.sum(axis=0), people.sum(axis=0)), _share(found, drawn))
 
-    return Flips(*(x.sum(axis=0) for x in of_patients), rate(lost), rate(won))
+    return Flips(people.sum(axis=0), lost.sum(axis=0), won.sum(axis=0), rate(lost), rate(won))
 
 
 def _by_patient(images: Bools, of: NDArray[np.intp], many: int) -> Bools:

@@ -159,17 +159,18 @@ def _grouping(evidence: Evidence, update: Update, of: _Moved, adjusted: list[flo
     called = labels & evidence.in_use[update.before]
     changes = []
     for one, moved, over, p in zip(judged, change, differences, adjusted, strict=True):
-        at_threshold = [
+        sensitivity, specificity = (
             float((rate.at(update.after) - rate.at(update.before)).mean(called).value)
             for rate in (one.sensitivity, one.specificity)
-        ]
+        )
         rows = evidence.groups[by] == one.name
         changes.append(
             Change(
                 one.name,
                 float(one.auc.at(update.before).mean(labels).value),
                 ranged(moved, level),
-                *at_threshold,
+                sensitivity,
+                specificity,
                 float(flips(evidence.plain, update, rows).negative.value[-1]),
                 ranged(over, level),
                 p,

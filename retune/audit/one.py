@@ -81,17 +81,14 @@ class Audit:
         lost, won = (float(x.value[-1]) for x in (overall.flips.negative, overall.flips.positive))
         if lost == lost:
             told.append(
-                f"from version {overall.update.before} to {overall.update.after} some right call becomes wrong for {lost:.0f} of "
-                f"{PER:,} test patients, some wrong one right for {won:.0f}"
+                f"from version {overall.update.before} to {overall.update.after} some right call becomes wrong for "
+                f"{lost:.0f} of {PER:,} test patients, some wrong one right for {won:.0f}"
             )
         harmed = list(dict.fromkeys(f"{by} {group}" for step in self.steps for by, group in step.harmed))
-        judged = any(step.groupings for step in self.steps)
-        if judged:
-            told.append(
-                f"an update costs more than others {listed(harmed)}"
-                if harmed
-                else "no group is shown to lose more than others"
-            )
+        if harmed:
+            told.append(f"some update costs {listed(harmed)} more than other groups")
+        elif any(step.groupings for step in self.steps):
+            told.append("no group is shown to lose more than others")
         text = "; ".join(told)
         return f"{text[:1].upper()}{text[1:]}." if text else "Nothing can be told of calls or groups."
 

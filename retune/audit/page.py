@@ -129,9 +129,7 @@ def _figures(audit: Audit) -> list[str]:
                     {"panel": f"{by} {one.name}", "version": v, "auc": number(middle), "low": number(low),
                      "high": number(high), "others": number(float(others[v]))}
                 )  # fmt: skip
-        svg = svg_of(
-            _panels(rows, f"mean AUC of {int(labels.sum())} labels, by {by}; dashed: mean of the others")
-        )
+        svg = svg_of(_panels(rows, f"mean AUC of {int(labels.sum())} labels, by {by}"))
         alt_text = (
             f"Lines, a panel for each {by}: mean AUC of every version. The tables below hold the changes."
         )

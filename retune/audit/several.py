@@ -117,9 +117,10 @@ def _row(name: str, seeds: Sequence[Evidence], criteria: Sequence[Criterion]) ->
         kept = matrix.measures["retention"].value[-1]
         numbers.append([final, turned.negative.value[-1], turned.positive.value[-1], kept])
         failed += any(judge(rule, one, slices, matrix).fails for rule in criteria)
-    (worst, worst_auc), (loser, loser_change) = _lowest(ends), _lowest(changes)
-    means = np.mean(numbers, axis=0).tolist()
-    return Row(name, len(seeds), *means, worst, worst_auc, loser, loser_change, failed if criteria else None)
+    final, negative, positive, kept = np.mean(numbers, axis=0).tolist()
+    ends_low, rises_least = _lowest(ends), _lowest(changes)
+    unmet = failed if criteria else None
+    return Row(name, len(seeds), final, negative, positive, kept, *ends_low, *rises_least, unmet)
 
 
 def _lowest(groups: dict[str, list[float]]) -> tuple[str, float]:

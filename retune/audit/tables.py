@@ -75,8 +75,8 @@ def _rules(audit: Audit) -> Table:
         )
     heads = ["rule", "verdict", "value (bound)", "where", "patients needed"]
     note = (
-        "The value that decides, and how bad it may be at the rule's confidence; how many test patients would decide it with "
-        "80 % power."
+        "The value that decides, and how bad it may be at the rule's confidence; how many test patients would decide it "
+        "with 80 % power."
     )
     return Table("Agreed rules", heads, rows, f"{note} {PLAN}", wordy=(1, 3))
 
@@ -167,10 +167,10 @@ def _groups(step: Step, *, brief: bool = True) -> Table:
             )
     heads = ["group", "AUC", "change", "against the others", "p", "detectable", "sens.", "spec.", "turned"]
     note = (
-        "AUC: mean after the update over labels that all groups of a kind can be judged by. Against the others: its change "
-        "minus the mean change of the other groups of its kind; p by Holm over all groups; detectable: the smallest such "
-        "difference that these patients would show. Sens., spec.: change at the frozen thresholds. Turned: of "
-        f"{PER:,} patients, with some right call turned wrong."
+        "AUC: mean after the update over labels that all groups of a kind can be judged by. Against the others: its "
+        "change minus the mean change of the other groups of its kind; p by Holm over all groups; detectable: the "
+        "smallest such difference that these patients would show. Sens., spec.: change at the frozen thresholds. "
+        f"Turned: of {PER:,} patients, with some right call turned wrong."
     )
     gaps = "; ".join(f"{g.by} {number(g.gap[0])} to {number(g.gap[1])}" for g in step.groupings)
     return Table(
@@ -216,8 +216,8 @@ def _thresholds(audit: Audit) -> Table:
     note = (
         "From the version that froze a threshold to the last. Calibration error of scores as logits; if rarer: the last "
         "version's were the label half as common. Threshold: the frozen one, and the one that would give its first "
-        "sensitivity back on these images, with the specificity it leaves: how far it is off, not one to use, for it is read "
-        "off the test images."
+        "sensitivity back on these images, with the specificity it leaves: how far it is off, not one to use, for it is "
+        "read off the test images."
     )
     return Table("The threshold in use", heads, rows, note)
 
@@ -248,8 +248,8 @@ def _dossier(audit: Audit) -> Table:
     ]
     result = audit.evidence.result
     note = (
-        f"Run {result.run.id} of {result.strategy.called}, seed {result.run.seed}. Each digest is over all that audit.json "
-        "tells of a version, its scores, and the digest before: an edit breaks the chain."
+        f"Run {result.run.id} of {result.strategy.called}, seed {result.run.seed}. Each digest is over all that "
+        "audit.json tells of a version, its scores, and the digest before: an edit breaks the chain."
     )
     heads = ["version", "images", "labels", "of whom", "digest"]
     return Table("What changed between versions", heads, rows, note, brief=False, wordy=(2, 3))
@@ -290,8 +290,8 @@ def of_methods(rows: Sequence[Row]) -> Table:
     ]
     note = (
         f"From the first version to the last. Of {PER:,} patients, for how many some right call becomes wrong, and the "
-        "reverse; retention of the last version; the group that ends lowest; the group whose AUC rose least or fell most. "
-        "Means over seeds."
+        "reverse; retention of the last version; the group that ends lowest; the group whose AUC rose least or fell "
+        "most. Means over seeds."
     )
     return Table(
         "Methods, fewest right calls lost first",
