@@ -77,3 +77,23 @@ def patients_needed(patients: int, error: float, distance: float, confidence: fl
         return None
     times = ((quantile(confidence) + quantile(POWER)) * error / distance) ** 2
     return int(np.ceil(patients * times))
+
+
+def counts_needed(counted: int, patients: int, share: float, alpha: float) -> int | None:
+    """How many test patients would decide it, were as large a share of them counted.
+
+    Args:
+        counted: Patients with it.
+        patients: Of how many.
+        share: That is allowed, from 0 to 1.
+        alpha: Of the one-sided test.
+
+    Returns:
+        None where ten million would not.
+    """
+    from scipy.special import bdtr, bdtrc
+
+    n = np.unique(np.geomspace(patients, 1e7, 2000).astype(np.int64))
+    k = np.round(n * (counted / patients))
+    decided = (bdtr(k, n, share) < alpha) | ((k > 0) & (bdtrc(k - 1, n, share) < alpha))
+    return int(n[np.argmax(decided)]) if decided.any() else None
