@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from retune.metrics import dense, interval, patient_weights
-from retune.results.scores import TRANSFER
+from retune.results.scores import REPLICATES, TRANSFER
 
 FINDINGS = ["Pneumothorax", "Edema", "Heart"]
 NOBODY = 2
@@ -15,7 +15,7 @@ NOBODY = 2
 def made_transfer(
     seed: int = 0, hits: tuple[float, ...] = (0.8, 0.8, 0.4, 0.6), moves: bool = True, **changed
 ):
-    """A record and its arrays: of what is true a share is found, less and less of it by the probe that is kept.
+    """A record, what scores hold of it, sums and patients; of what is true a share is found.
 
     Args:
         seed: Of the areas.
@@ -63,7 +63,8 @@ def made_transfer(
         "cost": {"probe_seconds": 1.0},
         **changed,
     }  # fmt: skip
-    return record, {TRANSFER + "sums": sums, TRANSFER + "patients": patients}
+    replicates = dense.over_time(samples[:, 0], samples[:, 1])
+    return record, {TRANSFER + REPLICATES + key: values for key, values in replicates.items()}, sums, patients
 
 
 def _listed(values):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import re
+import runpy
 import shlex
 import tomllib
 from collections import Counter
@@ -20,7 +21,7 @@ from retune.catalog import KINDS, listing
 from retune.cli.app import app
 from retune.cli.main import main
 from retune.data.source import DataSource
-from retune.metrics.table import METRICS
+from retune.metrics.table import DENSE, METRICS
 from retune.prompts import load
 
 ROOT = Path(__file__).parents[1]
@@ -265,3 +266,16 @@ def test_no_sentence_stands_twice() -> None:
             said.update(sentence for sentence in sentences if len(sentence) > 60)
     assert len(said) > 100
     assert [sentence for sentence, times in said.items() if times > 1] == []
+
+
+def test_the_metrics_of_a_transfer_and_the_published_dice_stand_there() -> None:
+    text = READMES["retune/transfers/README.md"]
+    lines = text.splitlines()
+    assert [m.key for m in DENSE if f"| {m.heading} | {m.definition} |" not in lines] == []
+    script = runpy.run_path(str(ROOT / "tests/benchmarks/published_dice.py"))
+    assert [row for row in script["table"]() if row not in lines] == []
+    above = sum(cell[1] > script["EMPTY"]["RSNA"][0] for row in script["ROWS"] for cell in row.rsna)
+    above += sum(cell[1] > script["EMPTY"]["SIIM"][0] for row in script["ROWS"] for cell in row.siim)
+    assert (above, 6 * len(script["ROWS"])) == (3, 96)
+    assert "all but three of the 96 numbers" in text
+    assert script["EMPTY"]["RSNA"][0] == round(100 - 100 * 1251 / 5337, 1)

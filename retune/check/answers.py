@@ -14,7 +14,9 @@ from retune.check.checks import Failed, require
 from retune.check.subject import Subject, same, same_state, tensors
 from retune.errors import UserError
 from retune.methods.declared import described, require_declared, require_needs
+from retune.methods.given import PLACED
 from retune.methods.memory import PREFIX
+from retune.methods.strategy import Strategy
 from retune.runner.trained import Trained, says
 from retune.settings import make
 
@@ -155,6 +157,8 @@ def batch_mates_do_not_matter(subject: Subject) -> None:
 def maps_belong_to_their_image(subject: Subject) -> None:
     """What dense gives is finite, of one shape, the same alone as among others, and changes nothing."""
     lab = subject.lab
+    if subject.cls.dense is Strategy.dense:
+        return
     for strategy in (subject.new(), subject.taught()):
         state, scores = copy.deepcopy(dict(strategy.state_dict())), lab.score(strategy)
         maps = lab.dense(strategy)
@@ -164,16 +168,11 @@ def maps_belong_to_their_image(subject: Subject) -> None:
         shapes = {_shape(maps, lab.tested), *(_shape(one, 1) for one in alone)}
         require(len(shapes) == 1, f"the shape of a map depends on how many images are asked for: {shapes}")
         if maps is not None:
-            places = strategy.requires() & {"tokens", "pixels"}
-            require(
-                bool(places), "dense gave maps, though it needs neither tokens nor pixels to make them of"
-            )
-            close: Callable[..., bool] = torch.allclose
-            few = torch.cat([one for one in alone if one is not None])
-            require(
-                close(few, maps[:3], rtol=1e-4, atol=1e-5),
-                "an image's map is another alone than among others",
-            )
+            placed = bool(strategy.requires() & PLACED)
+            require(placed, "dense gave maps, though it needs neither tokens nor pixels to make them of")
+            few, close = torch.cat([one for one in alone if one is not None]), torch.allclose
+            like = bool(close(few, maps[:3], rtol=1e-4, atol=1e-5))
+            require(like, "an image's map is another alone than among others")
 
 
 def _shape(maps: object, n: int) -> tuple[int, ...] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,9 @@ Need = Literal[
     "features", "joint", "texts", "tokens", "pixels", "text-gradients", "trainable-tower", "prompted-tower"
 ]
 """What a strategy may ask of a backbone; see :data:`retune.backbones.base.MEANINGS`."""
+
+PLACED: Final[frozenset[Need]] = frozenset({"tokens", "pixels"})
+"""What shows where in a picture something is: maps can be made of it, and of one vector they cannot."""
 
 
 class Lazy(Protocol):

@@ -97,7 +97,7 @@ class Strategy(ABC):
         """What the image side has become: a map of features for each image, for ``--transfer``.
 
         Args:
-            images: N images of whatever these settings require.
+            images: N images of whatever these settings require. It is asked only where that is tokens or pixels.
 
         Returns:
             float32 (N, D, g, g), patches row by row; a row must not depend on the other rows, nor the state change.

@@ -92,10 +92,11 @@ def tower_maps(tower: torch.nn.Module, pixels: torch.Tensor) -> torch.Tensor:
     Raises:
         UserError: If the backbone's tower gives no patches, or such as form no square.
     """
-    if not hasattr(tower, "maps"):
+    give = getattr(tower, "maps", None)
+    if not callable(give):
         raise UserError(
             f"the image tower ({type(tower).__name__}) gives one vector of a picture and no map of its patches",
             fix="choose a backbone whose image_tower() has the method maps",
         )
-    maps: torch.Tensor = tower.maps(pixels)
+    maps: torch.Tensor = give(pixels)
     return maps

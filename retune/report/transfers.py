@@ -133,7 +133,13 @@ def curves(view: TransferView) -> Any:
     tints = [*COLOURS[: len(view.moving)], INK, *[FAINT] * (len(levels) - 1)]
     axis = alt.Axis(values=list(range(0, steps + 1, ceil((steps + 1) / 6))), format="d", grid=False)
     wide = alt.Scale(domain=[-0.2, steps + 0.2], nice=False)
-    words = {"orient": "bottom", "columns": 1, "title": None, "symbolOpacity": 1, "symbolType": "stroke"}
+    words: dict[str, Any] = {
+        "orient": "bottom",
+        "columns": 1,
+        "title": None,
+        "symbolOpacity": 1,
+        "symbolType": "stroke",
+    }
     name = alt.Legend(labelLimit=WIDTH, labelExpr=f"{json.dumps(names)}[datum.label]", **words)
     which = alt.Legend(symbolStrokeColor=INK, symbolSize=300, **words)
     drawn = LINES if view.moving else LINES[-1:]

@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-from retune.metrics import dense, patient_weights
 from retune.metrics.binary import Floats
 from retune.metrics.continual import nan_mean
-from retune.metrics.table import DENSE
 from retune.results.result import Result, TransferRecord
-from retune.results.scores import TRANSFER
 from retune.results.text import listed, number
 
 HEADS: Final = {
     "positives": "positives' Dice",
     "auroc": "presence AUROC",
     "false_alarm": "false alarms",
-    "published": "published Dice",
+    "published": "published rule",
 }
 """What numbers are called in tables."""
-NO_FACTS: Any = None
-"""The metrics of a transfer ask nothing of the training images."""
+TASK: Final = {"name", "data", "fingerprint", "settings", "findings", "n_train", "n_test", "n_test_patients"}
+STILL: Final = "The image side does not move: measured once, so nothing is forgotten and nothing drifts."
 
 
 def measured(result: Result) -> TransferRecord | None:
@@ -40,18 +36,7 @@ def same_task(results: Iterable[Result]) -> bool:
 
 def task_key(record: TransferRecord) -> str:
     """Text that is equal for transfers whose numbers may be set beside each other."""
-    of = record
-    told = [
-        of.name,
-        of.data,
-        of.fingerprint,
-        of.settings,
-        of.findings,
-        of.n_train,
-        of.n_test,
-        of.n_test_patients,
-    ]
-    return json.dumps(told, sort_keys=True, default=str)
+    return json.dumps(record.model_dump(include=TASK), sort_keys=True, default=str)
 
 
 def misfit(record: TransferRecord, moments: int) -> str | None:
@@ -62,7 +47,7 @@ def misfit(record: TransferRecord, moments: int) -> str | None:
             return f"transfer lacks {', '.join(sorted(needed - part.keys()))}"
         if any(len(rows) != moments or any(len(row) != n for row in rows) for rows in part.values()):
             return f"transfer must have {moments} rows of {n} findings"
-    columns = [record.positives_train, record.positives_test]
+    columns: list[Sequence[Any]] = [record.positives_train, record.positives_test]
     columns += [values for of in record.trivial.values() for values in of.values()]
     return (
         None if all(len(values) == n for values in columns) else f"transfer must have numbers of {n} findings"
@@ -72,34 +57,6 @@ def misfit(record: TransferRecord, moments: int) -> str | None:
 def headline(record: TransferRecord, end: str = "") -> Floats:
     """The number that metrics are worked out from, ``(2, T+1, K)``: refitted and kept; NaN where undefined."""
     return np.array([of[record.headline + end] for of in (record.refit, record.kept)], dtype=np.float64)
-
-
-def resampled(
-    record: TransferRecord, arrays: Mapping[str, NDArray[Any]], replicates: int, seed: int
-) -> dict[str, Floats]:
-    """The metrics of a transfer on every resample of its test patients, ``(B,)`` each.
-
-    Args:
-        record: What a result holds of it.
-        arrays: What the result follows from.
-        replicates: B.
-        seed: Of the resampling.
-
-    Returns:
-        By key; empty where the headline is another than the pooled Dice, or the sums are not there.
-
-    Raises:
-        ValueError: If the sums do not fit the record.
-    """
-    sums, patients = (arrays.get(TRANSFER + name) for name in ("sums", "patients"))
-    if record.headline != "dice" or sums is None or patients is None:
-        return {}
-    whole = headline(record)
-    if sums.ndim != 5 or sums.shape != (*whole.shape[:2], len(patients), whole.shape[2], 3):
-        raise ValueError("they hold other sums than its transfer follows from")
-    samples = dense.pooled_dice(sums, patient_weights(patients, replicates, seed))
-    samples = np.where(np.isnan(whole), np.nan, samples)
-    return {metric.key: metric.of(samples, NO_FACTS) for metric in DENSE}
 
 
 def title(record: TransferRecord) -> str:
@@ -149,9 +106,6 @@ def words(record: TransferRecord) -> list[str]:
         seen = "has seen" if record.contaminated == "yes" else "may have seen"
         notes.append(f"The backbone {seen} {record.data} in pre-training.")
     return notes
-
-
-STILL = "The image side does not move: measured once, so nothing is forgotten and nothing drifts."
 
 
 def across(methods: Mapping[str, Iterable[Result]]) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
@@ -13,10 +14,12 @@ import torch
 
 from retune.backbones.towers import as_maps
 from retune.data.dataset import SPLITS, IntArray, Split
+from retune.errors import StrategyError
 from retune.features.masks import MaskRows, encode_masks
-from retune.methods.given import Need
+from retune.methods.given import PLACED, Need
 from retune.methods.strategy import Strategy
 from retune.progress import Progress
+from retune.results.scores import REPLICATES
 from retune.runner.guard import Guard
 from retune.runner.images import Lent, lend
 from retune.runner.plan import Plan
@@ -49,6 +52,7 @@ class StrategyMaps:
     rows: IntArray
     learner: Guard
     step: int
+    shape: tuple[int, ...] = ()
     seconds: float = 0.0
 
     def __len__(self) -> int:
@@ -56,7 +60,12 @@ class StrategyMaps:
 
     def __getitem__(self, index: torch.Tensor) -> torch.Tensor:
         maps = self.ask(index)
-        assert maps is not None
+        if maps is None or maps.shape[1:] != self.shape:
+            other = "none" if maps is None else f"others of shape {tuple(maps.shape[1:])}"
+            raise StrategyError(
+                f"strategy {self.learner.strategy.name}: dense gave maps of shape {self.shape} of one image and {other} "
+                f"of {len(index)}"
+            )
         return maps
 
     def ask(self, index: torch.Tensor) -> torch.Tensor | None:
@@ -124,7 +133,7 @@ class Moments:
             parts[split] = Part(masks[split], known, masks[split].present() & known, dataset.patient_id[of])
         task = Task(
             dataset.regions.findings, parts["train"], parts["valid"], parts["test"],
-            plan.spec.seed, plan.spec.replicates, LEVEL,
+            plan.spec.seed, plan.spec.replicates, LEVEL, lent.device,
         )  # fmt: skip
         return cls(plan, task, lent, rows, masks, time.perf_counter() - start)
 
@@ -132,7 +141,11 @@ class Moments:
         """Measure the image side as it is after experience number ``step``."""
         start = time.perf_counter()
         own = {split: StrategyMaps(self.lent, of, learner, step) for split, of in self.rows.items()}
-        moved = _says(learner.strategy) and own["test"].ask(torch.arange(1)) is not None
+        first = own["test"].ask(torch.arange(1)) if _says(learner.strategy) else None
+        moved = first is not None
+        if first is not None:
+            for of in own.values():
+                of.shape = tuple(first.shape[1:])
         if step and not moved and not self._moved:
             self.measurement.repeat()
         else:
@@ -158,12 +171,17 @@ class Moments:
         self.moves, self._moved = bool(moves), bool(moved)
         self.measurement.load({key: value for key, value in state.items() if key != "moments"})
 
+    @cached_property
+    def numbers(self) -> dict[str, Any]:
+        """What was measured, worked out once, when all of it is."""
+        return self.measurement.numbers()
+
     def document(self) -> dict[str, Any]:
         """What a result holds of it."""
         asked, arranged, task = self.plan.parts.transfer, self.plan.transfer, self.task
         assert asked is not None
         assert arranged is not None
-        numbers, areas = self.measurement.numbers(), self.masks["test"].areas().sum(axis=0)
+        areas = self.masks["test"].areas().sum(axis=0)
         lost = sum(len(of) for of in arranged.rows.values()) - sum(len(of) for of in self.rows.values())
         unread = [f"{lost:,} images of the transfer cannot be read and are left out"] if lost else []
         return {
@@ -180,8 +198,8 @@ class Moments:
             "positives_test": task.test.present.sum(axis=0).tolist(),
             "cropped": [float(cut / area) if area else None for area, cut in areas],
             "moves": self.moves,
-            **numbers,
-            "notes": [*arranged.notes, *unread, *numbers["notes"]],
+            **{key: value for key, value in self.numbers.items() if key != "replicates"},
+            "notes": [*arranged.notes, *unread, *self.numbers["notes"]],
             "cost": {
                 "encode_seconds": round(self.encode_seconds, 3),
                 "maps_seconds": round(self.maps_seconds, 3),
@@ -192,9 +210,10 @@ class Moments:
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """What its numbers follow from, by name."""
         _, patients = np.unique(self.task.test.patients, return_inverse=True)
-        return {"patients": patients.astype(np.int64), **self.measurement.arrays()}
+        replicates = {REPLICATES + key: values for key, values in self.numbers["replicates"].items()}
+        return {"patients": patients.astype(np.int64), **replicates, **self.measurement.arrays()}
 
 
 def _says(strategy: Strategy) -> bool:
-    """Whether a strategy can say that its image side moves."""
-    return type(strategy).dense is not Strategy.dense
+    """Whether a strategy can say that its image side moves: on cached vectors it cannot, whatever its class can."""
+    return type(strategy).dense is not Strategy.dense and bool(strategy.requires() & PLACED)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +13,8 @@ from retune.metrics import patient_weights
 from retune.metrics.table import COMPARED, DENSE
 from retune.results.compare import Comparison, Sample
 from retune.results.result import SCORES_FILE
-from retune.results.scores import REPLICATES, Arrays, read_scores
-from retune.results.transfers import measured, resampled, same_task
-
-Found = TypeVar("Found")
+from retune.results.scores import REPLICATES, TRANSFER, Arrays, read_scores
+from retune.results.transfers import same_task
 
 if TYPE_CHECKING:
     from retune.suite.runs import Finished
@@ -77,29 +75,21 @@ def _resampled_before(run: Finished, arrays: Arrays, replicates: int, seed: int)
 
 
 def _and_transfer(run: Finished, arrays: Arrays, sample: Sample, replicates: int, seed: int) -> Sample:
-    """A run's sample with the metrics of its transfer; they are undefined where it has none."""
-    record = measured(run.result)
-    found = _fitting(run, lambda: resampled(record, arrays, replicates, seed)) if record else {}
-    undefined = np.full(replicates, np.nan)
-    values = {
-        m.key: value
-        for m in DENSE
-        if m.key in found and (value := run.result.metric(m.key).value) is not None
-    }
-    return Sample(
-        {**{m.key: np.nan for m in DENSE}, **sample.values, **values},
-        {**{m.key: undefined for m in DENSE}, **sample.replicates, **found},
-    )
+    """A run's sample with the metrics of its transfer; without an interval where other resamples were kept."""
+    values, resampled = dict(sample.values), dict(sample.replicates)
+    made = run.result.bootstrap
+    for key in (metric.key for metric in DENSE):
+        value, kept = run.result.metric(key).value, arrays.get(TRANSFER + REPLICATES + key)
+        fits = kept is not None and kept.shape == (replicates,) and made.seed == seed
+        values[key] = np.nan if value is None else value
+        resampled[key] = kept if kept is not None and fits else np.full(replicates, np.nan)
+    return Sample(values, resampled)
 
 
 def _sample(run: Finished, arrays: Arrays, weights: NDArray[Any]) -> Sample:
     whole, facts = run.result.array("auc_matrix"), run.result.facts
-    return _fitting(run, lambda: Sample.of(whole, facts, arrays["targets"], arrays["scores"], weights))
-
-
-def _fitting(run: Finished, work_out: Callable[[], Found]) -> Found:
     try:
-        return work_out()
+        return Sample.of(whole, facts, arrays["targets"], arrays["scores"], weights)
     except ValueError as error:
         raise UserError(f"its scores do not fit: {error}", where=str(run.folder / SCORES_FILE)) from error
 

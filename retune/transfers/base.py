@@ -68,6 +68,7 @@ class Task:
         seed: Of every random draw.
         replicates: Bootstrap replicates behind each interval.
         level: Coverage of the intervals.
+        device: Where a network is trained.
     """
 
     findings: tuple[str, ...]
@@ -77,6 +78,28 @@ class Task:
     seed: int
     replicates: int
     level: float
+    device: str = "cpu"
+
+
+class Decoder(ABC):
+    """What makes outlines of maps of D features."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What must be said of it."""
+        return ()
+
+    @abstractmethod
+    def alike(self, other: Decoder) -> bool:
+        """Whether both are of features of one dimension."""
+
+    @abstractmethod
+    def predict(self, values: torch.Tensor) -> torch.Tensor:
+        """How much each place is covered, the more the higher: float32 (b, K, h, h) of maps (b, D, g, g)."""
+
+    @abstractmethod
+    def state(self) -> dict[str, torch.Tensor]:
+        """Whatever its outlines follow from."""
 
 
 class Measurement(ABC):
@@ -100,7 +123,10 @@ class Measurement(ABC):
 
     @abstractmethod
     def numbers(self) -> dict[str, Any]:
-        """``headline``, ``refit``, ``kept``, ``trivial``, ``metrics`` and ``notes`` of a result's ``transfer``."""
+        """``headline``, ``refit``, ``kept``, ``trivial``, ``metrics`` and ``notes`` of a result's ``transfer``.
+
+        And ``replicates``: the metrics on every resample of the test patients, (B,) each, which methods are compared by.
+        """
 
     @abstractmethod
     def arrays(self) -> dict[str, npt.NDArray[Any]]:

@@ -57,7 +57,7 @@ def test_a_table_has_each_method_beside_the_frozen_backbone_and_the_prior(folder
 
 def test_the_published_rule_stands_beside_what_predicting_nothing_scores(folder, page) -> None:
     heads, first, _ = table((page / "report.html").read_text(), "Numbers of the transfer, loses")
-    assert heads[-3:] == ["published Dice", "empty", "prior"]
+    assert heads[-3:] == ["published rule", "empty", "prior"]
     records = [Result.read(f).transfer[0] for f in sorted(folder.glob("*loses*"))]
     published = np.mean([record.refit["published"][-1][0] for record in records])
     assert first[-3:] == [decimals(published), ".550", ".100"]

@@ -54,6 +54,11 @@ def test_prompts_go_through_the_blocks_with_the_patches(kind: str, towers: Calla
     for block in blocks.children():
         tokens = block(tokens, attention_mask=None) if kind == "siglip" else block(tokens)
     torch.testing.assert_close(made, norm(tokens[:, :5]), rtol=1e-4, atol=1e-5)
+    maps = prompted.maps(pixels, prompts).flatten(2).mT
+    patches = tokens[:, -maps.shape[1] :]
+    # timm's fc_norm comes after pooling.
+    patches = patches if kind == "test_vit4" else norm(patches)
+    torch.testing.assert_close(maps, patches, rtol=1e-4, atol=1e-5)
     assert vectors.shape == plain.shape
     assert not torch.equal(vectors, plain)
     made.sum().backward()

@@ -16,7 +16,7 @@ from made_transfers import NOBODY, made_transfer
 from retune.cli.main import main
 from retune.cli.suite_tables import print_tables
 from retune.cli.tables import print_run, print_seeds
-from retune.errors import BadSetting, UnknownName, UserError
+from retune.errors import BadSetting, UnknownName
 from retune.metrics import patient_weights
 from retune.metrics.table import COMPARED, DENSE
 from retune.results.result import Result
@@ -68,12 +68,12 @@ def _dice(sums, weight, moment, probe, finding):
 
 
 def test_methods_are_paired_over_the_patients_of_the_transfer(runs) -> None:
-    weights = patient_weights(made_transfer()[1]["transfer.patients"], 5, 0)
+    weights = patient_weights(made_transfer()[3], 5, 0)
     expected = []
     for seed in (0, 1):
         lost = []
         for transfer in (made_transfer(10 + seed), made_transfer(seed, (0.8, 0.8, 0.8, 0.8), moves=False)):
-            sums = transfer[1]["transfer.sums"]
+            sums = transfer[2]
             rows = [np.ones(len(sums[0, 0]), dtype=int), *weights.astype(int)]
             lost.append(
                 [
@@ -142,11 +142,12 @@ def test_what_was_measured_on_other_tasks_is_not_compared(tmp_path) -> None:
     assert compared.metrics == COMPARED
 
 
-def test_sums_that_are_of_something_else_are_refused(tmp_path) -> None:
-    record, arrays = made_transfer()
-    short = {**arrays, "transfer.sums": arrays["transfer.sums"][:, :, :-1]}
-    with pytest.raises(UserError, match="other sums than its transfer"):
-        compare(made(tmp_path, [("a", 1.0, lambda seed: (record, short))]), replicates=5)
+def test_without_the_same_resamples_there_is_a_number_and_no_interval(tmp_path) -> None:
+    compared = compare(made(tmp_path, [("a", 1.0, made_transfer)]), replicates=7)
+    found = compared.estimate("a", "dense_final")
+    values = [made_transfer(seed)[0]["metrics"]["dense_final"]["value"] for seed in (0, 1)]
+    assert found.mean == pytest.approx(np.mean(values))
+    assert found.low is None
 
 
 def test_a_run_shows_each_finding_beside_what_predicting_nothing_scores(runs, capsys, monkeypatch) -> None:

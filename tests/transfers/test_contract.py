@@ -62,7 +62,7 @@ def ruined(maps: list[torch.Tensor]) -> list[torch.Tensor]:
 
 
 def told(measurement: Measurement) -> str:
-    return json.dumps(measurement.numbers(), default=float, sort_keys=True)
+    return json.dumps(measurement.numbers(), default=lambda array: array.tolist(), sort_keys=True)
 
 
 def test_what_is_measured_fits_into_a_result(transfer: Transfer, made) -> None:
@@ -72,8 +72,14 @@ def test_what_is_measured_fits_into_a_result(transfer: Transfer, made) -> None:
     measurement.repeat()
     measurement.measure(*ruined(maps))
     found = measurement.numbers()
+    replicates = found.pop("replicates")
     assert set(found) <= set(TransferRecord.model_fields)
-    assert set(found["metrics"]) == {"dense_final", "dense_transfer", "dense_forgetting", "head_drift"}
+    assert {values.shape for values in replicates.values()} == {(task.replicates,)}
+    assert (
+        set(found["metrics"])
+        == set(replicates)
+        == {"dense_final", "dense_transfer", "dense_forgetting", "head_drift"}
+    )
     for name in (found["headline"], f"{found['headline']}_low", f"{found['headline']}_high"):
         for probe in ("refit", "kept"):
             assert np.shape(found[probe][name]) == (3, 2)

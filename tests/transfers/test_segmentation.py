@@ -112,6 +112,10 @@ def test_the_numbers_follow_from_the_sums_and_the_sums_from_the_masks(still) -> 
     assert sums[0, 0, :, :, 2].tolist() == [mask.sum((1, 2)).tolist() for mask in made.masks(rows)]
     both, found, true = sums[0, 2, :, 0].astype(float).sum(0)
     assert result.transfer[0].refit["dice"][2][0] == pytest.approx(2 * both / (found + true), abs=1e-12)
+    # Methods are compared on the very resamples that the intervals are of.
+    drawn = arrays["transfer.replicates.dense_final"]
+    metric = result.transfer[0].metrics["dense_final"]
+    assert [metric.low, metric.high] == pytest.approx(np.quantile(drawn, [0.025, 0.975]))
     # Nobody outlined Heart in every third picture: what is unknown is neither hit nor false alarm.
     assert not sums[:, :, ~known].any()
 
@@ -219,7 +223,7 @@ def test_pixels_are_compared_as_they_are(tmp_path: Path) -> None:
     import torch
 
     from retune.transfers.base import Part, Task
-    from retune.transfers.segmentation import Segmented
+    from retune.transfers.segmentation import Segmentation
 
     rng = np.random.default_rng(0)
     truth = rng.random((30, 1, 16, 16)) < 0.3
@@ -234,7 +238,7 @@ def test_pixels_are_compared_as_they_are(tmp_path: Path) -> None:
     known = np.ones((30, 1), dtype=bool)
     part = Part(Rows(), known, truth.any((2, 3)), np.arange(30))
     task = Task(("Lung Lesion",), part, part, part, 0, 10, 0.95)
-    measured = Segmented(task, 16)
+    measured = Segmentation(size=16).begin(task)
     measured.measure(maps, maps, maps)
     measured.repeat()
     dice = measured.numbers()["refit"]["dice"][0][0]

@@ -14,13 +14,13 @@ import torch
 from torch.nn import functional
 
 from retune.methods.ridge import RidgeMoments
-from retune.transfers.base import Maps, Part, blocks
+from retune.transfers.base import Decoder, Maps, Part, blocks
 
 PENALTY: Final = 1e-3
 """Of the squared weights, for each cell that is learnt from, of features of unit variance."""
 
 
-class Ridge:
+class Ridge(Decoder):
     """Weights of K findings on the D features of a cell.
 
     Args:
@@ -71,9 +71,9 @@ class Ridge:
             weight[columns], intercept[columns] = solved * scale[1 : 1 + dim], offset
         return cls(weight, intercept)
 
-    def alike(self, other: Ridge) -> bool:
+    def alike(self, other: Decoder) -> bool:
         """Whether both are of features of one dimension."""
-        return self.weight.shape == other.weight.shape
+        return isinstance(other, Ridge) and self.weight.shape == other.weight.shape
 
     def predict(self, values: torch.Tensor) -> torch.Tensor:
         """How much of each cell is covered, float32 (b, K, g, g), of maps (b, D, g, g)."""
