@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Final
 
 from retune.errors import UserError
 from retune.files import make_folder, write_whole
+from retune.report import AUDIT_FILE as PAGE_FILE
 
 if TYPE_CHECKING:
     from retune.audit.one import Audit
-    from retune.audit.several import Row
+    from retune.audit.several import Methods
     from retune.progress import Progress
 
-PAGE_FILE: Final = "audit.html"
 TEXT_FILE: Final = "audit.md"
 RECORD_FILE: Final = "audit.json"
 
@@ -27,7 +27,7 @@ def audit(
     accept: str | Path | None = None,
     out: str | Path | None = None,
     progress: Progress | None = None,
-) -> Audit | list[Row]:
+) -> Audit | Methods:
     """Audit one run in full, or the runs of one stream as a table of methods.
 
     Args:
@@ -37,7 +37,7 @@ def audit(
         progress: Called with a stage, what is done of it and what there is to do.
 
     Returns:
-        The audit of the one run, or a row for each method.
+        The audit of the one run, or the table of methods.
 
     Raises:
         UserError: If a run cannot be audited, runs are of different streams, a rule cannot be, or what stands in ``out``
@@ -46,9 +46,9 @@ def audit(
     from retune.audit.criteria import read_criteria
     from retune.audit.dossier import require_chained
     from retune.audit.evidence import read
-    from retune.audit.one import audit_one, plain
-    from retune.audit.page import page, rows_page, rows_text, text
-    from retune.audit.several import require_one_stream, rows
+    from retune.audit.one import audit_one, document
+    from retune.audit.page import html, markdown
+    from retune.audit.several import audit_several
     from retune.report.suites import Suites
     from retune.results.collect import collect
     from retune.sealed import open_json, seal_json
@@ -66,28 +66,21 @@ def audit(
     for k, result in enumerate(found.results):
         evidence.append(read(result, found.folders[result.run.id]))
         tell("reading scores", k + 1, len(found.results))
+    told: Audit | Methods
     if len(evidence) == 1:
         tell("auditing", 0, 1)
-        one = audit_one(evidence[0], criteria)
+        told = audit_one(evidence[0], criteria)
         tell("auditing", 1, 1)
-        if folder is not None:
-            _write(folder, page(one), text(one), seal_json(one.document()))
-        return one
-    require_one_stream(evidence)
-    cells = Suites(found.folders).cells
-    names = [cells[r.run.id].strategy if r.run.id in cells else r.strategy.called for r in found.results]
-    table = rows(evidence, names, criteria, tell)
+    else:
+        cells = Suites(found.folders).cells
+        names = [cells[r.run.id].strategy if r.run.id in cells else r.strategy.called for r in found.results]
+        told = audit_several(evidence, names, criteria, tell)
     if folder is not None:
-        record = seal_json({"schema": "retune.audits/1", "methods": plain([vars(row) for row in table])})
-        _write(folder, rows_page(table, evidence), rows_text(table, evidence), record)
-    return table
-
-
-def _write(folder: Path, page: str, text: str, record: bytes) -> None:
-    make_folder(folder)
-    write_whole(folder / PAGE_FILE, page.encode())
-    write_whole(folder / TEXT_FILE, text.encode())
-    write_whole(folder / RECORD_FILE, record)
+        make_folder(folder)
+        write_whole(folder / PAGE_FILE, html(told).encode())
+        write_whole(folder / TEXT_FILE, markdown(told).encode())
+        write_whole(folder / RECORD_FILE, seal_json(document(told)))
+    return told
 
 
 def write_criteria(path: str | Path) -> None:

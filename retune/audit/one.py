@@ -14,6 +14,7 @@ from retune.audit.evidence import Evidence, Sampled, Slice
 from retune.audit.flips import PER, Flips, Update, flips, updates
 from retune.audit.groups import Fall, Grouping, falls, groupings, ranged, slices_of, unjudged
 from retune.audit.in_use import Drift, drifts
+from retune.audit.several import Methods
 from retune.audit.versions import Versions, versions
 from retune.results.text import listed, number
 
@@ -44,6 +45,17 @@ class Audit:
     drifts: list[Drift]
     findings: list[Finding]
     links: list[Link]
+
+    @property
+    def title(self) -> str:
+        """What it is the audit of."""
+        result = self.evidence.result
+        return f"Audit of {result.strategy.called} on {result.dataset.name}, {result.scenario.name}"
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether the pictures are of no patient."""
+        return self.evidence.result.dataset.synthetic
 
     @property
     def fails(self) -> bool:
@@ -92,42 +104,6 @@ class Audit:
         text = "; ".join(told)
         return f"{text[:1].upper()}{text[1:]}." if text else "Nothing can be told of calls or groups."
 
-    def document(self) -> dict[str, Any]:
-        """All of it as JSON knows it; numbers that are undefined are null."""
-        result, level = self.evidence.result, self.evidence.result.bootstrap.level
-        names = [*self.evidence.labels, "any"]
-        return {
-            "schema": "retune.audit/1",
-            "run": result.run.id,
-            "method": result.strategy.called,
-            "data": result.dataset.name,
-            "synthetic": result.dataset.synthetic,
-            "verdict": self.verdict,
-            "level": level,
-            "notes": self.notes,
-            "versions": {
-                "by": self.versions.by,
-                "sets": self.versions.names,
-                "auc": plain(self.versions.scores.value),
-                **{name: _intervals(found, level) for name, found in self.versions.measures.items()},
-            },
-            "updates": [_step(step, names, level) for step in self.steps],
-            "thresholds": [plain(vars(d)) for d in self.drifts],
-            "criteria": [
-                {
-                    **f.criterion.model_dump(exclude_none=True),
-                    "verdict": f.verdict,
-                    "fails": f.fails,
-                    "patients_needed": f.needed,
-                    "note": f.note,
-                    "comparisons": [plain(vars(c)) for c in f.comparisons],
-                }
-                for f in self.findings
-            ],
-            "cost": plain(dict(vars(result.cost))),
-            "dossier": self.links,
-        }
-
 
 def audit_one(evidence: Evidence, criteria: Sequence[Criterion] = ()) -> Audit:
     """Audit a run.
@@ -147,6 +123,53 @@ def audit_one(evidence: Evidence, criteria: Sequence[Criterion] = ()) -> Audit:
     ]
     findings = [judge(rule, evidence, slices, matrix) for rule in criteria]
     return Audit(evidence, slices, matrix, steps, drifts(evidence), findings, chain(evidence))
+
+
+def document(audit: Audit | Methods) -> dict[str, Any]:
+    """All of it as JSON knows it; numbers that are undefined are null.
+
+    Args:
+        audit: Of one run, or of several.
+    """
+    if isinstance(audit, Methods):
+        return {
+            "schema": "retune.audits/1",
+            "notes": audit.notes,
+            "methods": plain([vars(row) for row in audit.rows]),
+        }
+    result, level = audit.evidence.result, audit.evidence.result.bootstrap.level
+    names = [*audit.evidence.labels, "any"]
+    return {
+        "schema": "retune.audit/1",
+        "run": result.run.id,
+        "method": result.strategy.called,
+        "data": result.dataset.name,
+        "synthetic": result.dataset.synthetic,
+        "verdict": audit.verdict,
+        "level": level,
+        "notes": audit.notes,
+        "versions": {
+            "by": audit.versions.by,
+            "sets": audit.versions.names,
+            "auc": plain(audit.versions.scores.value),
+            **{name: _intervals(found, level) for name, found in audit.versions.measures.items()},
+        },
+        "updates": [_step(step, names, level) for step in audit.steps],
+        "thresholds": [plain(vars(d)) for d in audit.drifts],
+        "criteria": [
+            {
+                **f.criterion.model_dump(exclude_none=True),
+                "verdict": f.verdict,
+                "fails": f.fails,
+                "patients_needed": f.needed,
+                "note": f.note,
+                "comparisons": [plain(vars(c)) for c in f.comparisons],
+            }
+            for f in audit.findings
+        ],
+        "cost": plain(dict(vars(result.cost))),
+        "dossier": audit.links,
+    }
 
 
 def _step(step: Step, names: list[str], level: float) -> dict[str, Any]:

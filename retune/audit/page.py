@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -11,97 +10,50 @@ import numpy as np
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from retune.audit.evidence import Evidence
 from retune.audit.groups import comparable, ranged
 from retune.audit.one import Audit
-from retune.audit.several import Row
-from retune.audit.tables import Table, of_methods, tables
+from retune.audit.several import Methods
+from retune.audit.tables import tables
 from retune.report.drawing import BLUE, COLUMNS, FAINT, data, inline, number, svg_of
 from retune.results.text import shown
 
 
-def page(audit: Audit) -> str:
-    """The page of one run.
+def html(audit: Audit | Methods) -> str:
+    """An audit as a page.
 
     Args:
-        audit: Of it.
+        audit: Of one run, or of several.
     """
-    result = audit.evidence.result
-    title = f"Audit of {result.strategy.called} on {result.dataset.name}, {result.scenario.name}"
-    return _rendered(
-        title, audit.verdict, audit.notes, tables(audit), _figures(audit), result.dataset.synthetic
-    )
-
-
-def text(audit: Audit) -> str:
-    """The same as Markdown.
-
-    Args:
-        audit: Of one run.
-    """
-    result = audit.evidence.result
-    title = f"Audit of {result.strategy.called} on {result.dataset.name}, {result.scenario.name}"
-    return _markdown(title, audit.verdict, audit.notes, tables(audit))
-
-
-def rows_page(rows: Sequence[Row], evidence: Sequence[Evidence]) -> str:
-    """The page of many methods.
-
-    Args:
-        rows: One for each.
-        evidence: Of their runs.
-    """
-    result = evidence[0].result
-    title = f"Audit of {len(rows)} methods on {result.dataset.name}, {result.scenario.name}"
-    return _rendered(title, "", _missing(evidence), [of_methods(rows)], [], result.dataset.synthetic)
-
-
-def rows_text(rows: Sequence[Row], evidence: Sequence[Evidence]) -> str:
-    """The same as Markdown.
-
-    Args:
-        rows: One for each method.
-        evidence: Of their runs.
-    """
-    result = evidence[0].result
-    title = f"Audit of {len(rows)} methods on {result.dataset.name}, {result.scenario.name}"
-    return _markdown(title, "", _missing(evidence), [of_methods(rows)])
-
-
-def _missing(evidence: Sequence[Evidence]) -> list[str]:
-    return list(dict.fromkeys(line for one in evidence for line in one.missing))
-
-
-def _rendered(
-    title: str,
-    verdict: str,
-    notes: Sequence[str],
-    found: Sequence[Table],
-    figures: Sequence[str],
-    synthetic: bool,
-) -> str:
+    one = audit if isinstance(audit, Audit) else None
     # Names come from files that anyone may have made: all but the figures and the style sheet is escaped.
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.finalize = lambda value: shown(value) if type(value) is str else value
     template = environment.from_string((files("retune.audit") / "audit.html.j2").read_text(encoding="utf-8"))
-    style = (files("retune.report") / "page.css").read_text(encoding="utf-8")
     return template.render(
-        style=Markup(style), title=title, verdict=verdict, notes=notes, tables=found,
-        figures=[Markup(figure) for figure in figures], synthetic=synthetic,
-    )  # fmt: skip
+        style=Markup((files("retune.report") / "page.css").read_text(encoding="utf-8")),
+        title=audit.title,
+        verdict=one.verdict if one else "",
+        notes=audit.notes,
+        tables=tables(audit),
+        figures=[Markup(figure) for figure in _figures(one)] if one else [],
+        synthetic=audit.synthetic,
+    )
 
 
-def _markdown(title: str, verdict: str, notes: Sequence[str], found: Sequence[Table]) -> str:
-    parts = [
-        f"# {_cell(title)}",
-        *([f"**{_cell(verdict)}**"] if verdict else []),
-        *(_cell(note) for note in notes),
-    ]
-    for table in found:
-        right = ["---" if k in (0, *table.wordy) else "---:" for k in range(len(table.heads))]
-        lines = [table.heads, right, *table.rows]
+def markdown(audit: Audit | Methods) -> str:
+    """The same as Markdown.
+
+    Args:
+        audit: Of one run, or of several.
+    """
+    parts = [f"# {_cell(audit.title)}", *map(_cell, audit.notes)]
+    if isinstance(audit, Audit):
+        parts.insert(1, f"**{_cell(audit.verdict)}**")
+    for table in tables(audit):
+        sides = ["---" if k in (0, *table.wordy) else "---:" for k in range(len(table.heads))]
+        lines = [table.heads, sides, *table.rows]
         body = "\n".join("| " + " | ".join(map(_cell, line)) + " |" for line in lines)
         parts += [f"## {_cell(table.title)}", body, _cell(table.note)]
     return "\n\n".join([*filter(None, parts), "Signed off by: ______________  on: ______________"]) + "\n"

@@ -48,7 +48,29 @@ class Row:
     failed: int | None
 
 
-def require_one_stream(found: Sequence[Evidence]) -> None:
+@dataclass(frozen=True)
+class Methods:
+    """Many runs of one stream.
+
+    Args:
+        rows: One for each method, fewest negative flips first.
+        notes: What cannot be told, and why.
+        title: What it is a table of.
+        synthetic: Whether the pictures are of no patient.
+    """
+
+    rows: list[Row]
+    notes: list[str]
+    title: str
+    synthetic: bool
+
+    @property
+    def fails(self) -> bool:
+        """Whether a run does not meet a rule."""
+        return any(row.failed for row in self.rows)
+
+
+def _require_one_stream(found: Sequence[Evidence]) -> None:
     """See that runs can stand in one table.
 
     Raises:
@@ -75,20 +97,24 @@ def require_one_stream(found: Sequence[Evidence]) -> None:
                 )
 
 
-def rows(
+def audit_several(
     found: Sequence[Evidence],
     names: Sequence[str],
     criteria: Sequence[Criterion] = (),
     progress: Progress = silent,
-) -> list[Row]:
-    """A row for each method, fewest negative flips first.
+) -> Methods:
+    """Set methods beside each other.
 
     Args:
         found: Runs of one stream.
         names: The method of each.
         criteria: Rules to hold every run against.
         progress: Told what is done.
+
+    Raises:
+        UserError: If two are of different streams, or a rule names a label or group that a run does not have.
     """
+    _require_one_stream(found)
     seeds: dict[str, list[Evidence]] = defaultdict(list)
     for name, one in zip(names, found, strict=True):
         # Rules need intervals; the table has none.
@@ -97,7 +123,11 @@ def rows(
     for name, of in seeds.items():
         table.append(_row(name, of, criteria))
         progress("auditing", len(table), len(seeds))
-    return sorted(table, key=lambda row: (np.nan_to_num(row.negative, nan=np.inf), -row.final))
+    table.sort(key=lambda row: (np.nan_to_num(row.negative, nan=np.inf), -row.final))
+    result = found[0].result
+    notes = dict.fromkeys(line for one in found for line in one.missing)
+    title = f"Audit of {len(table)} methods on {result.dataset.name}, {result.scenario.name}"
+    return Methods(table, list(notes), title, result.dataset.synthetic)
 
 
 def _row(name: str, seeds: Sequence[Evidence], criteria: Sequence[Criterion]) -> Row:

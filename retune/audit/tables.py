@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from retune.audit.flips import PER
 from retune.audit.groups import ranged
 from retune.audit.one import Audit, Step, told_range
-from retune.audit.several import Row
+from retune.audit.several import Methods, Row
 from retune.results.text import count, number, seconds, size, stored
 
 PLAN: Final = (
@@ -39,12 +38,14 @@ class Table:
     wordy: tuple[int, ...] = ()
 
 
-def tables(audit: Audit) -> list[Table]:
+def tables(audit: Audit | Methods) -> list[Table]:
     """All of an audit, in the order in which it is read.
 
     Args:
-        audit: Of one run.
+        audit: Of one run, or of several.
     """
+    if isinstance(audit, Methods):
+        return [_methods(audit.rows)]
     found = [_rules(audit), _versions(audit), _flips(audit), _labels(audit)]
     overall = audit.steps[-1]
     steps = [*(s for s in audit.steps if s.harmed and s is not overall), overall]
@@ -161,7 +162,7 @@ def _groups(step: Step, *, brief: bool = True) -> Table:
             turned = "-" if c.flips != c.flips else f"{c.flips:.0f}"
             changed = [number(c.sensitivity, signed=True), number(c.specificity, signed=True)]
             moved = [told_range(x, signed=True) for x in (c.auc, c.excess)]
-            tested = [number(c.p), number(c.detectable)]
+            tested = [_p(c.p), number(c.detectable)]
             rows.append(
                 [f"{g.by} {c.group}{mark}", number(c.before + c.auc[0]), *moved, *tested, *changed, turned]
             )
@@ -178,9 +179,13 @@ def _groups(step: Step, *, brief: bool = True) -> Table:
     )
 
 
+def _p(value: float) -> str:
+    return "<.001" if value < 0.001 else number(value)
+
+
 def _falls(audit: Audit) -> Table:
     rows = [
-        [_named(s), f"{f.by} {f.group}", f.label, told_range(f.change, signed=True), number(f.p)]
+        [_named(s), f"{f.by} {f.group}", f.label, told_range(f.change, signed=True), _p(f.p)]
         for s in audit.steps
         for f in s.falls
     ]
@@ -259,12 +264,7 @@ def _counted(of: dict[str, int]) -> str:
     return ", ".join(f"{value or 'unknown'} {n:,}" for value, n in of.items())
 
 
-def of_methods(rows: Sequence[Row]) -> Table:
-    """The table of many methods.
-
-    Args:
-        rows: One for each.
-    """
+def _methods(rows: list[Row]) -> Table:
     judged = any(row.failed is not None for row in rows)
     cells = [
         [

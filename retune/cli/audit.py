@@ -34,7 +34,8 @@ def audit(
     from rich.text import Text
 
     from retune.audit import PAGE_FILE, audit, write_criteria
-    from retune.cli.audit_tables import as_json, print_audit
+    from retune.audit.one import document
+    from retune.cli.audit_tables import print_audit
     from retune.cli.console import bars, console, print_json
     from retune.errors import UserError
 
@@ -49,11 +50,10 @@ def audit(
     with bars() as progress:
         found = audit(runs, accept=accept, out=out, progress=progress)
     if json:
-        print_json(as_json(found))
+        print_json(document(found))
     else:
         print_audit(found)
         if out is not None:
             console().print(Text.assemble("Written to ", (str(out / PAGE_FILE), "bold")), soft_wrap=True)
-    fails = any(row.failed for row in found) if isinstance(found, list) else found.fails
-    if fails:
+    if found.fails:
         raise typer.Exit(3)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from retune.cli.console import console, plain_table
 from retune.errors import printable
@@ -11,38 +11,30 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from retune.audit.one import Audit
-    from retune.audit.several import Row
+    from retune.audit.several import Methods
     from retune.audit.tables import Table
 
 WIDE: Final = 100
 """Columns of a terminal that hold the widest table."""
 
 
-def print_audit(found: Audit | list[Row]) -> None:
-    """The verdict and the tables that fit a screen; of several runs, the table of methods."""
+def print_audit(found: Audit | Methods) -> None:
+    """The tables that fit a screen, and of one run the verdict."""
     from rich.text import Text
 
-    from retune.audit.tables import of_methods, tables
+    from retune.audit.one import Audit
+    from retune.audit.tables import tables
 
     out = console()
     out.print()
-    if isinstance(found, list):
-        _print_table(out, of_methods(found))
-        return
     for table in tables(found):
         if table.brief:
             _print_table(out, table)
     for note in found.notes:
         out.print(Text(note, "yellow"))
-    out.print(Text(found.verdict, "bold"))
+    if isinstance(found, Audit):
+        out.print(Text(found.verdict, "bold"))
     out.print()
-
-
-def as_json(found: Audit | list[Row]) -> Any:
-    """What ``--json`` prints."""
-    from retune.audit.one import plain
-
-    return plain([vars(row) for row in found]) if isinstance(found, list) else found.document()
 
 
 def _print_table(out: Console, table: Table) -> None:

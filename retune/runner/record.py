@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 
 from retune import __version__
 from retune.backbones.contamination import contamination
@@ -67,7 +68,7 @@ def record(plan: Plan, outcome: Outcome, folder: Path, command: str, progress: P
         "rows": stream.test,
         "items": items,
         # Who an image is of, for an audit by groups: it stays in the run's folder.
-        **{OF + name: as_bytes(stream.dataset.columns[name][stream.test]) for name in _columns(stream)},
+        **{OF + name: as_bytes(_told(stream, name)) for name in _columns(stream)},
         # Methods are compared on the same resamples: they are not measured again for it.
         **{REPLICATES + key: values for key, values in report.replicates.items()},
         **{
@@ -169,6 +170,12 @@ def _document(plan: Plan, outcome: Outcome, report: ContinualReport, command: st
 
 def _columns(stream: Stream) -> list[str]:
     return [name for name in COLUMNS if name in stream.dataset.columns]
+
+
+def _told(stream: Stream, name: str) -> npt.NDArray[Any]:
+    """A column of the test images; ages in whole years, for no band needs more."""
+    values = stream.dataset.columns[name][stream.test]
+    return np.floor(values) if name == "age" else values
 
 
 def _holds(stream: Stream, rows: IntArray) -> dict[str, dict[str, int]]:

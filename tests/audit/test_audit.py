@@ -240,7 +240,7 @@ def test_many_runs_are_a_table_of_methods(one: Path, tmp_path: Path, capsys) -> 
     made(tmp_path / "runs", "steady")
     made(tmp_path / "runs", "costly", harmed=1.5)
     assert main(["audit", str(tmp_path / "runs"), "--json"]) == 0
-    rows = json.loads(capsys.readouterr().out)
+    rows = json.loads(capsys.readouterr().out)["methods"]
     assert [row["method"] for row in rows] == ["steady", "costly"]
     assert rows[1]["loser"] == "sex F"
     whole = audit([one])
