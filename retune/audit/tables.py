@@ -211,9 +211,9 @@ def _thresholds(audit: Audit) -> Table:
     heads = [
         "label",
         "since",
-        "sensitivity",
-        "specificity",
-        "calib. error",
+        "sens.",
+        "spec.",
+        "calib.",
         "if rarer",
         "threshold",
         "spec. left",

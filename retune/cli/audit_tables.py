@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 WIDE: Final = 100
 """Columns of a terminal that hold the widest table."""
+NAME: Final = 13
+"""Of which so many, at most, are kept for the first column."""
 
 
 def print_audit(found: Audit | Methods) -> None:
@@ -43,13 +45,16 @@ def _print_table(out: Console, table: Table) -> None:
     out.print(Text(table.title, "bold"))
     drawn, narrow = plain_table(gap=1), out.width < WIDE
     for k, head in enumerate(table.heads):
-        text = k in (0, *table.wordy)
-        drawn.add_column(head, justify="left" if text else "right", overflow="fold")
+        side = "left" if k in (0, *table.wordy) else "right"
+        longest = max(len(row[k]) for row in table.rows)
+        drawn.add_column(head, justify=side, overflow="fold", min_width=0 if k else min(longest, NAME))
     for row in table.rows:
-        # An interval stands below its number where a line does not hold both.
-        drawn.add_row(
-            *(Text(printable(cell).replace(" (", "\n(") if narrow else printable(cell)) for cell in row)
-        )
+        cells = list(map(printable, row))
+        for k in range(1, len(cells)):
+            if narrow and k not in table.wordy:
+                # An interval stands below its number, and what came of one below what it was.
+                cells[k] = cells[k].replace(" (", "\n(").replace(" → ", "\n→ ")
+        drawn.add_row(*map(Text, cells))
     out.print(drawn)
     if table.note:
         out.print(Text(table.note, "dim"))
