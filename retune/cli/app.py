@@ -10,6 +10,7 @@ import typer
 
 from retune import __version__
 from retune.cli import (
+    audit,
     cache,
     check,
     data,
@@ -58,6 +59,7 @@ app.command("show")(show.show)
 app.command("embed")(embed.embed)
 app.command("check")(check.check)
 app.command("report")(report.report)
+app.command("audit")(audit.audit)
 app.command("submit")(submit.submit)
 app.add_typer(cache.app, name="cache")
 app.add_typer(data.app, name="data")

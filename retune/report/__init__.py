@@ -15,9 +15,11 @@ if TYPE_CHECKING:
     from retune.suite.summary import Setting
 
 PAGE_FILE: Final = "report.html"
+AUDIT_FILE: Final = "audit.html"
+"""What ``retune audit`` writes; a page beside it links it."""
 FIGURES: Final = "figures"
 
-__all__ = ["FIGURES", "PAGE_FILE", "write_report"]
+__all__ = ["AUDIT_FILE", "FIGURES", "PAGE_FILE", "write_report"]
 
 
 def write_report(
@@ -27,7 +29,7 @@ def write_report(
     figures: bool = False,
     progress: Progress | None = None,
 ) -> Runs:
-    """Write one HTML page about some runs; the same runs give the same bytes.
+    """Write one HTML page about some runs; the same runs give the same bytes, but for a link to an audit beside it.
 
     Args:
         paths: Folders of runs, folders that hold runs at any depth, or ``result.json`` files.
@@ -62,8 +64,8 @@ def write_report(
     names = {run: cell.strategy for run, cell in suites.cells.items()}
     runs = Runs(sections(found.results, names, compare), (*found.notes, *suites.notes))
     views = draw(runs, tell)
-    page = render(runs, views).encode()
     folder = Path(out)
+    page = render(runs, views, AUDIT_FILE if (folder / AUDIT_FILE).is_file() else "").encode()
     make_folder(folder / FIGURES if figures else folder)
     if figures:
         drawn = [figure for view in views for figure in view.figures]

@@ -113,12 +113,13 @@ COLUMNS: Final = (
 """Those that are undefined for all methods of a stream are left out."""
 
 
-def render(runs: Runs, views: list[View]) -> str:
+def render(runs: Runs, views: list[View], audit: str = "") -> str:
     """The page as text.
 
     Args:
         runs: What it is about.
         views: Its figures, one view for each section.
+        audit: A page beside it that audits updates; none where empty.
     """
     # Text of results is hostile until escaped: everything is, but for the figures and the style sheet.
     environment = Environment(
@@ -139,6 +140,7 @@ def render(runs: Runs, views: list[View]) -> str:
     return template.render(
         style=Markup((here / "page.css").read_text(encoding="utf-8")),
         runs=runs,
+        audit=audit,
         results=results,
         synthetic=sorted({r.dataset.name for r in results if r.dataset.synthetic}),
         all_synthetic=all(r.dataset.synthetic for r in results),

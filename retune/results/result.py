@@ -91,6 +91,8 @@ class ExperienceRecord(Record):
 
     labels: list[str]
     n_train: int
+    holds: dict[str, dict[str, int]] = {}
+    """How many of its training images are of each sex, view, site, data set and year; empty where none is known."""
 
 
 class ScenarioRecord(Record):

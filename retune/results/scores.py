@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import numpy.typing as npt
 
 from retune.errors import UserError
@@ -18,6 +19,30 @@ REPLICATES: Final = "replicates."
 """Before a metric's key: an array of what it is on every resample of the test patients."""
 TRANSFER: Final = "transfer."
 """Before the name of an array that the numbers of a transfer follow from."""
+OF: Final = "of."
+"""Before the name of a column that says who and where a test image is of: ``of.sex``, as :func:`as_bytes` has it."""
+COLUMNS: Final = ("sex", "age", "view", "site", "dataset", "date")
+"""Those that a run keeps of its test images, where its data set knows them. No entry of a leaderboard holds any."""
+WIDEST: Final = 64
+"""Bytes that are kept of a value."""
+
+
+def as_bytes(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    """Text or numbers (N,) as UTF-8, uint8 (N, W), filled up with zeros; what is missing is empty."""
+    found = [b"" if v is None or v != v else _text(v).encode()[:WIDEST] for v in values.tolist()]
+    width = max(1, *map(len, found)) if found else 1
+    return np.frombuffer(b"".join(v.ljust(width, b"\0") for v in found), np.uint8).reshape(-1, width).copy()
+
+
+def as_text(values: npt.NDArray[Any]) -> npt.NDArray[np.str_]:
+    """What :func:`as_bytes` was given, as text (N,)."""
+    if values.dtype != np.uint8 or values.ndim != 2:
+        raise ValueError(f"a column must be uint8 (N, W), not {values.dtype} {values.shape}")
+    return np.array([row.tobytes().rstrip(b"\0").decode(errors="ignore") for row in values], dtype=np.str_)
+
+
+def _text(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value).strip()
 
 
 def write_finished(result: Result, arrays: Mapping[str, npt.NDArray[Any]], folder: Path) -> Result:
@@ -25,7 +50,7 @@ def write_finished(result: Result, arrays: Mapping[str, npt.NDArray[Any]], folde
 
     Args:
         result: Of the run.
-        arrays: ``scores``, ``targets``, ``patients``, ``rows`` and ``items``, and the replicates of metrics.
+        arrays: ``scores``, ``targets``, ``patients``, ``rows`` and ``items``, the replicates of metrics, and columns.
         folder: Must exist.
 
     Returns:

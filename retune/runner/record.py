@@ -12,20 +12,25 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 
 from retune import __version__
 from retune.backbones.contamination import contamination
+from retune.data.dataset import IntArray
 from retune.metrics import ContinualReport, continual_report, forgetting_per_label
 from retune.progress import Progress
 from retune.results.cautions import cautions
 from retune.results.image_digests import digests
 from retune.results.result import CHECKPOINT_FILE, Result
-from retune.results.scores import REPLICATES, TRANSFER, write_finished
+from retune.results.scores import COLUMNS, OF, REPLICATES, TRANSFER, as_bytes, as_text, write_finished
 from retune.runner.loop import Outcome
 from retune.runner.plan import Plan
 from retune.settings import values_of
+from retune.streams.stream import Stream
 
 LEVEL: Final = 0.95
+MANY: Final = 50
+"""Values of a column that are counted, at most."""
 PACKAGES: Final = ("torch", "numpy", "scikit-learn", "open_clip_torch", "transformers")
 
 
@@ -62,6 +67,8 @@ def record(plan: Plan, outcome: Outcome, folder: Path, command: str, progress: P
         "patients": patients.astype(np.int64),
         "rows": stream.test,
         "items": items,
+        # Who an image is of, for an audit by groups: it stays in the run's folder.
+        **{OF + name: as_bytes(_told(stream, name)) for name in _columns(stream)},
         # Methods are compared on the same resamples: they are not measured again for it.
         **{REPLICATES + key: values for key, values in report.replicates.items()},
         **{
@@ -113,7 +120,12 @@ def _document(plan: Plan, outcome: Outcome, report: ContinualReport, command: st
             "hidden": stream.hidden,
             "altered": stream.altered,
             "experiences": [
-                {"labels": [labels[c] for c in e.observed], "n_train": len(e)} for e in stream.experiences
+                {
+                    "labels": [labels[c] for c in e.observed],
+                    "n_train": len(e),
+                    "holds": _holds(stream, e.rows),
+                }
+                for e in stream.experiences
             ],
         },
         "backbone": {
@@ -155,6 +167,28 @@ def _document(plan: Plan, outcome: Outcome, report: ContinualReport, command: st
         "cost": _cost(plan, outcome),
         "transfer": [outcome.moments.document()] if outcome.moments else [],
     }
+
+
+def _columns(stream: Stream) -> list[str]:
+    return [name for name in COLUMNS if name in stream.dataset.columns]
+
+
+def _told(stream: Stream, name: str) -> npt.NDArray[Any]:
+    """A column of the test images; ages in whole years, for no band needs more."""
+    values = stream.dataset.columns[name][stream.test]
+    return np.floor(values) if name == "age" else values
+
+
+def _holds(stream: Stream, rows: IntArray) -> dict[str, dict[str, int]]:
+    """How many of some training images are of each sex, view, site and data set, and from each year."""
+    found = {}
+    for name in _columns(stream):
+        if name != "age":
+            told = as_text(as_bytes(stream.dataset.columns[name][rows]))
+            values, counts = np.unique(told.astype("<U4") if name == "date" else told, return_counts=True)
+            if len(values) <= MANY:
+                found[name] = dict(zip(values.tolist(), counts.tolist(), strict=True))
+    return found
 
 
 def _cost(plan: Plan, outcome: Outcome) -> dict[str, Any]:

@@ -140,7 +140,14 @@ def test_it_holds_nothing_of_images_patients_or_places(small_runs: Path, small_b
         assert not [name for name in map(str, names) if len(name) > 4 and name.encode() in content]
     run = load_file(next(small_runs.iterdir()) / "scores.safetensors")
     targets = np.nan_to_num(run["targets"])
-    for secret in (run["items"][0].tobytes(), targets.tobytes()[:64], run["patients"].tobytes()[:64]):
+    columns = [values.tobytes()[:64] for name, values in run.items() if name.startswith("of.")]
+    assert len(columns) == 4
+    for secret in (
+        run["items"][0].tobytes(),
+        targets.tobytes()[:64],
+        run["patients"].tobytes()[:64],
+        *columns,
+    ):
         assert secret not in content
     result = json.loads((next(small_runs.iterdir()) / "result.json").read_text())
     for told in (str(small_runs), str(Path.home()), os.uname().nodename, result["run"]["created"]):

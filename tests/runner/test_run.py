@@ -12,7 +12,10 @@ from safetensors.numpy import load_file
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 import retune
+from retune.data.source import DataSource
 from retune.errors import MissingFiles, RetuneError, RunConflict, UnknownName, UserError
+from retune.results.scores import as_text
+from retune.runner.shared import Shared
 from retune.sealed import seal_json
 
 SMALL: dict[str, Any] = {"settings": {"data.images": 300, "data.size": 64}, "replicates": 50}
@@ -71,6 +74,20 @@ def test_every_number_can_be_recomputed_from_the_scores(finished: tuple[retune.R
     final = result.metrics["final_auc"]
     assert final.value == pytest.approx(np.nanmean(auc[-1]), abs=1e-12)
     assert final.low < final.value < final.high
+
+
+def test_it_keeps_of_whom_its_test_images_are(finished: tuple[retune.Result, Path]) -> None:
+    result, folder = finished
+    arrays = load_file(folder / "scores.safetensors")
+    data = Shared(backbones=False).dataset(DataSource.make("phantom", None, {"images": 300, "size": 64}))
+    for name in ("sex", "site", "view"):
+        assert as_text(arrays["of." + name]).tolist() == data.columns[name][arrays["rows"]].tolist()
+    assert (
+        as_text(arrays["of.age"]).astype(float).tolist()
+        == np.floor(data.columns["age"][arrays["rows"]]).tolist()
+    )
+    for experience in result.scenario.experiences:
+        assert {sum(of.values()) for of in experience.holds.values()} == {experience.n_train}
 
 
 def test_experiences_add_up(finished: tuple[retune.Result, Path]) -> None:
