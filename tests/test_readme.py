@@ -239,7 +239,7 @@ def anchors(text: str) -> set[str]:
 @pytest.mark.parametrize("name", READMES)
 def test_pictures_and_links_into_the_repository_are_there(name: str) -> None:
     for target, anchor in re.findall(r"\]\((?!http)([^)#]*)(?:#([^)]+))?\)", READMES[name]):
-        path = (ROOT / name).parent / target
+        path = (ROOT / name).parent / target if target else ROOT / name
         assert path.exists(), target
         if anchor:
             assert anchor in anchors(path.read_text(encoding="utf-8")), anchor
