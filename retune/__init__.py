@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from retune.backbones.load import load_backbone
-    from retune.check import check_scenario, check_strategy
-    from retune.data.dataset import Dataset
+    from retune.check import check_dataset, check_scenario, check_strategy
+    from retune.data.dataset import Dataset, ImageSource, split_by_patient
+    from retune.data.images import FileImages
+    from retune.data.readers.base import Reader
     from retune.features.encode import encode_images, encode_texts
     from retune.methods.given import Context, Images, Training
     from retune.methods.strategy import Strategy
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from retune.runner.plan import plan
     from retune.runner.run import run
     from retune.runner.spec import Spec
-    from retune.scaffold import new_strategy
+    from retune.scaffold import new_dataset, new_scenario, new_strategy
     from retune.streams.stream import Experience, Scenario, Stream
     from retune.suite.run import suite as suite
 
@@ -31,14 +33,18 @@ _PUBLIC = {
     "Context": "retune.methods.strategy",
     "Dataset": "retune.data.dataset",
     "Experience": "retune.streams.stream",
+    "FileImages": "retune.data.images",
+    "ImageSource": "retune.data.dataset",
     "Images": "retune.methods.strategy",
     "PromptBank": "retune.prompts",
+    "Reader": "retune.data.readers.base",
     "Result": "retune.results.result",
     "Scenario": "retune.streams.stream",
     "Spec": "retune.runner.spec",
     "Strategy": "retune.methods.strategy",
     "Stream": "retune.streams.stream",
     "Training": "retune.methods.strategy",
+    "check_dataset": "retune.check",
     "check_scenario": "retune.check",
     "check_strategy": "retune.check",
     "continual_report": "retune.metrics",
@@ -46,18 +52,24 @@ _PUBLIC = {
     "encode_texts": "retune.features.encode",
     "load": "retune.results.collect",
     "load_backbone": "retune.backbones.load",
+    "new_dataset": "retune.scaffold",
+    "new_scenario": "retune.scaffold",
     "new_strategy": "retune.scaffold",
     "plan": "retune.runner.run",
     "registry": "retune.plugins",
     "run": "retune.runner.run",
+    "split_by_patient": "retune.data.dataset",
 }
 
 __all__ = [
     "Context",
     "Dataset",
     "Experience",
+    "FileImages",
+    "ImageSource",
     "Images",
     "PromptBank",
+    "Reader",
     "Result",
     "Scenario",
     "Spec",
@@ -65,6 +77,7 @@ __all__ = [
     "Stream",
     "Training",
     "__version__",
+    "check_dataset",
     "check_scenario",
     "check_strategy",
     "continual_report",
@@ -72,10 +85,13 @@ __all__ = [
     "encode_texts",
     "load",
     "load_backbone",
+    "new_dataset",
+    "new_scenario",
     "new_strategy",
     "plan",
     "registry",
     "run",
+    "split_by_patient",
     "suite",
 ]
 

@@ -112,7 +112,8 @@ def _strategy(name: str, dim: int, n_labels: int, paper: bool) -> dict[str, Any]
 
 def _scenario(name: str) -> dict[str, Any]:
     cls = registry("scenarios").load(name)
-    facts = {"data": cls.data, "paper": cls.paper} if cls.data else {}
+    told = {"data": cls.data, "paper": cls.paper, "alters_labels": cls.alters_labels}
+    facts = {name: value for name, value in told.items() if value}
     return {**_described(cls, registry("scenarios").origin(name)), **facts, "patients_recur": cls.recurs}
 
 

@@ -1,8 +1,8 @@
-"""The patients arrive in parts, by chance or by site, view or data set, with every label a part knows."""
+"""The patients arrive in parts, by chance or by site, view, data set or year, with every label a part knows."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -11,6 +11,7 @@ from retune.data.dataset import Dataset, IntArray
 from retune.errors import BadSetting
 from retune.settings import Count
 from retune.streams.cuts import known_labels, masked, split_patients
+from retune.streams.periods import periods, years_of
 from retune.streams.stream import Scenario, Stream
 
 
@@ -22,16 +23,17 @@ class DataIncremental(Scenario):
     that never recorded a finding does not teach it.
 
     Args:
-        steps: Number of experiences T; none means 5 random parts, or one for each value of ``by``.
+        steps: Number of experiences T; none means 5 random parts, or one for each value of ``by``. By year it may be
+            less than the number of years: neighbouring ones are then put together, to parts of like size.
         by: random for equal random parts; site or view for one experience per value, in alphabetical
-            order; dataset for one per data set, in the order they were named; auto means dataset where
-            several were named, else random.
+            order; year for one per year, the earliest first; dataset for one per data set, in the order they were
+            named; auto means dataset where several were named, else random.
     """
 
     name: ClassVar[str] = "data-incremental"
 
     steps: Count | None = None
-    by: Literal["auto", "random", "site", "view", "dataset"] = "auto"
+    by: Literal["auto", "random", "site", "view", "dataset", "year"] = "auto"
 
     def stream(self, dataset: Dataset, seed: int) -> Stream:
         """Cut the data set; see :meth:`retune.streams.stream.Scenario.stream`."""
@@ -40,6 +42,10 @@ class DataIncremental(Scenario):
             by = "dataset" if len(np.unique(dataset.columns.get("dataset", []))) > 1 else "random"
         if by == "random":
             parts = split_patients(dataset, self.steps or 5, np.random.default_rng(seed))
+        elif by == "year":
+            home = years_of(dataset, where=f"scenario {self.name}, setting by")
+            parts, told = periods(dataset, home, self.steps, where=f"scenario {self.name}, by year")
+            dataset = replace(dataset, choices={**dataset.choices, "years": told})
         else:
             parts = self._by_column(dataset, by)
         experiences = tuple(

@@ -9,6 +9,7 @@ import numpy as np
 
 from retune import Dataset, Experience, Scenario, Stream
 from retune.streams.cuts import masked, split_patients
+from retune.streams.stream import Altered
 
 
 @dataclass(frozen=True)
@@ -142,6 +143,49 @@ class TakesUnknownForAbsent(Good):
         return self.first(stream, targets=targets)
 
 
+class FlipsUndeclared(Good):
+    def changed(self, stream: Stream) -> Stream:
+        return self.first(stream, targets=_flipped(stream.experiences[0].targets))
+
+
+class DeclaresAndDoesNotSay(Good):
+    alters_labels: ClassVar[Altered] = "flipped"
+
+
+class FlipsWhereItWithholds(FlipsUndeclared):
+    alters_labels: ClassVar[Altered] = "withheld"
+
+    def changed(self, stream: Stream) -> Stream:
+        return replace(super().changed(stream), altered="withheld")
+
+
+class WithholdsWhereItFlips(Good):
+    alters_labels: ClassVar[Altered] = "flipped"
+
+    def changed(self, stream: Stream) -> Stream:
+        targets = stream.experiences[0].targets.copy()
+        targets[0] = np.nan
+        return replace(self.first(stream, targets=targets), altered="flipped")
+
+
+class FlipsTestLabels(Good):
+    def changed(self, stream: Stream) -> Stream:
+        targets = stream.dataset.targets.copy()
+        targets[stream.test] = _flipped(targets[stream.test])
+        return replace(stream, dataset=replace(stream.dataset, targets=targets))
+
+
+class FlipsTheTable(Good):
+    """It flips labels where an upper bound sees it, too."""
+
+    def changed(self, stream: Stream) -> Stream:
+        flipped = FlipsUndeclared().changed(stream)
+        targets = stream.dataset.targets.copy()
+        for e in flipped.experiences:
+            targets[np.ix_(e.rows, e.observed)] = e.targets[:, list(e.observed)]
+        return replace(flipped, dataset=replace(stream.dataset, targets=targets))
+
+
 class ChangesTheTable(Good):
     def changed(self, stream: Stream) -> Stream:
         stream.dataset.targets[stream.test[0], 0] = np.nan
@@ -168,6 +212,11 @@ class Prints(Good):
     def changed(self, stream: Stream) -> Stream:
         print("cut")
         return stream
+
+
+def _flipped(targets: Any) -> Any:
+    """The first three images' labels the other way round."""
+    return np.concatenate([1 - targets[:3], targets[3:]])
 
 
 def _hidden(experience: Experience) -> Any:

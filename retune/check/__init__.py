@@ -1,9 +1,10 @@
-"""The public contract: what every strategy and every scenario must keep to, checked on small made-up data."""
+"""The public contract: what strategies and scenarios must keep to, on small made-up data, and readers, on theirs."""
 
 from __future__ import annotations
 
 from retune.check.checks import Check, ContractReport, Finding
+from retune.check.dataset import check_dataset
 from retune.check.scenario import check_scenario
 from retune.check.strategy import check_strategy
 
-__all__ = ["Check", "ContractReport", "Finding", "check_scenario", "check_strategy"]
+__all__ = ["Check", "ContractReport", "Finding", "check_dataset", "check_scenario", "check_strategy"]

@@ -13,7 +13,7 @@ import numpy as np
 from retune.check.checks import Check, ContractReport, require, require_settings, run_checks
 from retune.check.tables import several
 from retune.check.world import changed, snapshot
-from retune.data.dataset import Dataset
+from retune.data.dataset import Dataset, FloatArray, IntArray
 from retune.methods.training import isolated
 from retune.plugins import registry
 from retune.progress import Progress
@@ -59,7 +59,7 @@ def cuts(cut: Cut) -> None:
 def says_what_it_is(cut: Cut) -> None:
     """It has a name, and a published stream says where it comes from and which data sets it needs."""
     require(isinstance(getattr(cut.cls, "name", None), str) and bool(cut.cls.name), "the class has no name")
-    require(bool(cut.cls.data) is bool(cut.cls.paper), "'data' and 'paper' belong together: one is missing")
+    require(bool(cut.cls.paper) or not cut.cls.data, "it says which 'data' it is defined on, and no 'paper'")
 
 
 def same_seed_same_stream(cut: Cut) -> None:
@@ -142,15 +142,30 @@ def unobserved_labels_are_masked(cut: Cut) -> None:
 
 
 def observed_labels_are_true(cut: Cut) -> None:
-    """A label that an experience observes is as in the table."""
-    stream, table = cut.stream(), cut.table()
-    place = {image: row for row, image in enumerate(table.image_id.tolist())}
+    """A label that an experience observes is as in the table, but for what 'alters_labels' declares."""
+    stream, declared = cut.stream(), cut.cls.alters_labels
+    require(
+        stream.altered == declared,
+        f"its class declares alters_labels={declared!r}, and its stream altered={stream.altered!r}",
+    )
     for e in stream.experiences:
-        columns = [table.labels.index(stream.labels[c]) for c in e.observed]
-        rows = [place[image] for image in stream.dataset.image_id[e.rows].tolist()]
-        truth = table.targets[np.ix_(rows, columns)]
-        right = np.array_equal(e.targets[:, list(e.observed)], truth, equal_nan=True)
-        require(right, f"targets of experience {e.step} are not the table's")
+        truth = _truth(cut, stream, e.rows)[:, list(e.observed)]
+        given = e.targets[:, list(e.observed)].copy()
+        if declared == "withheld":
+            given[np.isnan(given)] = truth[np.isnan(given)]
+        if declared == "flipped":
+            given = np.where(given == 1 - truth, truth, given)
+        right = np.array_equal(given, truth, equal_nan=True)
+        more = f" with some {declared}" if declared else ""
+        require(right, f"targets of experience {e.step} are not the table's{more}")
+
+
+def its_table_is_the_table(cut: Cut) -> None:
+    """Labels of test images, and of all images that an upper bound is shown, are as in the table."""
+    stream = cut.stream()
+    for what, rows in (("test", stream.test), ("training", stream.joint().rows)):
+        right = np.array_equal(stream.dataset.targets[rows], _truth(cut, stream, rows), equal_nan=True)
+        require(right, f"its table has other labels of {what} images")
 
 
 def leaves_the_table_alone(cut: Cut) -> None:
@@ -185,6 +200,15 @@ def lost_images_change_nothing_else(cut: Cut) -> None:
         require(right, f"its {what} images are not those that were left")
 
 
+def _truth(cut: Cut, stream: Stream, rows: IntArray) -> FloatArray:
+    """What the table says of a stream's labels and some of its images, (n, C)."""
+    table = cut.table()
+    place = {image: row for row, image in enumerate(table.image_id.tolist())}
+    columns = [table.labels.index(label) for label in stream.labels]
+    found = [place[image] for image in stream.dataset.image_id[rows].tolist()]
+    return np.asarray(table.targets[np.ix_(found, columns)])
+
+
 def prints_nothing(cut: Cut) -> None:
     """Standard output stays empty: it belongs to results."""
     with contextlib.redirect_stdout(io.StringIO()) as told:
@@ -209,6 +233,7 @@ CHECKS: Final = tuple(
         trains_on_no_test_patient,
         unobserved_labels_are_masked,
         observed_labels_are_true,
+        its_table_is_the_table,
         leaves_the_table_alone,
         changes_nothing_global,
         lost_images_change_nothing_else,

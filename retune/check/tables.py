@@ -32,7 +32,7 @@ class NoImages:
 
 
 def dataset(n_patients: int = 300, seed: int = 0, labels: Sequence[str] = LABELS) -> Dataset:
-    """Patients with 1 to 6 images each, at three sites, some labels unknown.
+    """Patients with 1 to 6 images each, at three sites, of both sexes and all ages, some labels unknown.
 
     Args:
         n_patients: How many.
@@ -53,7 +53,12 @@ def dataset(n_patients: int = 300, seed: int = 0, labels: Sequence[str] = LABELS
         split=np.where(patient % 5 == 0, "test", np.where(patient % 5 == 1, "valid", "train")),
         targets=targets,
         images=NoImages(),
-        columns={"site": np.array(["north", "south", "west"])[patient % 3], "view": np.full(n, "PA")},
+        columns={
+            "site": np.array(["north", "south", "west"])[patient % 3],
+            "view": np.full(n, "PA"),
+            "age": (20 + patient % 70).astype(np.float32),
+            "sex": np.array(["F", "M"])[patient % 2],
+        },
     )
 
 

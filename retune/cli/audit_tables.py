@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 WIDE: Final = 100
 """Columns of a terminal that hold the widest table."""
-NAME: Final = 13
+NAME: Final = 12
 """Of which so many, at most, are kept for the first column."""
 
 

@@ -1,7 +1,8 @@
-"""``retune check``: whether a strategy or a scenario keeps the contract."""
+"""``retune check``: whether a strategy, a scenario or a reader keeps the contract."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
@@ -11,7 +12,7 @@ from retune.cli.options import AsJson
 if TYPE_CHECKING:
     from retune.check import ContractReport
 
-KINDS: Final = ("strategy", "scenario")
+KINDS: Final = ("strategy", "scenario", "dataset")
 MARKS: Final = {
     "passed": ("passed", "green"),
     "failed": ("FAILED", "bold red"),
@@ -23,31 +24,46 @@ def check(
     what: Annotated[
         list[str],
         typer.Argument(
-            metavar="[strategy|scenario] NAME",
+            metavar="[strategy|scenario|dataset] NAME",
             help="A name from 'retune list' or a Python file; a strategy's where no kind is given.",
         ),
     ],
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting; may be repeated.")
     ] = None,
+    root: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder of a data set's files.", show_default=False)
+    ] = None,
     time_limit: Annotated[
-        float, typer.Option(min=0.1, help="Seconds a check may take; three times as much for all together.")
-    ] = 20.0,
+        float | None,
+        typer.Option(
+            min=0.1,
+            help="Seconds a check may take; three times as much for all together.",
+            show_default="20; of a data set 120",
+        ),
+    ] = None,
     json: AsJson = False,
 ) -> None:
-    """See on small made-up data whether a strategy, or a scenario, keeps the contract."""
-    from retune.check import check_scenario, check_strategy
+    """See whether a strategy or a scenario keeps the contract, on small made-up data, or a reader, on its files."""
+    from retune.check import check_dataset, check_scenario, check_strategy
     from retune.cli.console import bars, print_json
+    from retune.errors import BadSetting
     from retune.settings import parse_assignments
 
     kind, name = _read(what)
     given = parse_assignments(set_ or [])
-    settings = {key.removeprefix(f"{kind}."): value for key, value in given.items()}
+    prefix = "data" if kind == "dataset" else kind
+    settings = {key.removeprefix(f"{prefix}."): value for key, value in given.items()}
+    if root is not None and kind != "dataset":
+        raise BadSetting(f"a {kind} has no files", where="--root", fix="leave it out")
+    limit = {} if time_limit is None else {"limit": time_limit}
     with bars() as progress:
-        if kind == "scenario":
-            report = check_scenario(name, settings, limit=time_limit, progress=progress)
+        if kind == "dataset":
+            report = check_dataset(name, root, settings, progress=progress, **limit)
+        elif kind == "scenario":
+            report = check_scenario(name, settings, progress=progress, **limit)
         else:
-            report = check_strategy(name, settings, limit=time_limit, progress=progress)
+            report = check_strategy(name, settings, progress=progress, **limit)
     if json:
         print_json(report.to_json())
     else:

@@ -62,7 +62,8 @@ class Dataset:
         split: ``"train"``, ``"valid"`` or ``"test"`` per image, shape (N,).
         targets: float32 (N, C): 1 present, 0 absent, NaN unknown or uncertain.
         images: Where the pictures come from.
-        columns: Further columns, each of shape (N,); of old ``view``, ``site``, ``age``, ``sex``, ``report``.
+        columns: Further columns, each of shape (N,); of old ``view``, ``site``, ``age``, ``sex``, ``report``, and
+            ``date``: when the image was taken, ISO text (``2014-09-15``) or only its year or month, ``""`` unknown.
         dropped: How many images each filter removed on reading.
         synthetic: Whether the pictures were computed rather than taken of people.
         source: Citation or origin, for the result and the card.

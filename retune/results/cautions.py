@@ -30,13 +30,17 @@ def pictures(result: Result) -> list[str]:
 
 
 def hidden(result: Result) -> list[str]:
-    """That a label which an experience does not observe was shown as absent."""
-    if result.scenario.hidden == "masked":
-        return []
-    return [
-        f"Hidden labels read as absent: what an experience of {result.scenario.name} does not observe is shown as 0 "
-        "(hidden=absent)."
-    ]
+    """That a label which an experience does not observe was shown as absent, or an observed one not as it is."""
+    cut, lines = result.scenario, []
+    if cut.hidden != "masked":
+        lines.append(
+            f"Hidden labels read as absent: what an experience of {cut.name} does not observe is shown as 0 "
+            "(hidden=absent)."
+        )
+    if cut.altered:
+        done = {"withheld": "withheld of some images", "flipped": "flipped of some images"}[cut.altered]
+        lines.append(f"Training labels are {done} by {cut.name}; test labels are true, and what joint sees.")
+    return lines
 
 
 def batches(result: Result) -> list[str]:

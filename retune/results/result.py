@@ -104,6 +104,8 @@ class ScenarioRecord(Record):
     experiences: list[ExperienceRecord]
     hidden: Literal["masked", "absent"] = "masked"
     """What a label that an experience does not observe looked like."""
+    altered: Literal["", "withheld", "flipped"] = ""
+    """What was done to observed labels of training images."""
 
 
 class BackboneRecord(Record):

@@ -118,6 +118,7 @@ def _document(plan: Plan, outcome: Outcome, report: ContinualReport, command: st
             "fingerprint": stream.fingerprint,
             "settings": values_of(parts.scenario),
             "hidden": stream.hidden,
+            "altered": stream.altered,
             "experiences": [
                 {
                     "labels": [labels[c] for c in e.observed],

@@ -90,6 +90,9 @@ class Session:
         """What a strategy sees of an experience; only an upper bound may look at it again later."""
         dataset, rows = self.stream.dataset, shown.rows
         reports = dataset.columns.get("report")
+        # A report tells the labels that the stream withholds or flips.
+        if self.stream.altered and not strategy.sees_everything:
+            reports = None
         told = None if reports is None else tuple(map(str, reports[rows].tolist()))
         with self.inputs.view(rows, strategy.requires(), for_good=strategy.sees_everything) as images:
             yield training(shown, images, self.plan.spec.seed, self.inputs.device, told, self._patients[rows])

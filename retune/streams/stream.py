@@ -16,6 +16,9 @@ from retune.metrics.facts import LabelFacts, prevalence_of
 
 Hidden = Literal["masked", "absent"]
 """What a label that an experience does not observe looks like to who learns: unknown, or absent."""
+Altered = Literal["", "withheld", "flipped"]
+"""What is done to observed labels of training images: nothing; some are unknown that the table knows; or some that it
+knows are the other way round."""
 
 
 @dataclass(frozen=True)
@@ -64,12 +67,14 @@ class Stream:
         hidden: What a label that an experience does not observe looks like: ``masked`` is NaN; ``absent`` is 0, as
             much of the field has it. Nothing else of a stream hangs on it: which labels are observed, when one is first
             learnt, test labels and :meth:`joint` are the same.
+        altered: What was done to observed labels of the experiences; test labels and :meth:`joint` have the true ones.
     """
 
     dataset: Dataset
     experiences: tuple[Experience, ...]
     test: IntArray
     hidden: Hidden = "masked"
+    altered: Altered = ""
 
     def __post_init__(self) -> None:
         if self.hidden == "absent":
@@ -134,7 +139,10 @@ class Stream:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of the data set's fingerprint, every experience, the test rows, and what hidden labels look like."""
+        """SHA-256 of the data set's fingerprint, every experience, the test rows, and what hidden labels look like.
+
+        Targets count where they are not the table's.
+        """
         digest = hashlib.sha256(self.dataset.fingerprint.encode())
         for experience in self.experiences:
             digest.update(np.asarray(experience.observed, dtype=np.int64).tobytes() + b"|")
@@ -142,6 +150,10 @@ class Stream:
         digest.update(np.ascontiguousarray(self.test).tobytes())
         if self.hidden != "masked":  # streams were masked before there was a choice
             digest.update(f"|{self.hidden}".encode())
+        if self.altered:
+            digest.update(f"|{self.altered}".encode())
+            for experience in self.experiences:
+                digest.update(np.nan_to_num(experience.targets, nan=2).astype(np.uint8).tobytes())
         return digest.hexdigest()
 
 
@@ -159,14 +171,16 @@ class Scenario(ABC):
     Attributes:
         name: Name in the registry.
         data: Data sets that a published stream is defined on, comma-separated; empty where any will do.
-        paper: Where a published stream comes from.
+        paper: Where a published stream, or a way of cutting, comes from.
         recurs: Whether, as published, a patient may come again in a later experience.
+        alters_labels: What it does to observed labels of training images, as its streams say (:attr:`Stream.altered`).
     """
 
     name: ClassVar[str]
     data: ClassVar[str] = ""
     paper: ClassVar[str] = ""
     recurs: ClassVar[bool] = False
+    alters_labels: ClassVar[Altered] = ""
 
     @abstractmethod
     def stream(self, dataset: Dataset, seed: int) -> Stream:

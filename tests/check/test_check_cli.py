@@ -6,10 +6,13 @@ import json
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
+from retune.check import check_dataset
 from retune.check.scenario import CHECKS as SCENARIO_CHECKS
 from retune.check.strategy import CHECKS
 from retune.cli.main import main
+from retune.scaffold import starting_point
 
 HERE = Path(__file__).parents[1]
 STRATEGIES, SCENARIOS = HERE / "broken_strategies.py", HERE / "broken_scenarios.py"
@@ -145,3 +148,95 @@ def test_new_overwrites_nothing_and_takes_no_bad_name(
     assert main(["new", "strategy", *words]) == 2
     assert message in capsys.readouterr().err
     assert [path.read_text() for path in tmp_path.iterdir()] == ["mine"]
+
+
+def pictures(folder: Path, n: int = 40) -> Path:
+    """A hospital's folder as the starting point of a reader wants it."""
+    rows = [f"p{i}.png,P{i // 2},{i % 2},{'' if i % 5 == 0 else i % 3 // 2}" for i in range(n)]
+    folder.mkdir()
+    (folder / "labels.csv").write_text("\n".join(["file,patient,Edema,Fracture", *rows]) + "\n")
+    for i in range(n):
+        Image.new("L", (40, 40), 3 * i).save(folder / f"p{i}.png")
+    return folder
+
+
+def test_a_new_reader_works_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["new", "dataset", "st-elsewhere"]) == 0
+    assert "retune check dataset ./st_elsewhere.py --root DIR" in capsys.readouterr().out
+    folder = pictures(tmp_path / "files")
+    words = ["check", "dataset", "./st_elsewhere.py", "--root", str(folder)]
+    assert main(words) == 0
+    assert "keeps the contract: 10 checks passed" in capsys.readouterr().out
+    (folder / "p7.png").unlink()
+    assert main(words) == 1
+    assert "1 of 40 pictures are missing, such as p7.png" in capsys.readouterr().out
+    table = folder / "labels.csv"
+    table.write_text(table.read_text().replace("p3.png,P1,1", "p3.png,P1,yes"))
+    assert main(words) == 1
+    assert "labels.csv, row 5: Edema is 'yes', not 1, 0 or blank" in " ".join(capsys.readouterr().out.split())
+
+
+BROKEN = {
+    "has-every-split": (
+        "split_by_patient(patients, valid=self.valid, test=0.2)",
+        'np.full(len(rows), "train")',
+    ),
+    "says-the-same-twice": (
+        "files, patients = (",
+        "rows.sort(key=lambda row: __import__('os').listdir(folder).index(row['file']))\n        files, patients = (",
+    ),
+    "says-what-it-is": (
+        'labels = ("Edema", "Fracture")',
+        'labels = ("Edema", "Fracture", )\n    licence = ""',
+    ),
+    "has-something-to-learn": ('"0": 0.0', '"0": np.nan'),
+    "views-are-known": (
+        "source=self.source,",
+        'source=self.source, columns={"view": np.full(len(rows), "sideways")},',
+    ),
+    "pictures-are-told-apart": ("images=FileImages(files, folder)", "images=Forgetful(files, folder)"),
+    "changes-nothing": ('codes = {"1"', '(folder / "index").write_text("x")\n        codes = {"1"'),
+}
+FORGETFUL = """
+
+class Forgetful(FileImages):
+    def keys(self, rows):
+        import os
+        return [os.urandom(32) for _ in rows]
+"""
+
+
+def test_a_broken_reader_fails_its_check(tmp_path: Path) -> None:
+    folder = pictures(tmp_path / "files")
+    text = starting_point("our-own", "our-hospital")
+    for demand, (right, wrong) in BROKEN.items():
+        assert right in text, demand
+        file = tmp_path / f"{demand.replace('-', '_')}.py"
+        body = text.replace(right, wrong)
+        file.write_text(
+            body.replace("\n\n@dataclass", FORGETFUL + "\n\n@dataclass", 1) if "Forgetful" in wrong else body
+        )
+        assert demand in check_dataset(str(file), folder).failed, demand
+        (folder / "index").unlink(missing_ok=True)
+
+
+def test_a_new_scenario_and_a_memory_work_as_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["new", "scenario", "by-years"]) == 0
+    assert main(["new", "strategy", "keeps-few", "--memory"]) == 0
+    assert main(["check", "scenario", "./by_years.py"]) == 0
+    assert main(["check", "./keeps_few.py"]) == 0
+
+
+def test_a_built_in_reader_keeps_the_contract() -> None:
+    assert check_dataset("phantom", settings={"images": 120, "size": 64}).passed
+
+
+def test_a_strategy_has_no_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "ridge", "--root", str(tmp_path)]) == 2
+    assert "a strategy has no files" in capsys.readouterr().err

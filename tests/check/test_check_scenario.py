@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import broken_scenarios as broken
 import pytest
 
 import retune
-from retune import Scenario
+from retune import Scenario, Stream
 from retune.check.scenario import CHECKS
 from retune.errors import BadSetting, UnknownName
 
 # Whatever cuts by position cuts otherwise where an image is lost.
 SHIFTED = {"lost-images-change-nothing-else": "images are not those that were left"}
 ONCE, SEEN = "every-image-stands-once", "every-label-is-seen"
+TRUE = "observed-labels-are-true"
 BROKEN: list[tuple[type[Scenario], dict[str, str]]] = [
     (broken.Fails, {"cuts": r"raised KeyError: 'site' \(broken_scenarios.py, line"}),
     (broken.LooksAtPictures, {"cuts": "a scenario opened a picture"}),
     (broken.CountsFromZero, {"cuts": r"its steps are \[0, 1\]"}),
-    (broken.HasNoPaper, {"says-what-it-is": "'data' and 'paper' belong together"}),
+    (broken.HasNoPaper, {"says-what-it-is": "which 'data' it is defined on, and no 'paper'"}),
     (broken.DrawsGlobally, {"changes-nothing-global": "changed: NumPy's random generator$"}),
     (broken.DependsOnTheGlobalState, {"same-seed-same-stream": "two streams of one seed differ"}),
     (broken.LosesALabel, {SEEN: "never observed: No Finding$"}),
@@ -34,7 +36,16 @@ BROKEN: list[tuple[type[Scenario], dict[str, str]]] = [
         {"unobserved-labels-are-masked": "hidden=absent was asked for, and its stream says"},
     ),
     (broken.TakesUnknownForAbsent, {"observed-labels-are-true": "experience 1 are not the table's"}),
-    (broken.ChangesTheTable, {"leaves-the-table-alone": "changed the table"}),
+    (broken.FlipsUndeclared, {TRUE: "experience 1 are not the table's$"}),
+    (broken.DeclaresAndDoesNotSay, {TRUE: "declares alters_labels='flipped', and its stream altered=''"}),
+    (broken.FlipsWhereItWithholds, {TRUE: "experience 1 are not the table's with some withheld"}),
+    (broken.WithholdsWhereItFlips, {TRUE: "experience 1 are not the table's with some flipped"}),
+    (broken.FlipsTestLabels, {"its-table-is-the-table": "other labels of test images"}),
+    (broken.FlipsTheTable, {TRUE: "", "its-table-is-the-table": "other labels of training images"}),
+    (
+        broken.ChangesTheTable,
+        {"its-table-is-the-table": "other labels of test", "leaves-the-table-alone": "changed the table"},
+    ),
     (broken.DependsOnUnreadableImages, {"lost-images-change-nothing-else": "other labels then"}),
     (broken.Prints, {"prints-nothing": "printed 'cut"}),
 ]
@@ -68,6 +79,16 @@ def test_patients_may_come_again_where_that_is_declared() -> None:
         recurs = True
 
     assert retune.check_scenario(Published).passed
+
+
+def test_labels_may_be_altered_where_that_is_declared() -> None:
+    class Declared(broken.FlipsUndeclared):
+        alters_labels = "flipped"
+
+        def changed(self, stream: Stream) -> Stream:
+            return replace(super().changed(stream), altered="flipped")
+
+    assert retune.check_scenario(Declared).failed == {}
 
 
 def test_settings_are_those_of_the_command_line() -> None:

@@ -17,7 +17,7 @@ from retune.data.findings import FINDINGS, canonical
 from retune.data.readers.csv import Csv
 from retune.errors import BadImage, BadSetting, BadTable, MissingFiles, UserError
 from retune.plugins import registry
-from retune.settings import make
+from retune.settings import make, values_of
 
 NAN = float("nan")
 PLAIN = """image,patient,split,site,view,report,age,sex,Cardiomegaly,Effusion
@@ -407,3 +407,32 @@ def test_a_name_too_long_for_a_disk_is_a_missing_picture(tmp_path: Path) -> None
     data = Csv().read(folder(tmp_path, f"image,patient,Mass\n{'a' * 300}.png,1,1\n{'é' * 300}.png,2,0\n"))
     assert data.images.exists(np.arange(2)).tolist() == [False, False]
     assert data.images.keys(np.arange(2)) == [None, None]
+
+
+def test_dates_are_read_and_one_that_is_not_understood_is_told(tmp_path: Path) -> None:
+    words = [
+        "2014",
+        "2014-09",
+        "2014-09-15",
+        "20140915",
+        "2014-09-15 13:05:00",
+        "2014.0",
+        "",
+        "15.09.2014",
+        "2014-13",
+    ]
+    lines = [f"{k}.png,p{k},{word},{k % 2}" for k, word in enumerate(words)]
+    data = Csv().read(folder(tmp_path, "\n".join(["image,patient,date,Edema", *lines])))
+    assert data.columns["date"].tolist() == [
+        *("2014", "2014-09", "2014-09-15", "2014-09-15", "2014-09-15", "2014"),
+        *("", "", ""),
+    ]
+    assert data.notes == (
+        "Dates not understood, so that 2 count as unknown: '15.09.2014' in row 9 and the like; "
+        "write 2014, 2014-09 or 2014-09-15",
+    )
+    undated = Csv(date="").read(tmp_path)
+    assert "date" not in undated.columns
+    assert undated.fingerprint == data.fingerprint
+    assert values_of(Csv()) == {k: v for k, v in values_of(Csv(date="when")).items() if k != "date"}
+    assert "there is no column 'when'" in failure(tmp_path, BadSetting, date="when")

@@ -361,3 +361,41 @@ def test_the_split_taken_is_said(tmp_path: Path) -> None:
     assert "by a hash of patients" in data.choices["split"]
     assert "is not there" in data.choices["split"]
     assert any("my-split.csv.gz" in note and "-split.csv" in note for note in data.notes)
+
+
+def patients(root: Path, *rows: str) -> Path:
+    save(root / "patients.csv.gz", ["subject_id,gender,anchor_age,anchor_year,anchor_year_group,dod", *rows])
+    return root
+
+
+def test_years_are_those_of_mimic_iv_put_back_by_the_patients_shift(tmp_path: Path) -> None:
+    # All studies are of 2180: three and no years after what their patients' groups tell of.
+    root = patients(
+        tree(tmp_path), "10000032,F,52,2177,2008 - 2010,", "10000764,M,86,2180,2014 - 2016,2180-01-01"
+    )
+    data = MimicCxr(views="all", dates=True).read(root)
+    assert data.image_id.tolist() == IDS[:4]
+    assert data.columns["date"].tolist() == ["2012", "2012", "2012", "2015"]
+    assert data.dropped == {"the study has no labels": 1, "the patient is not in patients.csv": 3}
+    plain = MimicCxr(views="all").read(root)
+    assert "date" not in plain.columns
+    assert len(plain) == 7
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (("10000032,F,52,2177,later,",), "column 'anchor_year_group': 'later' is not like 2011 - 2013"),
+        (("10000032,F,52,2177,2008 - 2010,",) * 2, "patient '10000032' stands in the table twice"),
+        (("10000032,F,52,soon,2008 - 2010,",), "column 'anchor_year': 'soon' is not a whole number"),
+    ],
+    ids=["group", "twice", "year"],
+)
+def test_a_table_of_patients_that_cannot_be_right(
+    tmp_path: Path, rows: tuple[str, ...], message: str
+) -> None:
+    assert message in failure(patients(tree(tmp_path), *rows), dates=True)
+
+
+def test_dates_need_the_table_of_patients(tmp_path: Path) -> None:
+    assert "it comes with MIMIC-IV" in failure(tree(tmp_path), MissingFiles, dates=True)

@@ -100,6 +100,7 @@ def test_the_published_table(tmp_path: Path, zipped: bool) -> None:
     assert data.columns["sex"].tolist() == ["F", "", ""]
     np.testing.assert_array_equal(data.columns["age"], np.array([84, np.nan, np.nan], dtype=np.float32))
     assert data.columns["report"].tolist() == ["sin hallazg patolog edad pacient ."] * 2 + [""]
+    assert data.columns["date"].tolist() == ["2014-09-15", "2014-09-15", "2017-01-01"]
     assert data.dropped == {}
     assert "Bustos" in data.source
 
@@ -422,3 +423,10 @@ def test_a_strange_projection_is_named(tmp_path: Path) -> None:
     data = PadChest().read(tree(tmp_path, {}, {"Projection": "TOP"}))
     assert len(data) == 1
     assert any("'TOP' (1)" in note for note in data.notes)
+
+
+def test_a_date_that_is_none_is_unknown(tmp_path: Path) -> None:
+    data = PadChest().read(tree(tmp_path, {"StudyDate_DICOM": "nan"}, {"StudyDate_DICOM": "20149999"}))
+    assert data.columns["date"].tolist() == ["", ""]
+    (told,) = [note for note in data.notes if "Dates" in note]
+    assert told.startswith("Dates not understood, so that 1 count as unknown: '20149999' in row 3")

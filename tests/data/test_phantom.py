@@ -14,6 +14,7 @@ from retune.data.phantom import BENCHMARK_SITES, PRETRAIN_SITES, SITES, Exams, e
 from retune.data.phantom.frame import blurred
 from retune.data.phantom.phrases import ABSENT, PRESENT
 from retune.data.phantom.tables import DRAWN, PREVALENCE, correlations
+from retune.data.readers.phantom import Phantom
 from retune.errors import BadSetting, UnknownName
 
 AT = {name: k for k, name in enumerate(CHEXPERT)}
@@ -320,3 +321,33 @@ def test_a_users_mistakes_are_told() -> None:
             draw(table, [3])
     with pytest.raises(BadSetting, match="rows run from 0 to 2"):
         reports(table, [-1])
+
+
+def test_years_drift_and_the_first_one_is_as_without() -> None:
+    plain, drifted = exams(7, 6000, ["A", "C"]), exams(7, 6000, ["A", "C"], years=4)
+    assert set(plain.year.tolist()) == {0}
+    assert sorted(set(drifted.year.tolist())) == [0, 1, 2, 3]
+    first, last = drifted.year == 0, drifted.year == 3
+    np.testing.assert_array_equal(plain.labels[first], drifted.labels[first])
+    rows = np.flatnonzero(first)[:3]
+    np.testing.assert_array_equal(render(plain, rows, size=64), render(drifted, rows, size=64))
+    for name, sign in (("Pneumonia", 1), ("Support Devices", 1), ("Edema", -1)):
+        before, after = (drifted.labels[rows, AT[name]].mean() for rows in (first, last))
+        assert sign * (after - before) > 0.02, name
+
+
+def test_the_last_years_pictures_are_of_other_equipment() -> None:
+    table = healthy()
+    late = replace(table, progress=np.ones(len(table)))
+    before, after = (render(of, range(12), size=64).astype(float) for of in (table, late))
+    assert np.abs(before - after).mean() > 3
+
+
+def test_dates_are_of_the_readers_setting_alone() -> None:
+    plain, dated = Phantom(images=300).read(None), Phantom(images=300, years=5).read(None)
+    assert "date" not in plain.columns
+    assert sorted(set(dated.columns["date"].tolist())) == ["2010", "2011", "2012", "2013", "2014"]
+    assert not set(plain.images.keys(np.arange(300))) & set(dated.images.keys(np.arange(300)))
+    assert dated.patient_id.tolist() == plain.patient_id.tolist()
+    several = {p for p in dated.patient_id if len(set(dated.columns["date"][dated.patient_id == p])) > 1}
+    assert several

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from retune.data.phantom.rng import F32, I64, Draws
-from retune.data.phantom.sites import SITES, Site
+from retune.data.phantom.sites import Site, site_in
 from retune.data.phantom.table import Exams
 
 Rows = npt.NDArray[np.intp]
@@ -223,5 +223,8 @@ def batch(exams: Exams, rows: Rows, size: int, severity: F32) -> Batch:
         ap=(exams.view[rows] == "AP").astype(np.float32),
         female=(exams.sex[rows] == "F").astype(np.float32),
         age=exams.age[rows],
-        site=tuple(SITES[str(name)] for name in exams.site[rows]),
+        site=tuple(
+            site_in(str(name), progress)
+            for name, progress in zip(exams.site[rows], exams.progress[rows].tolist(), strict=True)
+        ),
     )

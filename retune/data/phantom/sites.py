@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Final
 
 
@@ -61,3 +62,28 @@ BENCHMARK_SITES: Final = ("A", "B", "C", "D")
 
 PRETRAIN_SITES: Final = ("A", "B", "E", "F")
 """The sites a backbone is pre-trained on; it never sees C and D."""
+
+DRIFT: Final = {
+    "Pneumonia": 0.5, "Support Devices": 0.4, "Lung Lesion": 0.3, "Edema": -0.5, "Fracture": -0.3,
+}  # fmt: skip
+"""How much findings' latent normals shift from the first year to the last, in standard deviations."""
+
+
+@cache
+def site_in(name: str, progress: float) -> Site:
+    """A site part of the way from the first year (0), as it stands in ``SITES``, to the last (1).
+
+    Detectors are replaced over the years: the last ones need a third of the photons, scatter and blur less, and show
+    images with a wider window and a steeper curve.
+    """
+    site = SITES[name]
+    if progress == 0:
+        return site
+    return replace(
+        site,
+        exposure=site.exposure * (1 - 2 / 3 * progress),
+        scatter=site.scatter * (1 - 0.5 * progress),
+        blur=site.blur * (1 - 0.5 * progress),
+        width=site.width * (1 + 0.35 * progress),
+        gamma=site.gamma * (1 + 0.35 * progress),
+    )

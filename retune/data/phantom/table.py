@@ -13,7 +13,7 @@ from scipy.special import ndtr, ndtri
 
 from retune.data.findings import CHEXPERT
 from retune.data.phantom.rng import F32, F64, I64, Draws
-from retune.data.phantom.sites import SITES
+from retune.data.phantom.sites import DRIFT, SITES
 from retune.data.phantom.tables import DRAWN, OPACITY_CHILDREN, OPACITY_GIVEN_CHILD, PREVALENCE, correlations
 from retune.errors import BadSetting, UnknownName
 
@@ -65,6 +65,8 @@ class Exams:
         severity: (n, 14) in (0, 1] where a finding is present, else 0.
         side: (n, 14) 0 right, 1 left, 2 bilateral, -1 where a finding is absent or has no side.
         zone: (n, 14) height of a finding in the lung, 0 at the apex and 1 at the base.
+        year: (n,) years since the first.
+        progress: (n,) how far that is from the first year (0) to the last (1); 0 where there is one only.
     """
 
     seed: int
@@ -79,6 +81,8 @@ class Exams:
     severity: F32
     side: npt.NDArray[np.int8]
     zone: F32
+    year: I64
+    progress: F64
 
     def __len__(self) -> int:
         return len(self.image_index)
@@ -105,7 +109,9 @@ class Exams:
         return Draws(self.seed, self.image_index, "image")
 
 
-def exams(seed: int, n_images: int, sites: Sequence[str], *, label_noise: float = 0.02) -> Exams:
+def exams(
+    seed: int, n_images: int, sites: Sequence[str], *, label_noise: float = 0.02, years: int = 1
+) -> Exams:
     """Makes a table of synthetic exams: the first ``n_images`` of an endless sequence.
 
     Args:
@@ -113,6 +119,8 @@ def exams(seed: int, n_images: int, sites: Sequence[str], *, label_noise: float 
         n_images: Number of images, at least 1.
         sites: Names of the sites that patients are spread over.
         label_noise: Share of ``noisy_labels`` that is flipped, in [0, 0.5).
+        years: Number of years over which patients come, with prevalence and equipment drifting from the first, which
+            is as if there were one only, to the last.
 
     Returns:
         The table; row i is the same whatever ``n_images`` is.
@@ -127,7 +135,9 @@ def exams(seed: int, n_images: int, sites: Sequence[str], *, label_noise: float 
     index = np.arange(n_images, dtype=np.int64)
     of_patient, of_image = Draws(seed, patient, "patient"), Draws(seed, index, "image")
     site = np.array(sites)[(of_patient.uniform("site")[:, 0] * len(sites)).astype(np.intp)]
-    labels, device_latent = _labels(of_patient, of_image, site)
+    year = _years(of_patient, of_image, years)
+    progress = year / max(1, years - 1)
+    labels, device_latent = _labels(of_patient, of_image, site, progress)
     present = labels > 0
     grade = ndtr(0.8 * of_patient.normal("severity", 14) + 0.6 * of_image.normal("severity", 14))
     mildest = np.array([_MILDEST.get(name, 0.05) for name in CHEXPERT])
@@ -154,6 +164,8 @@ def exams(seed: int, n_images: int, sites: Sequence[str], *, label_noise: float 
         severity=severity,
         side=side,
         zone=zone,
+        year=year,
+        progress=progress,
     )
 
 
@@ -176,12 +188,18 @@ def _patients(seed: int, n_images: int) -> I64:
     return np.repeat(number, 1 + (draw > 0.7) + (draw > 0.9))[:n_images]
 
 
+def _years(of_patient: Draws, of_image: Draws, years: int) -> I64:
+    """(n,) years since the first: patients come in one of them, and for every third image in the next."""
+    later = of_image.uniform("year")[:, 0] < 1 / 3
+    return np.minimum((of_patient.uniform("year")[:, 0] * years).astype(np.int64) + later, years - 1)
+
+
 def _codes(site: npt.NDArray[Any], sites: Sequence[str]) -> npt.NDArray[np.intp]:
     order = {name: k for k, name in enumerate(sites)}
     return np.array([order[str(name)] for name in site], dtype=np.intp)
 
 
-def _labels(of_patient: Draws, of_image: Draws, site: npt.NDArray[Any]) -> tuple[F32, F64]:
+def _labels(of_patient: Draws, of_image: Draws, site: npt.NDArray[Any], progress: F64) -> tuple[F32, F64]:
     """(n, 14) labels from a Gaussian copula, and (n,) the latent normal of Support Devices."""
     n, count = len(site), len(DRAWN)
     mixed = math.sqrt(_PATIENT_SHARE) * of_patient.normal("latent", count)
@@ -194,6 +212,8 @@ def _labels(of_patient: Draws, of_image: Draws, site: npt.NDArray[Any]) -> tuple
     for name, settings in SITES.items():
         for finding, shift in settings.prevalence.items():
             latent[site == name, DRAWN.index(finding)] += shift
+    for finding, drift in DRIFT.items():
+        latent[:, DRAWN.index(finding)] += drift * progress
     positive = latent > ndtri(1 - np.array([PREVALENCE[name] for name in DRAWN]))
     labels = np.zeros((n, 14), dtype=np.float32)
     labels[:, [CHEXPERT.index(name) for name in DRAWN]] = positive

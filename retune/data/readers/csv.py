@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final
 
@@ -13,6 +13,7 @@ import numpy as np
 
 from retune.data.chexpert_labels import UNCERTAIN, Blank, Uncertain, decide
 from retune.data.dataset import Array, Dataset, FloatArray, split_by_patient
+from retune.data.dates import read_dates
 from retune.data.findings import FINDINGS, canonical
 from retune.data.images import FileImages
 from retune.data.lists import unread
@@ -30,12 +31,12 @@ from retune.data.tables import (
 )
 from retune.data.views import Views, in_views, read_views
 from retune.errors import BadSetting, BadTable, MissingFiles
-from retune.settings import Share
+from retune.settings import LATER, Share
 
 if TYPE_CHECKING:
     import pandas as pd
 
-ROLES: Final = ("image", "patient", "split", "site", "view", "report", "age", "sex")
+ROLES: Final = ("image", "patient", "split", "site", "view", "report", "age", "sex", "date")
 """Settings that name a column which is no finding."""
 VALUES: Final = {
     "1": 1.0,
@@ -100,6 +101,8 @@ class Csv(Reader):
         views: Which projections to keep; without a column of them, all images.
         valid: Share of validation patients, where there is no column of splits.
         test: Share of test patients, where there is no column of splits.
+        date: Column of dates (2014, 2014-09 or 2014-09-15; any that is not understood counts as unknown), used if it is
+            there.
     """
 
     name: ClassVar[str] = "csv"
@@ -123,6 +126,7 @@ class Csv(Reader):
     views: Views = "frontal"
     valid: Share = 0.1
     test: Share = 0.2
+    date: str = field(default="date", kw_only=True, metadata=LATER)
 
     def __post_init__(self) -> None:
         """Refuse impossible settings."""
@@ -163,8 +167,11 @@ class Csv(Reader):
         labels, targets = self._targets(frame, roles, table)
         columns = self._columns(frame, roles, table)
         strange: tuple[str, ...] = ()
+        undated: tuple[str, ...] = ()
         if "view" in columns:
             columns["view"], strange = read_views(columns["view"])
+        if "date" in roles:
+            columns["date"], undated = read_dates(frame[self.date])
         if "split" in roles:
             words, what = _folded(frame, self.split), "'{}' is none of train, valid and test"
             split = recode(frame, self.split, SPLIT_NAMES, table, what, words=words)
@@ -179,6 +186,7 @@ class Csv(Reader):
         notes = (
             *table_notes((frame, table)),
             *strange,
+            *undated,
             *self._notes(frame, roles, table),
             *unread(folder, [table], f"a split is read from a column of {table.name}: data.split=COLUMN"),
         )

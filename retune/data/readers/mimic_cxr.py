@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final, Literal
 
@@ -27,12 +27,15 @@ from retune.data.tables import (
 )
 from retune.data.views import Views, in_views, read_views
 from retune.errors import BadTable, MissingFiles
+from retune.settings import LATER
 
 if TYPE_CHECKING:
     import pandas as pd
 
 VERSIONS: Final = ("2.1.0", "2.0.0")
 IMAGE, PATIENT, STUDY, VIEW, SPLIT = ("dicom_id", "subject_id", "study_id", "ViewPosition", "split")
+DATE, ANCHOR, YEARS = ("StudyDate", "anchor_year", "anchor_year_group")
+MIMIC_IV: Final = "patients.csv"
 SPLITS: Final = {"train": "train", "validate": "valid", "test": "test"}
 
 
@@ -54,6 +57,10 @@ class MimicCxr(HashedReader):
         valid: Share of validation patients under ``hash``; the official split has its own.
         reports: Whether to read the reports ``files/p10/p10000032/s50414267.txt`` into the column
             ``report``, ``""`` where there is none; they come with MIMIC-CXR, not with MIMIC-CXR-JPG.
+        dates: Whether to read the year of each study into the column ``date``, and to keep only images of which it is
+            known. It takes ``patients.csv`` of MIMIC-IV beside the tables: studies are dated years off to hide when they
+            were, and ``anchor_year_group`` tells to which three years one of a patient's belongs; the middle one is
+            taken, which is right to a year.
     """
 
     name: ClassVar[str] = "mimic-cxr"
@@ -75,6 +82,7 @@ class MimicCxr(HashedReader):
     split: Literal["auto", "official", "hash"] = "auto"
     valid: float = 0.1
     reports: bool = False
+    dates: bool = field(default=False, kw_only=True, metadata=LATER)
 
     def read(self, root: Path | None) -> Dataset:
         """Read the images' table, the studies' labels, the split, and the reports if asked for.
@@ -88,7 +96,7 @@ class MimicCxr(HashedReader):
         """
         folder = self.require_root(root, _names("metadata"))
         table, label_table = (find_table(folder, _names(kind)) for kind in ("metadata", self.labeler))
-        frame = read_table(table, [IMAGE, PATIENT, STUDY, VIEW])
+        frame = read_table(table, [IMAGE, PATIENT, STUDY, VIEW, *([DATE] if self.dates else [])])
         names = _image_names(frame, table)
         # A picture's folder is called by the first two digits of its patient.
         patients = whole_numbers(frame, PATIENT, table, minimum=10).astype(str)
@@ -102,18 +110,22 @@ class MimicCxr(HashedReader):
             chosen = f"official, by {listed.relative_to(folder).as_posix()}"
         elif self.split == "auto":
             chosen += f"; {_names('split')[0]} is not there"
-        keep, dropped = kept(
-            {
-                "the study has no labels": labelled < 0,
-                "in no row of the official split": split == "",
-                f"view is not {self.views}": ~in_views(view, self.views),
-            }
-        )
+        drops = {
+            "the study has no labels": labelled < 0,
+            "in no row of the official split": split == "",
+            f"view is not {self.views}": ~in_views(view, self.views),
+        }
+        if self.dates:
+            dates = _dates(frame, table)
+            drops[f"the patient is not in {MIMIC_IV}"] = dates == ""
+        keep, dropped = kept(drops)
         if not len(keep):
             raise BadTable(f"no image is left with views={self.views}", where=str(table))
         labels = read_labels(published, label_table)[labelled[keep]]
         folders = _folders(patients[keep], studies[keep])
         columns = {"view": view[keep], "study": studies[keep]}
+        if self.dates:
+            columns["date"] = dates[keep]
         if self.reports:
             columns["report"] = _reports(folder, folders + ".txt")
         return Dataset(
@@ -180,6 +192,26 @@ def _join(frame: pd.DataFrame, table: Path, key: str, other: pd.DataFrame, path:
     strange = (at >= 0) & (patients[0] != patients[1][at])
     refuse(frame, strange, PATIENT, table, f"'{{}}' is not the patient that {path.name} gives this {key}")
     return at
+
+
+def _dates(frame: pd.DataFrame, table: Path) -> Array:
+    """Year of each image's study, text (N,), to a year; ``""`` where MIMIC-IV does not have the patient."""
+    import pandas as pd
+
+    path = find_table(
+        table.parent, [MIMIC_IV], fix="it comes with MIMIC-IV, in hosp/; or leave out dates=true"
+    )
+    refuse(frame, ~frame[DATE].str.fullmatch(r"[0-9]{8}"), DATE, table, "'{}' is not a date as 21800506")
+    other = read_table(path, [PATIENT, ANCHOR, YEARS])
+    whose = pd.Index(whole_numbers(other, PATIENT, path))
+    refuse(other, whose.duplicated(), PATIENT, path, "patient '{}' stands in the table twice")
+    group = other[YEARS].str.extract(r"^\s*([0-9]{4})\s*-\s*([0-9]{4})\s*$")
+    refuse(other, group[0].isna(), YEARS, path, "'{}' is not like 2011 - 2013")
+    middle = (group[0].astype(int) + group[1].astype(int)).to_numpy() // 2
+    shift = middle - whole_numbers(other, ANCHOR, path)
+    at = whose.get_indexer(pd.Index(whole_numbers(frame, PATIENT, table)))
+    years = frame[DATE].str[:4].astype(int).to_numpy() + shift[at]
+    return np.where(at < 0, "", years.astype("U4"))
 
 
 def _folders(patients: Array, studies: Array) -> Array:

@@ -12,6 +12,7 @@ import numpy as np
 
 from retune.data import findings
 from retune.data.dataset import Array, BoolArray, Dataset, FloatArray, split_by_patient
+from retune.data.dates import read_dates
 from retune.data.images import FileImages, listed
 from retune.data.lists import unread
 from retune.data.readers._padchest import DEVICES, EXCLUDE, NORMAL, NOTHING, SPELLINGS, UNUSED
@@ -138,6 +139,7 @@ class PadChest(HashedReader):
             raise BadTable(what, where=str(table), fix="add it or choose monochrome1=as-stored")
         turned = columns.get(INTERPRETATION, np.full(len(names), "")) == STORED_WHITE
         columns["view"], strange = read_views(columns["view"])
+        columns["date"], undated = read_dates(frame[DATE].replace(BLANK, ""))
         method = text(frame[METHOD])
         refuse(frame, ~np.isin(method, METHODS), METHOD, table, "'{}' is neither Physician nor RNN_model")
         rows, dropped = kept(
@@ -166,6 +168,7 @@ class PadChest(HashedReader):
             notes=(
                 *table_notes((frame, table)),
                 *strange,
+                *undated,
                 *self._turned(int(turned[rows].sum())),
                 *unread(folder, [table], "PadChest is split by a hash; your own lists need --data csv"),
             ),

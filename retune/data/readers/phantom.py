@@ -6,10 +6,10 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Final
 
 import numpy as np
-from annotated_types import Ge, Lt
+from annotated_types import Ge, Le, Lt
 from PIL import Image
 
 from retune.data.dataset import BoolArray, Dataset, IntArray, split_by_patient
@@ -30,6 +30,9 @@ from retune.data.readers.base import Reader
 from retune.errors import BadImage, BadSetting, UnknownName
 from retune.settings import LATER, Count
 
+FIRST_YEAR: Final = 2010
+"""Of pictures that have dates."""
+
 
 @dataclass(frozen=True)
 class Phantom(Reader):
@@ -42,6 +45,8 @@ class Phantom(Reader):
         sites: Sites the patients come from.
         label_noise: Share of training labels flipped; validation and test labels are always true.
         findings: Labels that the table has, in this order.
+        years: Number of years over which the patients come, from 2010, with a column of dates; prevalence and equipment
+            drift from the first, which is as without years, to the last. Made up, as all of it.
     """
 
     name: ClassVar[str] = "phantom"
@@ -57,6 +62,8 @@ class Phantom(Reader):
         "chexpert-5": {"images": 34_000, "findings": COMPETITION, "prompts": "lay"},
         # Patients that no stream has, nor the pre-training of phantom-clip, for measurements beside a stream.
         "regions": {"images": 1250, "seed": 2_000_003},
+        # The same patients over five years in which prevalence and equipment drift.
+        "years": {"years": 5},
     }
     transfer: ClassVar[str] = "phantom/regions"
 
@@ -66,6 +73,7 @@ class Phantom(Reader):
     sites: tuple[str, ...] = BENCHMARK_SITES
     label_noise: Annotated[float, Ge(0), Lt(0.5)] = 0.02
     findings: tuple[str, ...] = field(default=CHEXPERT, kw_only=True, metadata=LATER)
+    years: Annotated[int, Ge(1), Le(50)] = field(default=1, kw_only=True, metadata=LATER)
 
     def read(self, root: Path | None) -> Dataset:
         """Compute the table; pictures are rendered when they are asked for.
@@ -85,11 +93,12 @@ class Phantom(Reader):
                 where="data set phantom, setting findings",
                 fix="name each once",
             )
-        table = exams(self.seed, self.images, self.sites, label_noise=self.label_noise)
+        table = exams(self.seed, self.images, self.sites, label_noise=self.label_noise, years=self.years)
+        date = {"date": (FIRST_YEAR + table.year).astype(str)} if self.years > 1 else {}
         patient = np.char.add("P", np.char.zfill(table.patient.astype(str), 6))
         split = split_by_patient(patient, valid=0.1, test=0.3)
         targets = np.where((split == "train")[:, None], table.noisy_labels, table.labels)
-        images = PhantomImages(table, self.size, self.sites)
+        images = PhantomImages(table, self.size, self.sites, self.years)
         whole = Dataset(
             name=self.name,
             labels=self.labels,
@@ -105,6 +114,7 @@ class Phantom(Reader):
                 "age": np.asarray(table.age),
                 "sex": np.asarray(table.sex),
                 "report": np.array(reports(table, np.arange(len(table))), dtype=object),
+                **date,
             },
             synthetic=True,
             source=self.source,
@@ -120,11 +130,13 @@ class PhantomImages:
         table: The exams.
         size: Side in pixels.
         sites: The sites the table was drawn from; they decide what image i shows.
+        years: The years it was drawn over; likewise.
     """
 
     table: Exams
     size: int
     sites: tuple[str, ...]
+    years: int = 1
 
     def load(self, rows: IntArray, at_least: int | None = None) -> list[Image.Image | BadImage]:
         """Render some rows, always at full size."""
@@ -136,7 +148,10 @@ class PhantomImages:
 
     def identities(self, rows: IntArray) -> list[str]:
         """Whatever determines each picture; patients of two seeds are told apart by it, not by their names."""
-        stem = f"phantom\0{GENERATOR_VERSION}\0{self.table.seed}\0{self.size}\0{','.join(self.sites)}\0"
+        years = f"years {self.years}\0" if self.years > 1 else ""
+        stem = (
+            f"phantom\0{GENERATOR_VERSION}\0{self.table.seed}\0{self.size}\0{','.join(self.sites)}\0{years}"
+        )
         return [f"{stem}{i}" for i in self.table.image_index[rows].tolist()]
 
     def exists(self, rows: IntArray) -> BoolArray:
