@@ -52,20 +52,22 @@ def chain(evidence: Evidence) -> list[Link]:
     return links
 
 
-def require_chained(links: list[Link], where: str) -> None:
+def require_chained(links: object, where: str) -> None:
     """See that no link was edited since.
 
     Raises:
         UserError: If one was: it names the version.
     """
-    previous = None
+    previous, again = None, "audit the run again into another folder"
+    if not isinstance(links, list) or not all(isinstance(link, dict) for link in links):
+        raise UserError("holds no dossier", where=where, fix=again)
     for link in links:
         told = {key: value for key, value in link.items() if key != "digest"}
         if link.get("previous") != previous or _digest(told) != link.get("digest"):
             raise UserError(
                 f"version {link.get('version')} is not as it was signed off",
                 where=where,
-                fix="audit the run again into another folder",
+                fix=again,
             )
         previous = link["digest"]
 

@@ -20,6 +20,8 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 FEWEST: Final = 10
 """Positive and negative images of a label that a slice needs to be judged by it."""
+MOST: Final = 100_000
+"""Resamples that any run has."""
 BANDS: Final = (40, 60, 80)
 """Years of age at which a band begins."""
 GROUPS: Final = ("sex", "age", "view", "site", "dataset", "year")
@@ -217,7 +219,13 @@ def read(result: Result, folder: Path) -> Evidence:
         )
     if shape[0] < 2:
         raise UserError(f"has {shape[0]} version to audit: an update needs two", where=where)
-    if shape[0] != len(result.auc_matrix) or shape[2] != len(result.labels):
+    labels = len(result.labels)
+    of_result = shape[0] == len(result.auc_matrix) and {shape[2], len(result.thresholds)} == {labels}
+    sound = (
+        np.isfinite(arrays["scores"]).all()
+        and np.isin(np.nan_to_num(arrays["targets"], posinf=2), (0, 1)).all()
+    )
+    if not (of_result and sound and 0 < result.bootstrap.replicates <= MOST):
         raise UserError(
             "its scores are not of its result", where=str(folder / SCORES_FILE), fix="run it again"
         )

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 WIDE: Final = 100
 """Columns of a terminal that hold the widest table."""
-NAME: Final = 13
+NAME: Final = 12
 """Of which so many, at most, are kept for the first column."""
 
 
@@ -45,9 +45,14 @@ def _print_table(out: Console, table: Table) -> None:
     out.print(Text(table.title, "bold"))
     drawn, narrow = plain_table(gap=1), out.width < WIDE
     for k, head in enumerate(table.heads):
-        side = "left" if k in (0, *table.wordy) else "right"
+        text = k in (0, *table.wordy)
         longest = max(len(row[k]) for row in table.rows)
-        drawn.add_column(head, justify=side, overflow="fold", min_width=0 if k else min(longest, NAME))
+        drawn.add_column(
+            head,
+            justify="left" if text else "right",
+            overflow="fold",
+            min_width=0 if k else min(longest, NAME),
+        )
     for row in table.rows:
         cells = list(map(printable, row))
         for k in range(1, len(cells)):

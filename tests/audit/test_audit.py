@@ -285,9 +285,19 @@ def test_what_cannot_be_audited_is_one_line(one: Path, tmp_path: Path, capsys) -
     no_thresholds = made(tmp_path / "a")
     change_json(no_thresholds / RESULT_FILE, lambda d: d.update(thresholds=[None] * 3))
     other = made(tmp_path / "b", scenario="data-incremental")
+    strange = made(tmp_path / "c")
+    write_finished(
+        Result.read(strange),
+        load_file(strange / SCORES_FILE) | {"of.sex": np.zeros((3, 1), np.uint8)},
+        strange,
+    )
+    greedy = made(tmp_path / "d")
+    change_json(greedy / RESULT_FILE, lambda d: d["bootstrap"].update(replicates=10**9))
     for runs, told in (
         ([no_thresholds], "has no thresholds"),
         ([one, other], "another scenario"),
+        ([strange], "of.sex is of other images"),
+        ([greedy], "not of its result"),
         ([], "no run is named"),
         ([tmp_path / "nowhere"], "no such folder"),
     ):
