@@ -74,7 +74,7 @@ def site_in(name: str, progress: float) -> Site:
     """A site part of the way from the first year (0), as it stands in ``SITES``, to the last (1).
 
     Detectors are replaced over the years: the last ones need a third of the photons, scatter and blur less, and show
-    images with a wider window and a steeper curve.
+    darker images of a wider window.
     """
     site = SITES[name]
     if progress == 0:
