@@ -39,6 +39,8 @@ def print_run(result: Result, folder: Path) -> None:
     _metrics(out, result)
     for record in result.transfer:
         print_transfer(out, record)
+        if all(result.metric(metric.key).value is None for metric in DENSE):
+            continue
         _values(out, DENSE, result)
         told = f"Intervals: bootstrap over {record.n_test_patients:,} test patients."
         out.print(Text(told, "dim"))

@@ -31,6 +31,11 @@ def print_transfer(out: Console, record: TransferRecord) -> None:
     for line in words(record):
         out.print(Text(line, "yellow"))
     shown = [k for k, n in enumerate(record.positives_test) if n]
+    refit, _ = headline(record)
+    if np.isnan(refit).all():
+        out.print("No finding has enough positives for a number: take a larger share, or another draw.")
+        out.print()
+        return
     _over_time(out, record, shown)
     _at_the_end(out, record, shown)
 
@@ -60,6 +65,9 @@ def _over_time(out: Console, record: TransferRecord, shown: list[int]) -> None:
             *(number(of[k]) for of in trivial.values()),
         )
     out.print(table)
+    n = int((~np.isnan(refit[-1])).sum())
+    legend = "Forgotten: fall from the best moment before the end. Kept: the probe that was fitted first, at the end."
+    out.print(f"{legend} Means are over {n} of {len(record.findings)}.", style="dim")
     out.print()
 
 

@@ -60,7 +60,10 @@ class Results(list[Result]):
     """Several runs, in the order of their folders."""
 
     def to_frame(self) -> pd.DataFrame:
-        """A row for each run: ``strategy``, ``scenario``, ``data``, ``backbone``, ``seed``, and metrics by their keys."""
+        """A row for each run: ``strategy``, ``scenario``, ``data``, ``backbone``, ``seed``, and metrics by their keys.
+
+        Runs with a transfer have ``dense_final`` and its kin, and ``transfer``: what was measured on which data set.
+        """
         import pandas as pd
 
         return pd.DataFrame(
@@ -71,6 +74,8 @@ class Results(list[Result]):
                 "backbone": result.backbone.name,
                 "seed": result.run.seed,
                 **{key: one.value for key, one in result.metrics.items()},
+                **{key: one.value for of in result.transfer for key, one in of.metrics.items()},
+                **({"transfer": _measured(result)} if result.transfer else {}),
             }
             for result in self
         )
@@ -83,6 +88,11 @@ class Results(list[Result]):
         heads = [*shown.columns[:5], *(metric.key for metric in in_table("suite") if metric.key in shown)]
         table: str = shown[heads].to_html(index=False, float_format=number, na_rep="-")
         return table
+
+
+def _measured(result: Result) -> str:
+    """What a run's transfers measured, and on which data sets."""
+    return ", ".join(f"{of.name}:{of.data}" for of in result.transfer)
 
 
 def load(path: str | Path) -> Result | Results:

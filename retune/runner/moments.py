@@ -186,7 +186,7 @@ class Moments:
         unread = [f"{lost:,} images of the transfer cannot be read and are left out"] if lost else []
         return {
             "name": asked.transfer.name,
-            "data": asked.source.name,
+            "data": asked.called,
             "fingerprint": arranged.dataset.fingerprint,
             "synthetic": arranged.dataset.synthetic,
             "contaminated": arranged.contaminated,

@@ -34,11 +34,13 @@ class Asked:
     Args:
         transfer: The measurement.
         source: The data set with the masks.
+        called: Its name, or a preset's, as ``phantom/regions``.
         code: Digest of a plugin's code.
     """
 
     transfer: Transfer
     source: DataSource
+    called: str
     code: str = ""
 
     def identity(self) -> dict[str, Any]:
@@ -73,6 +75,10 @@ def ask(
     cls = registry("transfers").load(name)
     streams = [registry("datasets").load_preset(one.strip()) for one in data.split(",")]
     names = [plain for _, plain, _ in streams]
+    if text.endswith(":"):
+        raise BadSetting(
+            "names no data set behind the colon", where=f"--transfer {text}", fix=f"write {name}:DATA"
+        )
     if not chosen:
         if len(streams) > 1:
             raise BadSetting(
@@ -95,9 +101,13 @@ def ask(
         # One folder is the stream's, unless that has no files.
         takes = any(reader.takes_root for reader, _, _ in streams)
         place, left = (None, root) if takes else (root, None)
+    if not getattr(cls, "name", ""):
+        raise UserError(
+            f"{cls.__name__} lacks a name", where=f"transfer {name}", fix='write name = "..." in the class'
+        )
     made = make(cls, settings, owner=f"transfer {name}")
     source = DataSource.make(chosen, place, rest)
-    return Asked(made, source, code_of("transfers", name, cls)), left
+    return Asked(made, source, chosen, code_of("transfers", name, cls)), left
 
 
 @dataclass(frozen=True)
@@ -162,7 +172,8 @@ def arrange(
         raise UserError(
             "holds no outlines of findings",
             where=where,
-            fix=f"name another one: --transfer {asked.transfer.name}:DATA",
+            fix=f"'retune show dataset {asked.called}' tells what files it reads, or name another one: "
+            f"--transfer {asked.transfer.name}:DATA",
         )
     every = np.arange(len(dataset), dtype=np.int64)
     looked = np.asarray(dataset.regions.known(every).any(axis=1))

@@ -24,7 +24,8 @@ class Segmentation(Outlines):
 
     It is fitted anew at every moment (``refit``: is the information still there?) and once for good (``kept``: does
     last year's decoder still work on the updated model?). Its threshold is that of the best pooled Dice on the
-    validation patients.
+    validation patients. Settings of the data set with the masks, as ``share`` and ``draw``, are written
+    ``--set transfer.share=0.1``, too.
     """
 
     name: ClassVar[str] = "segmentation"
