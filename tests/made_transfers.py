@@ -47,7 +47,7 @@ def made_transfer(
     }  # fmt: skip
     refit, kept = ({key: _listed(of[i] + undefined) for key, of in found.items()} for i in range(2))
     dice = found["dice"] + undefined
-    metrics = dense.over_time_measured(dice[0], dice[1], (samples[:, 0], samples[:, 1]))
+    metrics = dense.over_time_measured(dice[0], dice[1], dense.over_time(samples[:, 0], samples[:, 1]))
     record = {
         "name": "segmentation", "data": "made", "fingerprint": "fp", "synthetic": True, "contaminated": "no",
         "settings": {"size": 128}, "findings": FINDINGS, "n_train": 90, "n_valid": 20, "n_test": n,

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from retune.errors import UserError
 from retune.metrics import auroc, bootstrap_auroc, patient_weights
+from retune.metrics.continual import nan_mean
 from retune.metrics.distinct import distinct
 from retune.results.result import SCORES_FILE, Result
 from retune.results.scores import OF, as_text, read_scores
@@ -44,13 +45,7 @@ class Sampled:
 
     def mean(self, labels: Bools | NDArray[np.intp]) -> Sampled:
         """The mean over some labels, the last axis; NaN over none."""
-        return Sampled(_mean(self.value[..., labels]), _mean(self.replicates[..., labels]))
-
-
-def _mean(values: Floats) -> Floats:
-    known = ~np.isnan(values)
-    total = np.where(known, values, 0).sum(axis=-1)
-    return np.asarray(np.where(known.any(axis=-1), total / np.maximum(known.sum(axis=-1), 1), np.nan))
+        return Sampled(*(np.asarray(nan_mean(of[..., labels])) for of in (self.value, self.replicates)))
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ images give every Dice there is, on the test set and on each of its resamples.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -107,17 +108,17 @@ def best_threshold(counts: NDArray[np.int64], edges: Floats) -> float:
 
 
 def over_time_measured(
-    refit: Floats, kept: Floats, samples: tuple[Floats, Floats], level: float = 0.95
+    refit: Floats, kept: Floats, resampled: Mapping[str, Floats], level: float = 0.95
 ) -> dict[str, Measured]:
     """The four metrics with intervals.
 
     Args:
         refit: ``(T+1, K)``.
         kept: ``(T+1, K)``.
-        samples: The same on every resample of the test patients, ``(B, T+1, K)`` each.
+        resampled: What :func:`retune.metrics.continual.over_time` gives on every resample of the test patients.
         level: Coverage of the intervals.
     """
-    found, resampled = {}, over_time(*samples)
+    found = {}
     for key, value in over_time(refit, kept).items():
         low, high = interval(resampled[key], level)
         found[key] = Measured(float(value), float(low), float(high))

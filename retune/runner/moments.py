@@ -26,6 +26,7 @@ from retune.runner.plan import Plan
 from retune.transfers.base import Maps, Part, Task
 
 LEVEL: Final = 0.95
+"""Coverage of a run's intervals."""
 TOKENS: Final[frozenset[Need]] = frozenset({"tokens"})
 
 

@@ -24,11 +24,11 @@ from retune.results.image_digests import digests
 from retune.results.result import CHECKPOINT_FILE, Result
 from retune.results.scores import COLUMNS, OF, REPLICATES, TRANSFER, as_bytes, as_text, write_finished
 from retune.runner.loop import Outcome
+from retune.runner.moments import LEVEL
 from retune.runner.plan import Plan
 from retune.settings import values_of
 from retune.streams.stream import Stream
 
-LEVEL: Final = 0.95
 MANY: Final = 50
 """Values of a column that are counted, at most."""
 PACKAGES: Final = ("torch", "numpy", "scikit-learn", "open_clip_torch", "transformers")

@@ -185,9 +185,10 @@ def arrange(
                 where=where,
                 fix="check its splits, or take a larger share",
             )
-    content = content_of(dataset, np.concatenate(list(rows.values())), progress)
+    chosen = np.concatenate(list(rows.values()))
+    content = content_of(dataset, chosen, progress)
     if not skip_bad_images:
-        dataset.require_images(np.concatenate(list(rows.values())), content)
+        dataset.require_images(chosen, content)
     seen = contamination(backbone.card, asked.source.origins, synthetic=dataset.synthetic)
     test = rows["test"]
     notes = (*dataset.remarks, *taught.notes(asked.source.origins, dataset, test, content[-len(test) :]))

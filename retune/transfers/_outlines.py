@@ -154,8 +154,8 @@ class Outlined(Measurement):
                 found[f"{key}_low"], found[f"{key}_high"] = interval(samples[key], task.level)
         refit, kept = ({key: values[i].tolist() for key, values in found.items()} for i in range(2))
         main, resampled = found[self.headline], samples[self.headline]
-        drawn = (resampled[:, 0], resampled[:, 1])
-        metrics = dense.over_time_measured(main[0], main[1], drawn, task.level)
+        replicates = over_time(resampled[:, 0], resampled[:, 1])
+        metrics = dense.over_time_measured(main[0], main[1], replicates, task.level)
         names = [name for name, out in zip(task.findings, few, strict=True) if out]
         notes = [f"Undefined, with fewer than {dense.FEWEST} positives to learn from or to be judged on: "
                  f"{', '.join(names)}"] if names else []  # fmt: skip
@@ -164,7 +164,7 @@ class Outlined(Measurement):
             "headline": self.headline, "grid": self.grid, "refit": refit, "kept": kept,
             "trivial": self._trivial(few), "notes": notes,
             "metrics": {key: asdict(value) for key, value in metrics.items()},
-            "replicates": over_time(*drawn),
+            "replicates": replicates,
         }  # fmt: skip
 
     def _trivial(self, few: npt.NDArray[np.bool_]) -> dict[str, dict[str, list[float]]]:

@@ -97,7 +97,7 @@ def test_an_interval_holds_its_value() -> None:
     weights = patient_weights(np.arange(N), 200, 0)
     refit = np.stack([SUMS, sums_of(TRUTH, FOUND & (RNG.random(FOUND.shape) < 0.5))])
     refit_dice, samples = dense.pooled_dice(refit), dense.pooled_dice(refit, weights)
-    found = dense.over_time_measured(refit_dice, refit_dice, (samples, samples))
+    found = dense.over_time_measured(refit_dice, refit_dice, dense.over_time(samples, samples))
     assert found["dense_forgetting"].value > 0
     for measured in found.values():
         assert measured.low <= measured.value <= measured.high

@@ -15,16 +15,6 @@ from retune.transfers.base import Measurement, Part, Task, Transfer
 N, SIZE, GRID = 40, 32, 8
 
 
-class Rows:
-    """Masks in memory."""
-
-    def __init__(self, masks) -> None:
-        self.masks = masks
-
-    def __getitem__(self, index):
-        return self.masks[index]
-
-
 def part(seed: int) -> tuple[Part, torch.Tensor]:
     """Squares in two of three pictures, unknown in one of five, and maps that show them through noise."""
     rng = np.random.default_rng(seed)
@@ -39,7 +29,7 @@ def part(seed: int) -> tuple[Part, torch.Tensor]:
     maps = torch.cat([seen, torch.zeros(N, 3, GRID, GRID)], 1)
     maps += torch.from_numpy(rng.normal(0, 0.2, maps.shape)).float()
     truth &= known[:, :, None, None]
-    return Part(Rows(truth), known, truth.any((2, 3)), np.arange(N) // 2), maps
+    return Part(truth, known, truth.any((2, 3)), np.arange(N) // 2), maps
 
 
 @pytest.fixture(params=registry("transfers").names())
@@ -115,7 +105,7 @@ def test_an_image_is_measured_on_its_own(transfer: Transfer, made) -> None:
     every.measure(*maps)
     half = np.arange(N // 2)
     some = Part(
-        Rows(task.test.masks.masks[half]),
+        task.test.masks[half],
         *(a[half] for a in (task.test.known, task.test.present, task.test.patients)),
     )
     without = transfer.begin(Task(task.findings, task.train, task.valid, some, 0, 30, 0.95))

@@ -18,16 +18,6 @@ from retune.transfers.segmentation import Segmentation
 N, SIZE, GRID, DIM = 24, 16, 2, 5
 
 
-class Rows:
-    """Masks in memory."""
-
-    def __init__(self, masks) -> None:
-        self.masks = masks
-
-    def __getitem__(self, index):
-        return self.masks[index]
-
-
 @pytest.fixture(scope="module")
 def part() -> tuple[Part, torch.Tensor]:
     rng = np.random.default_rng(0)
@@ -39,7 +29,7 @@ def part() -> tuple[Part, torch.Tensor]:
     truth &= known[:, :, None, None]
     maps = torch.from_numpy(rng.normal(0, 0.3, (N, DIM, GRID, GRID))).float()
     maps[:, :2] += torch.nn.functional.adaptive_avg_pool2d(torch.from_numpy(truth).float(), GRID)
-    return Part(Rows(truth), known, truth.any((2, 3)), np.arange(N)), maps
+    return Part(truth, known, truth.any((2, 3)), np.arange(N)), maps
 
 
 def parameters(network: torch.nn.Module) -> int:

@@ -14,16 +14,6 @@ from retune.transfers.segmentation import Segmentation
 N, SIZE, GRID = 40, 32, 8
 
 
-class Rows:
-    """Masks in memory."""
-
-    def __init__(self, masks) -> None:
-        self.masks = masks
-
-    def __getitem__(self, index):
-        return self.masks[index]
-
-
 def part(seed: int) -> tuple[Part, torch.Tensor]:
     """A square anywhere in every second picture, one at the same place in all of which somebody looked; maps of both."""
     rng = np.random.default_rng(seed)
@@ -37,7 +27,7 @@ def part(seed: int) -> tuple[Part, torch.Tensor]:
     truth &= known[:, :, None, None]
     maps = torch.nn.functional.adaptive_avg_pool2d(torch.from_numpy(truth).float(), GRID)
     maps += torch.from_numpy(rng.normal(0, 0.1, maps.shape)).float()
-    return Part(Rows(truth), known, truth.any((2, 3)), np.arange(N) // 2), maps
+    return Part(truth, known, truth.any((2, 3)), np.arange(N) // 2), maps
 
 
 @pytest.fixture(scope="module")
