@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from retune.metrics import continual_report
     from retune.plugins import registry
     from retune.prompts import PromptBank
+    from retune.report.plot import plot
     from retune.results.collect import load
     from retune.results.result import Result
     from retune.runner.plan import plan
@@ -56,6 +57,7 @@ _PUBLIC = {
     "new_scenario": "retune.scaffold",
     "new_strategy": "retune.scaffold",
     "plan": "retune.runner.run",
+    "plot": "retune.report.plot",
     "registry": "retune.plugins",
     "run": "retune.runner.run",
     "split_by_patient": "retune.data.dataset",
@@ -89,6 +91,7 @@ __all__ = [
     "new_scenario",
     "new_strategy",
     "plan",
+    "plot",
     "registry",
     "run",
     "split_by_patient",

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -79,6 +79,12 @@ class Results(list[Result]):
             }
             for result in self
         )
+
+    def plot(self) -> Any:
+        """Draw the mean AUC of each method after each experience, by stream; see :func:`retune.plot`."""
+        import retune
+
+        return retune.plot(self)
 
     def __repr__(self) -> str:
         return "[" + ",\n ".join(map(repr, self)) + "]"

@@ -121,6 +121,12 @@ class Table:
                 rows.append((setting.name, found.mean, found.low, found.high, found.detectable, found.n))
         return pd.DataFrame(rows, columns=["stream", "difference", "low", "high", "detectable", "n"])
 
+    def plot(self) -> Any:
+        """Draw the mean AUC of each method after each experience, by stream; see :func:`retune.plot`."""
+        import retune
+
+        return retune.plot(self.results, {run.result.run.id: run.strategy for run in self.runs})
+
     def __repr__(self) -> str:
         return self._shown().to_string(index=False, float_format=number, na_rep="-")
 
