@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from retune.backbones.load import load_backbone
-    from retune.check import check_dataset, check_scenario, check_strategy
+    from retune.check import check_dataset, check_metric, check_scenario, check_strategy
     from retune.data.dataset import Dataset, ImageSource, split_by_patient
     from retune.data.images import FileImages
     from retune.data.readers.base import Reader
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from retune.methods.given import Context, Images, Training
     from retune.methods.strategy import Strategy
     from retune.metrics import continual_report
+    from retune.metrics.own.base import OwnMetric
     from retune.plugins import registry
     from retune.prompts import PromptBank
     from retune.report.plot import plot
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from retune.runner.plan import plan
     from retune.runner.run import run
     from retune.runner.spec import Spec
-    from retune.scaffold import new_dataset, new_scenario, new_strategy
+    from retune.scaffold import new_dataset, new_metric, new_scenario, new_strategy
     from retune.streams.stream import Experience, Scenario, Stream
     from retune.suite.run import suite as suite
 
@@ -37,6 +38,7 @@ _PUBLIC = {
     "FileImages": "retune.data.images",
     "ImageSource": "retune.data.dataset",
     "Images": "retune.methods.strategy",
+    "OwnMetric": "retune.metrics.own.base",
     "PromptBank": "retune.prompts",
     "Reader": "retune.data.readers.base",
     "Result": "retune.results.result",
@@ -46,6 +48,7 @@ _PUBLIC = {
     "Stream": "retune.streams.stream",
     "Training": "retune.methods.strategy",
     "check_dataset": "retune.check",
+    "check_metric": "retune.check",
     "check_scenario": "retune.check",
     "check_strategy": "retune.check",
     "continual_report": "retune.metrics",
@@ -54,6 +57,7 @@ _PUBLIC = {
     "load": "retune.results.collect",
     "load_backbone": "retune.backbones.load",
     "new_dataset": "retune.scaffold",
+    "new_metric": "retune.scaffold",
     "new_scenario": "retune.scaffold",
     "new_strategy": "retune.scaffold",
     "plan": "retune.runner.run",
@@ -70,6 +74,7 @@ __all__ = [
     "FileImages",
     "ImageSource",
     "Images",
+    "OwnMetric",
     "PromptBank",
     "Reader",
     "Result",
@@ -80,6 +85,7 @@ __all__ = [
     "Training",
     "__version__",
     "check_dataset",
+    "check_metric",
     "check_scenario",
     "check_strategy",
     "continual_report",
@@ -88,6 +94,7 @@ __all__ = [
     "load",
     "load_backbone",
     "new_dataset",
+    "new_metric",
     "new_scenario",
     "new_strategy",
     "plan",

@@ -246,6 +246,23 @@ class TransferRecord(Record):
     cost: dict[str, float]
 
 
+class OwnRecord(Record):
+    """A metric of one's own, worked out from the test scores: not part of the benchmark."""
+
+    name: str
+    asked: str
+    """As it is named on a command line."""
+    value: Number
+    problem: str = ""
+    """Why it has no value, where it broke."""
+    meaning: str = ""
+    better: Literal["higher", "lower"]
+    origin: str
+    """The distribution that brings it, or that it is a local file."""
+    code: str
+    """Digest of its code."""
+
+
 class Bootstrap(Record):
     """How intervals were made."""
 
@@ -286,6 +303,7 @@ class Result(Record):
         bootstrap: How intervals were made.
         cost: ``trainable_parameters``, ``fit_seconds``, ``stored_images``, ...
         transfer: What ``--transfer`` measured.
+        own: Metrics of one's own, by name: ``value``, ``meaning``, ``origin``; none is part of the benchmark.
         cautions: What must stand beside the numbers.
     """
 
@@ -313,6 +331,8 @@ class Result(Record):
     cost: Cost
     transfer: list[TransferRecord] = []
     """What ``--transfer`` measured; empty where nothing was asked."""
+    own: dict[str, OwnRecord] = {}
+    """Metrics of one's own, by name; none is part of the benchmark."""
     cautions: list[str] = []
     """What must stand beside the numbers, as :func:`retune.results.cautions.cautions` has it."""
     scores_digest: str = ""
@@ -407,6 +427,11 @@ class Result(Record):
             f"<td style='text-align:left'>{escape(metric.meaning)}</td></tr>"
             for metric in in_table("run")
             if (one := self.metric(metric.key)).value is not None
+        )
+        rows += "".join(
+            f"<tr><th style='text-align:left'>{escape(one.name)} *</th><td>{number(one.value)}</td><td></td>"
+            f"<td style='text-align:left'>{escape(one.meaning)} (* not part of the benchmark)</td></tr>"
+            for one in self.own.values()
         )
         beside = "".join(f"<li>{escape(caution)}</li>" for caution in self.cautions)
         head = "<tr><th></th><th>value</th><th>95 %</th><th></th></tr>"

@@ -55,7 +55,8 @@ class Table:
 
         Returns:
             Rows ``scenario``, ``data``, ``backbone``, ``order``, ``strategy``, ``role``, ``n`` (seeds), and for each
-            metric its mean and, under ``KEY_sd``, ``KEY_low`` and ``KEY_high``, deviation over seeds and interval.
+            metric its mean and, under ``KEY_sd``, ``KEY_low`` and ``KEY_high``, deviation over seeds and interval;
+            metrics of one's own stand under ``own.NAME``.
         """
         import pandas as pd
 
@@ -70,7 +71,9 @@ class Table:
                 "n": len(row.seeds),
                 **{
                     f"{key}{end}": getattr(one, of)
-                    for key, one in row.metrics.items()
+                    for key, one in (
+                        row.metrics | {f"own.{name}": of for name, of in row.own.items()}
+                    ).items()
                     for end, of in (("", "mean"), ("_sd", "sd"), ("_low", "low"), ("_high", "high"))
                 },
             }
