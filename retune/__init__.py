@@ -6,8 +6,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from retune.backbones.base import Backbone, BackboneCard
     from retune.backbones.load import load_backbone
-    from retune.check import check_dataset, check_metric, check_scenario, check_strategy
+    from retune.check import check_backbone, check_dataset, check_metric, check_scenario, check_strategy
     from retune.data.dataset import Dataset, ImageSource, split_by_patient
     from retune.data.images import FileImages
     from retune.data.readers.base import Reader
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from retune.runner.plan import plan
     from retune.runner.run import run
     from retune.runner.spec import Spec
-    from retune.scaffold import new_dataset, new_metric, new_scenario, new_strategy
+    from retune.scaffold import new_backbone, new_dataset, new_metric, new_scenario, new_strategy
     from retune.streams.stream import Experience, Scenario, Stream
     from retune.suite.run import suite as suite
 
@@ -32,6 +33,8 @@ __version__ = "0.1.0"
 
 # Where each public name lives: imported when first used, so that `import retune` is instant.
 _PUBLIC = {
+    "Backbone": "retune.backbones.base",
+    "BackboneCard": "retune.backbones.base",
     "Context": "retune.methods.strategy",
     "Dataset": "retune.data.dataset",
     "Experience": "retune.streams.stream",
@@ -47,6 +50,7 @@ _PUBLIC = {
     "Strategy": "retune.methods.strategy",
     "Stream": "retune.streams.stream",
     "Training": "retune.methods.strategy",
+    "check_backbone": "retune.check",
     "check_dataset": "retune.check",
     "check_metric": "retune.check",
     "check_scenario": "retune.check",
@@ -56,6 +60,7 @@ _PUBLIC = {
     "encode_texts": "retune.features.encode",
     "load": "retune.results.collect",
     "load_backbone": "retune.backbones.load",
+    "new_backbone": "retune.scaffold",
     "new_dataset": "retune.scaffold",
     "new_metric": "retune.scaffold",
     "new_scenario": "retune.scaffold",
@@ -68,6 +73,8 @@ _PUBLIC = {
 }
 
 __all__ = [
+    "Backbone",
+    "BackboneCard",
     "Context",
     "Dataset",
     "Experience",
@@ -84,6 +91,7 @@ __all__ = [
     "Stream",
     "Training",
     "__version__",
+    "check_backbone",
     "check_dataset",
     "check_metric",
     "check_scenario",
@@ -93,6 +101,7 @@ __all__ = [
     "encode_texts",
     "load",
     "load_backbone",
+    "new_backbone",
     "new_dataset",
     "new_metric",
     "new_scenario",

@@ -15,6 +15,7 @@ TEMPLATES: Final[dict[Kind, str]] = {
     "strategies": "mean-shift",
     "scenarios": "young-to-old",
     "datasets": "our-hospital",
+    "backbones": "two-towers",
     "metrics": "worst-label",
 }
 """One that works of each kind, in ``retune/templates``."""
@@ -56,6 +57,11 @@ def new_scenario(name: str, out: str | Path | None = None) -> Path:
 def new_dataset(name: str, out: str | Path | None = None) -> Path:
     """Write a starting point for a reader of one's own; see :func:`new`."""
     return new("datasets", name, out)
+
+
+def new_backbone(name: str, out: str | Path | None = None) -> Path:
+    """Write a starting point for a backbone of one's own; see :func:`new`."""
+    return new("backbones", name, out)
 
 
 def new_metric(name: str, out: str | Path | None = None) -> Path:

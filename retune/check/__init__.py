@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from retune.check.backbone import check_backbone
 from retune.check.checks import Check, ContractReport, Finding
 from retune.check.dataset import check_dataset
 from retune.check.metric import check_metric
@@ -12,6 +13,7 @@ __all__ = [
     "Check",
     "ContractReport",
     "Finding",
+    "check_backbone",
     "check_dataset",
     "check_metric",
     "check_scenario",

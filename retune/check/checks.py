@@ -252,8 +252,10 @@ def made(check: Check[T], subject: T, *, limit: float) -> tuple[Outcome, str, fl
 
 
 def _told(error: BaseException) -> str:
-    """An exception in one line, with the place in the plugin: the first file that is not one of the checks."""
+    """An exception in one line, with the place in the plugin: the first file that is not retune's, or not a check's."""
     frames = traceback.extract_tb(error.__traceback__)
-    place = next((f for f in frames if Path(f.filename).parent != Path(__file__).parent), None)
+    here = Path(__file__).parent
+    foreign = [f for f in frames if here.parent not in Path(f.filename).parents]
+    place = next(iter([*foreign, *(f for f in frames if Path(f.filename).parent != here)]), None)
     where = f" ({Path(place.filename).name}, line {place.lineno})" if place else ""
     return f"{type(error).__name__}: {error}{where}"

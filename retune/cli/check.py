@@ -12,7 +12,7 @@ from retune.cli.options import AsJson
 if TYPE_CHECKING:
     from retune.check import ContractReport
 
-KINDS: Final = ("strategy", "scenario", "dataset", "metric")
+KINDS: Final = ("strategy", "scenario", "dataset", "backbone", "metric")
 MARKS: Final = {
     "passed": ("passed", "green"),
     "failed": ("FAILED", "bold red"),
@@ -24,7 +24,7 @@ def check(
     what: Annotated[
         list[str],
         typer.Argument(
-            metavar="[strategy|scenario|dataset|metric] NAME",
+            metavar="[strategy|scenario|dataset|backbone|metric] NAME",
             help="A name from 'retune list' or a Python file; a strategy's where no kind is given.",
         ),
     ],
@@ -39,7 +39,7 @@ def check(
         typer.Option(
             min=0.1,
             help="Seconds a check may take; three times as much for all together.",
-            show_default="20; of a data set 120",
+            show_default="20; of a data set or a backbone 120",
         ),
     ] = None,
     json: AsJson = False,

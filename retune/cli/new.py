@@ -14,6 +14,7 @@ NEXT: Final = {
     "strategy": ("retune check {}", "retune run --strategy {}"),
     "scenario": ("retune check scenario {}", "retune run --scenario {}"),
     "dataset": ("retune check dataset {} --root DIR", "retune run --data {} --root DIR --steps 2"),
+    "backbone": ("retune check backbone {}", "retune run --backbone {}"),
     "metric": ("retune check metric {}", "retune run --metric {}"),
 }
 """What to do with the file."""
@@ -47,6 +48,14 @@ def dataset(name: Name, out: Out = None) -> None:
     from retune.scaffold import new_dataset
 
     _told("dataset", new_dataset(name, out))
+
+
+@app.command()
+def backbone(name: Name, out: Out = None) -> None:
+    """Write a backbone with an image tower and a text tower: put yours in, and check it as you go."""
+    from retune.scaffold import new_backbone
+
+    _told("backbone", new_backbone(name, out))
 
 
 @app.command()

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-PLUGINS: Final[dict[str, Kind]] = {"strategies": "strategies", "scenarios": "scenarios"}
+PLUGINS: Final[dict[str, Kind]] = {"strategies": "strategies", "scenarios": "scenarios", "metrics": "metrics"}
 """Options that may hold classes, too."""
 
 
@@ -200,7 +200,7 @@ def _named(kind: Kind, one: Any) -> Any:
     """What stands in a suite's file for a class or an instance; runs are made by other processes, which import it."""
     if isinstance(one, str | dict):
         return one
-    cls = one if isinstance(one, type) else type(one)
+    cls: Any = one if isinstance(one, type) else type(one)
     name = registry(kind).hold(cls)
     if name.startswith(NOTEBOOK) or cls.__module__ == "__main__":
         raise UserError(
