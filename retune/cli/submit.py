@@ -58,6 +58,9 @@ def submit(
         out.print(Text(f"  {one.folder}", "dim"), soft_wrap=True)
         if many < ENOUGH:
             out.print(Text(f"  {few_seeds(many)}", "yellow"), soft_wrap=True)
+        if one.silent:
+            told = "says nothing of a transfer: it is not the track's, or not all seeds have it"
+            out.print(Text(f"  {told}", "yellow"), soft_wrap=True)
     out.print()
     out.print(
         "It holds scores of the test images under salted digests of their names; no image, label or patient."

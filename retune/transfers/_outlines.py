@@ -138,10 +138,9 @@ class Outlined(Measurement):
     def numbers(self) -> dict[str, Any]:
         """Every number and its interval."""
         task = self.task
-        few = (task.train.present.sum(0) < dense.FEWEST) | (task.test.present.sum(0) < dense.FEWEST)
+        few = dense.too_few(task.train.present.sum(0), task.test.present.sum(0))
         at = np.array(self.places).T
-        undefined = np.repeat(np.broadcast_to(few, (2, 1, len(few))), at.shape[1], axis=1)
-        undefined[1, : self.since] = True
+        undefined = dense.undefined(few, self.since, at.shape[1])
         weights = patient_weights(task.test.patients, task.replicates, 0)
         samples = {
             key: np.where(undefined, np.nan, of[:, at])
