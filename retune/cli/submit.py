@@ -65,6 +65,8 @@ def submit(
     out.print(
         "It holds scores of the test images under salted digests of their names; no image, label or patient."
     )
+    if any(one.entry.transfer for one in written):
+        out.print("Of its transfer's test images, without names: how many pixels are outlined and found.")
     first = written[0].folder
     named = "" if board == Path("leaderboard") else f" --board {board}"
     out.print(Text(f"Next, check it: retune leaderboard verify {first}{named}", "dim"), soft_wrap=True)

@@ -125,17 +125,17 @@ def rounded(value: Any) -> Any:
 def differences(entry: Entry, numbers: Numbers) -> Iterator[tuple[str, float]]:
     """By how much each published number differs from the one that was worked out; infinite where one is undefined."""
     for k, run in enumerate(entry.runs):
-        yield f"runs.{k}.auc_matrix", largest(run.auc_matrix, numbers.matrices[k])
+        yield f"runs.{k}.auc_matrix", apart(run.auc_matrix, numbers.matrices[k])
         if run.dice is not None:
-            yield f"runs.{k}.dice", largest(run.dice, numbers.dice[k])
+            yield f"runs.{k}.dice", apart(run.dice, numbers.dice[k])
         for name, value in run.values.model_dump(exclude_unset=True).items():
-            yield f"runs.{k}.values.{name}", largest(value, numbers.values[k][name])
+            yield f"runs.{k}.values.{name}", apart(value, numbers.values[k][name])
     for name, estimate in entry.metrics.model_dump(exclude_unset=True).items():
         for key, value in estimate.items():
-            yield f"metrics.{name}.{key}", largest(value, numbers.metrics[name][key])
+            yield f"metrics.{name}.{key}", apart(value, numbers.metrics[name][key])
 
 
-def largest(published: Any, found: Any) -> float:
+def apart(published: Any, found: Any) -> float:
     """By how much two numbers, or lists of them, differ at most; infinite where only one is undefined."""
     a, b = np.array(published, dtype=np.float64), np.array(found, dtype=np.float64)
     if (np.isnan(a) != np.isnan(b)).any():

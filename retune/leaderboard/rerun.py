@@ -17,7 +17,7 @@ from retune.leaderboard.command import LONG, spec_of
 from retune.leaderboard.entry import Entry, Run, Transfer
 from retune.leaderboard.fields import shortened
 from retune.leaderboard.intake import read
-from retune.leaderboard.numbers import largest
+from retune.leaderboard.numbers import apart
 from retune.leaderboard.verify import Verdict, Wrong
 from retune.metrics.facts import LabelFacts
 from retune.metrics.table import COMPARED, DENSE
@@ -207,7 +207,7 @@ def _require_facts(entry: Entry, run: Run, result: Result) -> None:
     of = measured(result)
     if entry.transfer is not None and of is not None:
         facts["transfer"] = (entry.transfer, of, TRANSFERRED)
-        if largest(entry.transfer.prior, of.trivial["prior"][of.headline]) > TOLERANCE:
+        if apart(entry.transfer.prior, of.trivial["prior"][of.headline]) > TOLERANCE:
             raise Wrong(f"run again with seed {run.seed}, transfer.prior differs")
     for part, (told, found, names) in facts.items():
         for name in names:

@@ -37,13 +37,12 @@ class TransferTask(Part):
     @property
     def reader(self) -> str:
         """Name of the data set without its preset."""
-        plain: str = registry("datasets").load_preset(self.data)[1]
-        return plain
+        return self.data.partition("/")[0]
 
     @property
     def chosen(self) -> dict[str, Any]:
         """The settings as ``--set transfer.NAME`` takes them; of one name the measurement's come first."""
-        return self.settings["data"] | {key: of for key, of in self.settings.items() if key != "data"}
+        return self.settings.get("data", {}) | {key: of for key, of in self.settings.items() if key != "data"}
 
     def is_of(self, record: TransferRecord) -> bool:
         """Whether a run's transfer is this one."""
