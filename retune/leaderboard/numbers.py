@@ -90,7 +90,7 @@ def measure(
 
 
 def dice_of(
-    sums: dense.Sums, patients: npt.NDArray[Any], train: Sequence[int], kept: npt.ArrayLike
+    sums: dense.Sums, patients: npt.NDArray[Any], train: Sequence[int], kept: Sequence[Sequence[float | None]]
 ) -> tuple[Floats, Floats]:
     """Pooled Dice of one run's transfer, NaN where undefined.
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import tempfile
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-import numpy.typing as npt
 
 from retune.avalanche_bridge import names as avalanche
 from retune.backbones.precision import threads
@@ -17,7 +16,7 @@ from retune.leaderboard.command import LONG, spec_of
 from retune.leaderboard.entry import Entry, Run, Transfer
 from retune.leaderboard.fields import shortened
 from retune.leaderboard.intake import read
-from retune.leaderboard.numbers import apart
+from retune.leaderboard.numbers import Floats, apart
 from retune.leaderboard.verify import Verdict, Wrong
 from retune.metrics.facts import LabelFacts
 from retune.metrics.table import COMPARED, DENSE
@@ -160,16 +159,15 @@ def _repeated(spec: Spec, entry: Entry, run: Run, shared: Shared) -> float:
                 raise CannotRepeat(f"the {what} here is another ({mine[:12]}, the entry's is {theirs[:12]})")
         result = ready.execute()
     _require_facts(entry, run, result)
-    found = _difference("an AUC", run, run.auc_matrix, result.array("auc_matrix"), COMPARED)
+    pairs: list[tuple[str, Any, Floats, tuple[Metric, ...]]]
+    pairs = [("an AUC", run.auc_matrix, result.array("auc_matrix"), COMPARED)]
     of = measured(result)
-    if run.dice is not None and of is not None:
-        found = max(found, _difference("a Dice", run, run.dice, headline(of), DENSE))
-    return found
+    if of is not None and run.dice is not None:
+        pairs.append(("a Dice", run.dice, headline(of), DENSE))
+    return max(_difference(run, *pair) for pair in pairs)
 
 
-def _difference(
-    what: str, run: Run, told: npt.ArrayLike, matrix: npt.NDArray[np.float64], metrics: Iterable[Metric]
-) -> float:
+def _difference(run: Run, what: str, told: Any, matrix: Floats, metrics: Iterable[Metric]) -> float:
     """By how much a number of a label, or of a finding, differs at most from the published one.
 
     Raises:

@@ -106,16 +106,15 @@ def unpack(content: bytes, entry: Entry, where: str) -> Scores:
     items = arrays["items"]
     if not _ascending(items):
         raise UserError("items are not distinct and ascending", where=where)
-    outlines = {key: arrays[key] for key in OUTLINES} if entry.transfer else {}
+    outlines: Outlines = {key: arrays[key] for key in OUTLINES if key in arrays}
     if entry.transfer:
-        _require_outlines(*outlines.values(), entry.transfer, where)
+        _require_outlines(outlines, entry.transfer, where)
     return Scores(items, np.ascontiguousarray(columns.transpose(0, 2, 3, 1)), outlines)
 
 
-def _require_outlines(
-    sums: npt.NDArray[np.uint32], patients: npt.NDArray[np.uint32], of: Transfer, where: str
-) -> None:
+def _require_outlines(outlines: Outlines, of: Transfer, where: str) -> None:
     """See that sums can be of pixels, and of one test set."""
+    sums, patients = (outlines[key] for key in OUTLINES)
     both, predicted, true = (sums[..., i] for i in (dense.BOTH, dense.PREDICTED, dense.TRUE))
     if (both > np.minimum(predicted, true)).any():
         raise UserError("transfer.sums has more pixels right than are predicted or true", where=where)

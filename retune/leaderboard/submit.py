@@ -270,10 +270,8 @@ def _transfer(
     sums = np.stack([one["transfer.sums"] for one in arrays]).astype(np.uint32)
     # Neither the data set's order nor that of its patients' names is told.
     order = np.lexsort(sums[0, 0, 0, :, :, dense.TRUE].T)
-    _, first, patients = np.unique(
-        arrays[0]["transfer.patients"][order], return_index=True, return_inverse=True
-    )
-    patients = first.argsort().argsort()[patients].astype(np.uint32)
+    _, first, codes = np.unique(arrays[0]["transfer.patients"][order], return_index=True, return_inverse=True)
+    patients = first.argsort().argsort()[codes].astype(np.uint32)
     sums = np.ascontiguousarray(sums[:, :, :, order])
     positives = told[0]["positives_train"]
     dice = [

@@ -42,7 +42,8 @@ class TransferTask(Part):
     @property
     def chosen(self) -> dict[str, Any]:
         """The settings as ``--set transfer.NAME`` takes them; of one name the measurement's come first."""
-        return self.settings.get("data", {}) | {key: of for key, of in self.settings.items() if key != "data"}
+        own = {key: of for key, of in self.settings.items() if key != "data"}
+        return {**self.settings.get("data", {}), **own}
 
     def is_of(self, record: TransferRecord) -> bool:
         """Whether a run's transfer is this one."""
