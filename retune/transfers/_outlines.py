@@ -161,12 +161,12 @@ class Outlined(Measurement):
         notes += self.kept[0].notes if self.kept else ()
         return {
             "headline": self.headline, "grid": self.grid, "refit": refit, "kept": kept,
-            "trivial": self._trivial(few), "notes": notes,
+            "trivial": self.trivial(few), "notes": notes,
             "metrics": {key: asdict(value) for key, value in metrics.items()},
             "replicates": replicates,
         }  # fmt: skip
 
-    def _trivial(self, few: npt.NDArray[np.bool_]) -> dict[str, dict[str, list[float]]]:
+    def trivial(self, few: npt.NDArray[np.bool_]) -> dict[str, dict[str, list[float]]]:
         """What is scored without looking at a picture: by predicting nothing, and by anatomy alone."""
         prior = self._prior()
         limits = self._thresholds(prior.expand(len(self.task.valid), -1, -1, -1))
