@@ -257,7 +257,7 @@ class TransferRecord(Record):
     kept: dict[str, list[list[Number]]]
     """The same of the decoder that was fitted first."""
     trivial: dict[str, dict[str, list[Number]]]
-    """What predictors score that look at no picture, by predictor and number: ``empty``, ``prior``."""
+    """What predictors score that look at no picture, by predictor and number: ``empty``, ``prior``, ``random``."""
     metrics: dict[str, MetricRecord]
     """``dense_final``, ``dense_transfer``, ``dense_forgetting``, ``head_drift``."""
     notes: list[str] = []
