@@ -181,7 +181,7 @@ def test_a_suite_is_a_table_that_continues(tmp_path: Path, backbone: str, ours) 
     assert both.difference == pytest.approx(frame.final_auc.ridge - frame.final_auc.stiff)
     assert list(table.best().values()) == [frame.final_auc.idxmax()]
     assert "ridge" in repr(table)
-    assert {row["method"] for row in rows_of(table.plot()) if "step" in row} == {"ridge", "stiff"}
+    assert {row["method"] for row in rows_of(table.plot()) if "step" in row} == {"ours", "ridge", "stiff"}
     made = [run.result.run.created for run in table.runs]
     again = retune.suite(**asked)
     assert [run.result.run.created for run in again.runs] == made

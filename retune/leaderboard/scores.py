@@ -7,8 +7,8 @@ number by more than :data:`TOLERANCE`, ``scores`` is float32 and there is no ``r
 
 Where the runs have a transfer, of N test images and K findings it also holds ``transfer.sums``, uint32
 (R, 2, T+1, N, K, 3), the pixels of each image that are both predicted and true, predicted, and true, by the probe fitted
-anew and by the one that was kept; and ``transfer.patients``, uint32 (N,). No image is named: they stand in the order of
-how much is true.
+anew and by the one that was kept; and ``transfer.patients``, uint32 (N,). No image is named: they are sorted by their
+sums.
 
 A label's moments lie beside each other so that git stores what did not change once.
 """

@@ -40,7 +40,6 @@ from retune.leaderboard.intake import read
 from retune.leaderboard.numbers import BOOTSTRAP, Floats, Numbers, dice_of, differences, measure, rounded
 from retune.leaderboard.scores import OUTLINES, TOLERANCE, Outlines, Scores, pack, unpack
 from retune.leaderboard.tracks import Track, TransferTask
-from retune.metrics import dense
 from retune.plugins import BUILT_IN, registry
 from retune.results.collect import finished, unfinished
 from retune.results.image_digests import salted
@@ -268,8 +267,8 @@ def _transfer(
     if any(of != told[0] for of in told):
         raise UserError("the runs have other images of their transfer", fix="submit runs on one copy of it")
     sums = np.stack([one["transfer.sums"] for one in arrays]).astype(np.uint32)
-    # Neither the data set's order nor that of its patients' names is told.
-    order = np.lexsort(sums[0, 0, 0, :, :, dense.TRUE].T)
+    # Sorted by these very sums, so that neither the data set's order nor that of its patients' names is told.
+    order = np.lexsort(np.moveaxis(sums, 3, -1).reshape(-1, sums.shape[3]))
     _, first, codes = np.unique(arrays[0]["transfer.patients"][order], return_index=True, return_inverse=True)
     patients = first.argsort().argsort()[codes].astype(np.uint32)
     sums = np.ascontiguousarray(sums[:, :, :, order])
