@@ -85,7 +85,7 @@ def _summary(kind: str, name: str) -> list[str]:
     """What a built-in says of itself in a line; nothing of others, whose files may be gone."""
     found = [
         entry for entry in registry(kind).entries if entry.name == name and isinstance(entry.target, Path)
-    ]  # type: ignore[arg-type]
+    ]
     return [entry.summary for entry in found]
 
 
