@@ -56,6 +56,7 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         re.search(rf"\b{name}\b", out)
         for name in (
             "run",
+            "explain",
             "list",
             "show",
             "data",
