@@ -1,0 +1,116 @@
+"""Readers of further public data sets, each on a tiny tree in exactly the published layout."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from retune.check import check_dataset
+from retune.cli.main import main
+from retune.data.dataset import Dataset
+from retune.data.readers.cxr_lt import TASK_1, TASK_2, TASK_3
+from retune.data.source import DataSource
+
+NAN = float("nan")
+
+
+def write(path: Path, *lines: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(lines) + "\n")
+
+
+def picture(path: Path, side: int = 32) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(len(path.as_posix())).integers(0, 256, (side, side), dtype=np.uint8)
+    pixels[0, :4] = list(path.as_posix().encode()[-8:-4])
+    Image.fromarray(pixels).save(path)
+
+
+def read(name: str, root: Path, **settings: Any) -> Dataset:
+    return DataSource.make(name, root, settings).read()
+
+
+def column(data: Dataset, label: str) -> list[float]:
+    return data.targets[:, data.labels.index(label)].tolist()
+
+
+# CXR-LT: patient, study, image, view and the labels that are present.
+HEAD = "dicom_id,subject_id,study_id,ViewPosition,ViewCodeSequence_CodeMeaning,fpath"
+LT = {
+    "train_labeled.csv": (
+        ("10000032", "50414267", "02aa804e-1", "PA", ("Normal",)),
+        ("10000032", "50414267", "174413ec-2", "LATERAL", ("Normal",)),
+        ("10000764", "57375967", "096052b7-3", "AP", ("Rib Fracture", "Fracture", "Kyphosis")),
+        ("10000898", "50771383", "8d4ffd4f-4", "AP", ("Round(ed) Atelectasis", "Support Devices")),
+    ),
+    "development_labeled_task1.csv": (("10000935", "50578979", "d0b71acc-5", "PA", ("Hernia",)),),
+    "development_labeled_task2.csv": (("10000935", "50578979", "d0b71acc-5", "PA", ("Hernia",)),),
+    "development_labeled_task3.csv": (("10000935", "50578979", "d0b71acc-5", "PA", ("Bulla",)),),
+    "test_labeled_task1.csv": (("11000011", "51029426", "fffabebf-6", "PA", ("Tortuous Aorta",)),),
+    # This task tests on an image that is trained on.
+    "test_labeled_task2.csv": (("10000764", "57375967", "096052b7-3", "AP", ("Fracture",)),),
+    "test_labeled_task3.csv": (("11000011", "51029426", "fffabebf-6", "PA", ("Scoliosis", "Bulla")),),
+}
+
+
+def cxr_lt(root: Path) -> None:
+    for name, rows in LT.items():
+        # In the published tables labels are in alphabetical order.
+        labels = sorted(TASK_3 if "task3" in name else TASK_2 if "task2" in name else TASK_1)
+        lines = []
+        for patient, study, image, view, present in rows:
+            file = f"files/p{patient[:2]}/p{patient}/s{study}/{image}.jpg"
+            marks = ",".join(str(int(label in present)) for label in labels)
+            lines.append(f"{image},{patient},s{study},{view},postero-anterior,{file},{marks}")
+            picture(root / file)
+        write(root / "cxr-lt-2024" / name, f"{HEAD},{','.join(labels)}", *lines)
+
+
+def test_cxr_lt_has_three_tasks(tmp_path: Path) -> None:
+    cxr_lt(tmp_path)
+    assert (len(TASK_1), len(TASK_2), len(TASK_3)) == (40, 26, 5)
+    assert DataSource.make("cxr-lt", tmp_path).prompts == "long-tail"
+    data = read("cxr-lt", tmp_path)
+    assert (len(data.labels), data.labels[0], data.labels[-1]) == (40, "No Finding", "Tortuous Aorta")
+    assert data.split.tolist() == ["train"] * 3 + ["valid", "test"]
+    assert (column(data, "No Finding"), column(data, "Fracture")) == ([1, 0, 0, 0, 0], [0, 1, 0, 0, 0])
+    assert column(data, "Round(ed) Atelectasis") == [0, 0, 1, 0, 0]
+    assert data.images.describe(1) == "files/p10/p10000764/s57375967/096052b7-3.jpg"
+    assert data.dropped == {"view is not frontal": 1}
+    gold = read("cxr-lt", tmp_path, task="gold", views="all")
+    assert (len(gold.labels), gold.split.tolist()) == (26, ["train"] * 3 + ["valid", "test"])
+    assert gold.dropped == {"of a patient who is tested on": 1}
+    unseen = read("cxr-lt", tmp_path, task="zero-shot")
+    assert len(unseen.labels) == 45
+    np.testing.assert_array_equal(column(unseen, "Bulla"), [NAN, NAN, NAN, 1, 1])
+    np.testing.assert_array_equal(column(unseen, "Fracture"), [0, 1, 0, NAN, NAN])
+    # Ages need the dates of studies, which MIMIC-CXR's own table has.
+    write(tmp_path / "patients.csv", "subject_id,gender,anchor_age,anchor_year", "10000764,M,86,2180")
+    assert "age" not in read("cxr-lt", tmp_path).columns
+    meta = "dicom_id,subject_id,study_id,StudyDate", "096052b7-3,10000764,57375967,21831015"
+    write(tmp_path / "mimic-cxr-2.0.0-metadata.csv", *meta)
+    people = read("cxr-lt", tmp_path).columns
+    assert people["sex"].tolist() == ["", "M", "", "", ""]
+    np.testing.assert_array_equal(people["age"], [NAN, 89, NAN, NAN, NAN])
+
+
+TREES: Mapping[str, Callable[[Path], None]] = {"cxr-lt": cxr_lt}
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_every_reader_keeps_the_contract_and_tells_a_mistake(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["data", "check", name, "--root", str(tmp_path)]) == 2
+    told = capsys.readouterr().err
+    assert (told.count("error:"), "Traceback" in told, str(tmp_path) in told) == (1, False, True)
+    TREES[name](tmp_path)
+    report = check_dataset(name, tmp_path)
+    assert report.passed, report.failed
+    assert main(["data", "check", name, "--root", str(tmp_path)]) in (0, 1)
+    assert "missing              0" in capsys.readouterr().out
