@@ -15,6 +15,7 @@ from retune.cli.main import main
 from retune.data.dataset import Dataset
 from retune.data.readers.cxr_lt import TASK_1, TASK_2, TASK_3
 from retune.data.source import DataSource
+from retune.errors import UserError
 
 NAN = float("nan")
 
@@ -99,7 +100,102 @@ def test_cxr_lt_has_three_tasks(tmp_path: Path) -> None:
     np.testing.assert_array_equal(people["age"], [NAN, 89, NAN, NAN, NAN])
 
 
-TREES: Mapping[str, Callable[[Path], None]] = {"cxr-lt": cxr_lt}
+REPORT = """<?xml version="1.0" encoding="utf-8"?>
+<eCitation>
+   <meta type="rr"/>
+   <uId id="CXR{uid}"/>
+   <MedlineCitation Owner="Indiana University" Status="supplied by publisher"><Article PubModel="Electronic"><Abstract>
+            <AbstractText Label="COMPARISON">None.</AbstractText>
+            <AbstractText Label="INDICATION">Dyspnea in XXXX.</AbstractText>
+            <AbstractText Label="FINDINGS">{said} &amp; so on.</AbstractText>
+            <AbstractText Label="IMPRESSION">{said}</AbstractText>
+   </Abstract></Article></MedlineCitation>
+   <MeSH>{terms}</MeSH>
+   {images}
+</eCitation>
+"""
+IMAGE = """<parentImage id="{name}">
+      <figureId>F1</figureId>
+      <caption>Chest, 2 views, frontal and lateral</caption>
+      <panel type="single"><url>/hadoop/storage/radiology/extract/{name}.jpg</url></panel>
+   </parentImage>"""
+OPENI: Mapping[int, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
+    1: ("Clear.", ("major:normal",), ("CXR1_1_IM-0001-3001", "CXR1_1_IM-0001-4001")),
+    2: (
+        "Nodule.",
+        ("major:Nodule/lung/upper lobe/right", "major:Thickening/bronchi", "automatic:nodule"),
+        ("CXR2_IM-0652-1001",),
+    ),
+    3: ("Fluid.", ("major:Pleural Effusion", "automatic:pericardial effusion"), ("CXR3_IM-1384-1001",)),
+    5: ("Unread.", ("major:No Indexing", "automatic:Opacity"), ("CXR5_IM-2117-1003002",)),
+    6: ("No image.", ("major:normal",), ()),
+    **{k: ("Clear.", ("major:normal",), (f"CXR{k}_IM-0001-1001",)) for k in range(10, 16)},
+}
+
+
+def openi(root: Path) -> None:
+    for uid, (said, terms, names) in OPENI.items():
+        pairs = [term.split(":") for term in terms]
+        marks = "".join(f"<{kind}>{term}</{kind}>" for kind, term in pairs)
+        images = "".join(IMAGE.format(name=name) for name in names)
+        report = REPORT.format(uid=uid, said=said, terms=marks, images=images)
+        write(root / "ecgen-radiology" / f"{uid}.xml", report)
+        for name in names:
+            picture(root / "NLMCXR_png" / f"{name}.png")
+
+
+def test_openi_reads_what_people_indexed(tmp_path: Path) -> None:
+    openi(tmp_path)
+    data = read("openi", tmp_path)
+    assert data.image_id.tolist()[:4] == [
+        *("CXR1_1_IM-0001-3001", "CXR1_1_IM-0001-4001", "CXR2_IM-0652-1001", "CXR3_IM-1384-1001")
+    ]
+    assert data.patient_id.tolist()[:3] == ["CXR1", "CXR1", "CXR2"]
+    assert [
+        column(data, name)[:4] for name in ("No Finding", "Nodule", "Lung Lesion", "Pleural Effusion")
+    ] == [*([1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 1, 0], [0, 0, 0, 1])]
+    assert sum(column(data, "Pleural Thickening")) == 0
+    assert data.columns["report"][2] == "Nodule. & so on.\nNodule."
+    assert data.dropped == {"nobody indexed the report": 1}
+    found = read("openi", tmp_path, labels_from="automatic")
+    assert [column(found, name)[2:5] for name in ("Nodule", "Pleural Effusion", "Lung Opacity")] == [
+        *([1, 0, 0], [0, 0, 0], [0, 0, 1])
+    ]
+    assert np.isnan(column(found, "No Finding")).all()
+    # Kaggle's copy tells projections, and calls pictures otherwise.
+    rows = (
+        "1,1_IM-0001-3001.dcm.png,Frontal",
+        "1,1_IM-0001-4001.dcm.png,Lateral",
+        "2,2_IM-0652-1001.dcm.png,Frontal",
+    )
+    write(tmp_path / "indiana_projections.csv", "uid,filename,projection", *rows)
+    frontal = read("openi", tmp_path)
+    assert frontal.image_id.tolist() == ["CXR1_1_IM-0001-3001", "CXR2_IM-0652-1001"]
+    (tmp_path / "NLMCXR_png" / "CXR2_IM-0652-1001.png").rename(tmp_path / "2_IM-0652-1001.dcm.png")
+    assert read("openi", tmp_path).images.exists(np.arange(2)).all()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "what"),
+    [
+        ("<eCitation>", '<!DOCTYPE x [<!ENTITY a "aaaa">]><eCitation>', "declares a type of its own"),
+        ("</eCitation>", "", "is no XML"),
+        ('encoding="utf-8"', 'encoding="no-such"', "is no XML"),
+        ('uId id="CXR2"', 'uId id=""', "has no uId"),
+        ('parentImage id="', 'parentImage id="../', "is not the name of an image"),
+        ("None.", "x" * 2**20, "is larger than 1 MiB"),
+    ],
+)
+def test_openi_trusts_no_report(tmp_path: Path, old: str, new: str, what: str) -> None:
+    openi(tmp_path)
+    report = tmp_path / "ecgen-radiology" / "2.xml"
+    report.write_text(report.read_text().replace(old, new))
+    with pytest.raises(UserError, match=what) as caught:
+        read("openi", tmp_path)
+    assert str(report) in str(caught.value)
+
+
+TREES: Mapping[str, Callable[[Path], None]] = {"cxr-lt": cxr_lt, "openi": openi}
 
 
 @pytest.mark.parametrize("name", TREES)
