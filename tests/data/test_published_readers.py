@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from PIL import Image
 from retune.check import check_dataset
 from retune.cli.main import main
 from retune.data.dataset import Dataset
+from retune.data.findings import CHEXPERT
 from retune.data.readers.cxr_lt import TASK_1, TASK_2, TASK_3
 from retune.data.source import DataSource
 from retune.errors import UserError
@@ -195,7 +197,117 @@ def test_openi_trusts_no_report(tmp_path: Path, old: str, new: str, what: str) -
     assert str(report) in str(caught.value)
 
 
-TREES: Mapping[str, Callable[[Path], None]] = {"cxr-lt": cxr_lt, "openi": openi}
+PLUS = (
+    "path_to_image,path_to_dcm,frontal_lateral,ap_pa,deid_patient_id,patient_report_date_order,report,section_narrative,"
+    "section_clinical_history,section_history,section_comparison,section_technique,section_procedure_comments,"
+    "section_findings,section_impression,section_end_of_impression,section_summary,section_accession_number,age,sex,race,"
+    "ethnicity,interpreter_needed,insurance_type,recent_bmi,deceased,split"
+)
+PLUS_ROWS = (  # split, patient, view, side, projection, findings, impression, sex, labels
+    (
+        "train",
+        1,
+        "1_frontal",
+        "Frontal",
+        "AP",
+        "",
+        "1. Edema,\n2. effusion.",
+        "Male",
+        {"Edema": 1.0, "Fracture": -1.0},
+    ),
+    ("train", 1, "2_lateral", "Lateral", "", "", "1. Edema.", "Male", {"Edema": 1.0}),
+    ("train", 2, "1_frontal", "Frontal", "PA", "Clear.", "Normal.", "Female", {"No Finding": 1.0}),
+    ("train", 3, "1_frontal", "Frontal", "PA", "Clear.", "", "Unknown", {"No Finding": 1.0}),
+    ("valid", 64541, "1_frontal", "Frontal", "AP", "", "Edema.", "Female", {"Edema": 1.0, "Pneumonia": 0.0}),
+)
+
+
+def chexpert_plus(root: Path) -> None:
+    lines, labels = [], []
+    for part, patient, view, side, projection, found, impression, sex, marks in PLUS_ROWS:
+        stem = f"{part}/patient{patient:05}/study1/view{view}"
+        sections = f',"NARRATIVE:\nHISTORY: {found} {impression}",,,,,,,{found},"{impression}",,,'
+        people = f"61.0,{sex},White,Non-Hispanic,No,Medicare,27.1,No,{part}"
+        lines.append(f"{stem}.jpg,{stem}.dcm,{side},{projection},patient{patient:05},1{sections},{people}")
+        labels.append(
+            json.dumps({"path_to_image": f"{stem}.jpg", **{name: marks.get(name) for name in CHEXPERT}})
+        )
+        picture(root / "PNG" / f"{stem}.png")
+    write(root / "df_chexpert_plus_240401.csv", PLUS, *lines)
+    for section in ("impression", "findings", "report"):
+        write(root / "chexbert_labels" / f"{section}_fixed.json", *labels)
+
+
+def test_chexpert_plus_has_reports_and_patients(tmp_path: Path) -> None:
+    chexpert_plus(tmp_path)
+    data = read("chexpert+", tmp_path, valid=0.0)
+    assert data.split.tolist() == ["train", "train", "test"]
+    assert data.patient_id.tolist() == ["patient00001", "patient00002", "patient64541"]
+    assert data.dropped == {"the report has no impression": 1, "view is not frontal": 1}
+    assert data.columns["report"].tolist() == ["1. Edema,\n2. effusion.", "Clear.\nNormal.", "Edema."]
+    assert [data.columns[name].tolist() for name in ("view", "sex", "race", "age")] == [
+        *(["AP", "PA", "AP"], ["M", "F", "F"], ["White"] * 3, [61] * 3)
+    ]
+    assert (column(data, "Edema"), column(data, "No Finding")) == ([1, 0, 1], [0, 1, 0])
+    np.testing.assert_array_equal(column(data, "Fracture"), [NAN, 0, 0])
+    assert len(read("chexpert+", tmp_path, labels_from="report", views="all")) == 5
+    assert read("chexpert+", tmp_path, labels_from="findings").columns["sex"].tolist() == ["F", ""]
+    # With CheXpert's own pictures, too.
+    (tmp_path / "PNG").rename(tmp_path / "CheXpert-v1.0-small")
+    for path in (tmp_path / "CheXpert-v1.0-small").rglob("*.png"):
+        path.rename(path.with_suffix(".jpg"))
+    again = read("chexpert+", tmp_path, valid=0.0)
+    assert (again.fingerprint, again.images.exists(np.arange(3)).all()) == (data.fingerprint, True)
+    labels = tmp_path / "chexbert_labels" / "impression_fixed.json"
+    labels.write_text(labels.read_text().replace('"Edema": 1.0', '"Edema": 2', 1))
+    with pytest.raises(UserError, match=r"impression_fixed.json, line 1: a label is neither"):
+        read("chexpert+", tmp_path)
+    with pytest.raises(UserError, match="both hold images of chexpert"):
+        DataSource.make("chexpert,chexpert+", {"chexpert": tmp_path, "chexpert+": tmp_path}).read()
+
+
+BRAX_ROWS = (  # patient, sex, age, view, labels
+    ("P1", "M", "45", "PA", {"Cardiomegaly": "1"}),
+    ("P1", "M", "45", "L", {"Cardiomegaly": "1"}),
+    ("P2", "F", "85 or more", "AP", {"Edema": "-1.0"}),
+    ("P3", "O", "", "RLO", {"No Finding": "1"}),
+    *((f"P{k}", "F", "30", "PA", {"Edema": "0"}) for k in range(4, 14)),
+)
+
+
+def brax(root: Path) -> None:
+    lines = []
+    for k, (patient, sex, age, view, marks) in enumerate(BRAX_ROWS):
+        stem = f"id_{patient}/Study_1.{k}/Series_2.{k}/image-3.{k}"
+        labels = ",".join(marks.get(name, "") for name in CHEXPERT)
+        files = f"Anonymized_DICOMs/{stem}.dcm,images/{stem}.png"
+        lines.append(f"{k},{files},{patient},{sex},{age},7{k},20101010,{labels},{view},2320,2828,1")
+        picture(root / "images" / f"{stem}.png")
+    head = f"DicomPath,PngPath,PatientID,PatientSex,PatientAge,AccessionNumber,StudyDate,{','.join(CHEXPERT)}"
+    write(root / "master_spreadsheet_update.csv", f",{head},ViewPosition,Rows,Columns,Manufacturer", *lines)
+
+
+def test_brax_is_labelled_like_chexpert(tmp_path: Path) -> None:
+    brax(tmp_path)
+    data = read("brax", tmp_path)
+    assert (len(data), data.dropped) == (12, {"view is not frontal": 2})
+    assert data.image_id[0] == "id_P1/Study_1.0/Series_2.0/image-3.0"
+    np.testing.assert_array_equal(data.columns["age"][:3], [45, 85, 30])
+    assert data.columns["sex"].tolist()[:2] == ["M", "F"]
+    np.testing.assert_array_equal(column(data, "Edema")[:3], [0, NAN, 0])
+    everything = read("brax", tmp_path, views="all")
+    assert (everything.columns["view"][3], everything.notes) == ("other", ())
+    (tmp_path / "images").rename(tmp_path / "Anonymized_DICOMs")
+    assert read("brax", tmp_path).images.describe(0).endswith("Series_2.0/image-3.0.dcm")
+    assert read("brax", tmp_path).fingerprint == data.fingerprint
+
+
+TREES: Mapping[str, Callable[[Path], None]] = {
+    "cxr-lt": cxr_lt,
+    "openi": openi,
+    "chexpert+": chexpert_plus,
+    "brax": brax,
+}
 
 
 @pytest.mark.parametrize("name", TREES)
