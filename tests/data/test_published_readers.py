@@ -302,11 +302,88 @@ def test_brax_is_labelled_like_chexpert(tmp_path: Path) -> None:
     assert read("brax", tmp_path).fingerprint == data.fingerprint
 
 
+GR_HEAD = (
+    "StudyID,ImageID,label,boxes_count,extra_boxes_count,locations,prior_study,progression_status,prior_imageID,sentence_en,"
+    "sentence_es,study_is_benchmark,study_is_validation,split,PatientID,patient_is_benchmark,PatientBirth,"
+    "PatientSex_DICOM,StudyDate_DICOM,StudyDate,PatientAge,label_group,Year"
+)
+NODULE = {
+    "sentence_en": "A nodule.", "sentence_es": "Un nódulo.", "abnormal": True, "boxes": [[0.25, 0.5, 0.5, 1.0]],
+    "extra_boxes": [[0.0, 0.0, 0.5, 1.0]], "labels": ["nodule"], "locations": ["right lung"], "progression": None,
+}  # fmt: skip
+UNBOXED = {"sentence_en": "Some fluid.", "abnormal": True, "boxes": [], "labels": ["pleural effusion"]}
+HEALTHY = {"sentence_en": "No other findings.", "sentence_es": "Nada más.", "abnormal": False}
+GR_ROWS: tuple[tuple[str, str, list[dict[str, Any]]], ...] = (
+    ("train", "P1", [NODULE, UNBOXED, HEALTHY]),
+    ("train", "P1", [HEALTHY]),
+    ("validation", "P2", [{**NODULE, "labels": ["multiple nodules", "NSG tube"]}]),
+    ("test", "P3", [{**NODULE, "labels": ["NSG tube"]}]),
+    ("test", "P4", [NODULE]),
+)
+
+
+def padchest_gr(root: Path) -> None:
+    reports, lines = [], []
+    for k, (split, patient, parts) in enumerate(GR_ROWS):
+        study = {
+            "StudyID": f"25{k}",
+            "ImageID": f"25{k}_wigcpj.png",
+            "PreviousStudyID": None,
+            "PreviousImageID": None,
+        }
+        reports.append({**study, "findings": parts})
+        picture(root / "Padchest_GR_files" / "PadChest_GR" / f"25{k}_wigcpj.png")
+        for part in parts:
+            told = f',,,"{part["sentence_en"]}",,False,False'
+            lines.append(
+                f"25{k},25{k}_wigcpj.png,x,1,1,,{told},{split},{patient},False,1950,F,20140101,,64,x,2014"
+            )
+    write(root / "grounded_reports_20240819.json", json.dumps(reports))
+    write(root / "master_table.csv", GR_HEAD, *lines)
+
+
+def test_padchest_gr_has_boxes(tmp_path: Path) -> None:
+    padchest_gr(tmp_path)
+    data = read("padchest-gr", tmp_path)
+    assert data.split.tolist() == ["train", "train", "valid", "test", "test"]
+    assert [
+        column(data, name) for name in ("No Finding", "Nodule", "Pleural Effusion", "Support Devices")
+    ] == [*([0, 1, 0, 1, 0], [1, 0, 1, 0, 1], [1, 0, 0, 0, 0], [0, 0, 1, 1, 0])]
+    assert data.columns["report"][0] == "A nodule. Some fluid. No other findings."
+    assert read("padchest-gr", tmp_path, reports="es").columns["report"][4] == "Un nódulo."
+    assert (data.columns["sex"][0], data.columns["age"][0]) == ("F", 64)
+    regions = data.regions
+    assert regions is not None
+    nodule, fluid = (regions.findings.index(name) for name in ("Nodule", "Pleural Effusion"))
+    known = regions.known(np.arange(5))
+    assert (known[:, nodule].all(), known[:, fluid].tolist()) == (True, [False, True, True, True, True])
+    first, normal = regions.masks(np.array([0, 1]))
+    # The box is in shares of the picture's sides.
+    assert np.argwhere(first[nodule]).min(axis=0).tolist() == [16, 8]
+    assert (first[nodule].sum(), first[fluid].any(), normal.any()) == (16 * 8, False, False)
+    report = tmp_path / "grounded_reports_20240819.json"
+    report.write_text(report.read_text().replace("[0.25, 0.5, 0.5, 1.0]", "[0.25, 0.5, 0.5, 1.5]"))
+    with pytest.raises(UserError, match=r"box 0.25, 0.5, 0.5, 1.5 leaves the picture of 1 x 1") as caught:
+        read("padchest-gr", tmp_path).regions.masks(np.array([0]))  # type: ignore[union-attr]
+    assert "250_wigcpj.png" in str(caught.value)
+    for old, new in (
+        ("251_wigcpj.png", "../x"),
+        ("[0.25", '["x"'),
+        ('"nodule"', "7"),
+        ("250_wigcpj", "259_wigcpj"),
+    ):
+        padchest_gr(tmp_path)
+        report.write_text(report.read_text().replace(old, new))
+        with pytest.raises(UserError, match=r"is no list of grounded reports|has no row in master_table"):
+            read("padchest-gr", tmp_path)
+
+
 TREES: Mapping[str, Callable[[Path], None]] = {
     "cxr-lt": cxr_lt,
     "openi": openi,
     "chexpert+": chexpert_plus,
     "brax": brax,
+    "padchest-gr": padchest_gr,
 }
 
 

@@ -189,7 +189,7 @@ def assembled(
     Raises:
         BadTable: If no row is left.
     """
-    keep, dropped = kept(drops)
+    keep, dropped = kept({"": np.zeros(len(rows.image_id), dtype=bool), **drops})
     if not len(keep):
         why = ", ".join(f"{name} ({count:,})" for name, count in dropped.items())
         raise BadTable(f"no image is left: {why}", where=str(table), fix="try --set data.views=all")
