@@ -126,8 +126,8 @@ class CheXpertPlus(HashedReader):
             ),
         }
         files, pictures = _pictures(folder, names)
-        unsaid = frame[SECTIONS[self.labels_from]].str.strip().to_numpy(object) == ""
-        unknown = np.isnan(marks).all(axis=1)
+        unsaid = (frame[SECTIONS[self.labels_from]].str.strip() == "").to_numpy(bool)
+        unknown = np.asarray(np.isnan(marks).all(axis=1))
         return assembled(
             self,
             Rows(names, patients, split, targets_of(marks, self.uncertain, self.blank, file), files, columns),

@@ -125,11 +125,11 @@ class CxrLt(Reader):
         files = [_find(folder, name) for name in TABLES[self.task]]
         taken = _metadata(folder)
         frames, parts = [], []
-        for split, path in zip(SPLITS, files, strict=True):
-            asked = wanted if self.task != "zero-shot" else TASK_1 if split == "train" else TASK_3
+        for named, path in zip(SPLITS, files, strict=True):
+            asked = wanted if self.task != "zero-shot" else TASK_1 if named == "train" else TASK_3
             frame = read_table(path, (IMAGE, PATIENT, VIEW, FILE, *asked))
             frames.append((frame, path))
-            parts.append(_part(frame, path, wanted, asked, split))
+            parts.append(_part(frame, path, wanted, asked, named))
         whole = pd.concat([_dated(frame, path, taken) for frame, path in frames])
         names = text(whole[IMAGE])
         patients, studies, split, targets = (np.concatenate([part[k] for part in parts]) for k in range(4))
@@ -189,7 +189,7 @@ def _part(
 def _met(patients: Array, split: Array) -> BoolArray:
     """Which images are of a patient who stands in a later part of the task, too; bool (N,)."""
     tested, valid = (np.isin(patients, patients[split == part]) for part in ("test", "valid"))
-    return (tested & (split != "test")) | (valid & (split == "train"))
+    return np.asarray((tested & (split != "test")) | (valid & (split == "train")))
 
 
 def _metadata(folder: Path) -> tuple[pd.DataFrame, Path] | None:

@@ -162,7 +162,7 @@ class OpenI(HashedReader):
         image_id, patient_id = np.array(names), np.array(patients)
         view, notes = _views(folder, image_id)
         nobody = np.array([self.labels_from == "major" and (not row or UNREAD in row) for row in terms])
-        known = view is not None
+        known = bool((view != "").any())
         return assembled(
             self,
             Rows(
@@ -171,7 +171,7 @@ class OpenI(HashedReader):
                 split_by_patient(patient_id, valid=self.valid),
                 self._targets(terms),
                 _paths(folder, image_id),
-                {"view": view if known else np.full(len(names), ""), "report": np.array(told, dtype=object)},
+                {"view": view, "report": np.array(told, dtype=object)},
             ),
             folder,
             place,
@@ -182,7 +182,7 @@ class OpenI(HashedReader):
             notes=notes,
             choices={
                 "split": "by a hash of patients, 20 % for testing",
-                "views": f"by {PROJECTIONS}" if known else f"all, for {PROJECTIONS} is not there",
+                "views": f"by {PROJECTIONS}" if known else f"all, for no {PROJECTIONS} names them",
             },
         )
 
@@ -232,11 +232,11 @@ def _fits(wanted: str, row: tuple[str, ...]) -> bool:
     return any(part[0] == heading and (not qualifier or qualifier in part[1:]) for part in parts)
 
 
-def _views(folder: Path, names: Array) -> tuple[Array | None, tuple[str, ...]]:
-    """Projection of each image, (N,), where a table says so, and what is wrong with it."""
+def _views(folder: Path, names: Array) -> tuple[Array, tuple[str, ...]]:
+    """Projection of each image, (N,), ``""`` where no table says so, and what is wrong with it."""
     path = look_for(folder, [PROJECTIONS], deep=True)
     if path is None:
-        return None, ()
+        return np.full(len(names), ""), ()
     frame = read_table(path, ("filename", "projection"))
     stems = frame["filename"].str.replace(r"(\.dcm)?\.png$", "", regex=True)
     said, strange = read_views(text(frame["projection"]))

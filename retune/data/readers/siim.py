@@ -154,8 +154,8 @@ class Siim(HashedReader):
             )
         if self.split == "kaggle":
             by_hash = split_by_patient(names, valid=self.valid, test=0.0)
-            split = np.where(whole["part"] == "test", "test", by_hash)
-            chosen = Chosen(split, f"by {' and '.join(SHEETS.values())}")
+            parted = np.where(whole["part"] == "test", "test", by_hash)
+            chosen = Chosen(parted, f"by {' and '.join(SHEETS.values())}")
         else:
             chosen = self._split(folder, names)
         files = [f"{PNG[0]}/{name}" for name in whole[FILE].tolist()]
