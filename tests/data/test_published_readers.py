@@ -369,6 +369,7 @@ def test_padchest_gr_has_boxes(tmp_path: Path) -> None:
     for old, new in (
         ("251_wigcpj.png", "../x"),
         ("[0.25", '["x"'),
+        ("[0.25, 0.5, 0.5, 1.0]", "[1, 2]"),
         ('"nodule"', "7"),
         ("250_wigcpj", "259_wigcpj"),
     ):
@@ -378,12 +379,96 @@ def test_padchest_gr_has_boxes(tmp_path: Path) -> None:
             read("padchest-gr", tmp_path)
 
 
+TBX = {
+    "h0775": "health",
+    "s0330": "sick",
+    "tb0029": "tb",
+    "tb1160": "tb",
+    **{f"h{k:04}": "health" for k in range(6)},
+}
+TBX_BOXES = {"tb0029": [[10.5, 20, 100, 50], [300, 20, 10, 10]], "tb1160": [[5, 5, 5, 5]]}
+
+
+def tbx11k(root: Path) -> None:
+    for part, names in (("train", list(TBX)[:-4]), ("val", list(TBX)[-4:])):
+        images = [
+            {"id": k, "file_name": f"{TBX[name]}/{name}.png", "height": 512, "width": 512}
+            for k, name in enumerate(names)
+        ]
+        boxes = [(k, box) for k, name in enumerate(names) for box in TBX_BOXES.get(name, [])]
+        told = {
+            "images": images,
+            "annotations": [
+                {"id": n, "image_id": k, "category_id": 1, "bbox": box} for n, (k, box) in enumerate(boxes)
+            ],
+            "categories": [{"id": 1, "name": "ActiveTuberculosis", "supercategory": "Tuberculosis"}],
+        }
+        write(root / "annotations" / "json" / f"TBX11K_{part}.json", json.dumps(told))
+        for name in names:
+            picture(root / "imgs" / TBX[name] / f"{name}.png")
+
+
+def test_tbx11k_as_published_and_as_copied(tmp_path: Path) -> None:
+    tbx11k(tmp_path)
+    data = read("tbx11k", tmp_path, valid=0.0)
+    assert data.split.tolist() == ["train"] * 6 + ["test"] * 4
+    assert (column(data, "No Finding")[:4], column(data, "Tuberculosis")[:4]) == ([1, 0, 0, 0], [0, 0, 1, 1])
+    copy = tmp_path / "copy"
+    kinds = {"health": "healthy", "sick": "sick_but_no_tb", "tb": "tb"}
+    rows = []
+    for name, kind in TBX.items():
+        for box in TBX_BOXES.get(name, [None]):
+            sides = (
+                "none"
+                if box is None
+                else str(dict(zip(("xmin", "ymin", "width", "height"), box, strict=True)))
+            )
+            rows.append(f'{name}.png,512,512,train,"{sides}",{"tb" if box else "no_tb"},x,{kinds[kind]}')
+    write(copy / "data.csv", "fname,image_height,image_width,source,bbox,target,tb_type,image_type", *rows)
+    for part, names in (
+        ("train", ["h0775"]),
+        ("train_1", ["tb0029"]),
+        ("val", ["s0330"]),
+        ("test", ["tb1160"]),
+    ):
+        write(copy / f"{part}.txt", *names)
+    other = read("tbx11k", copy)
+    assert "by a hash of images" in other.choices["split"]
+    assert (other.targets == data.targets).all()
+    assert data.regions is not None
+    assert other.regions is not None
+    assert data.regions.known(np.arange(10)).all()
+    for one, two in zip(data.regions.masks(np.arange(4)), other.regions.masks(np.arange(4)), strict=True):
+        assert (one == two).all()
+    assert [int(mask.sum()) for mask in data.regions.masks(np.arange(4))] == [0, 0, 5_100, 25]
+    some = read("tbx11k", copy, split="benchx-1")
+    assert (some.image_id.tolist(), some.split.tolist()) == (
+        ["s0330", "tb0029", "tb1160"],
+        ["valid", "train", "test"],
+    )
+    table = copy / "data.csv"
+    for old, new, what in (
+        ("'xmin': 10.5", "'xmin': 1.2.3", "row 4, column 'bbox'"),
+        ("healthy", "well", "row 2, column 'image"),
+    ):
+        kept = table.read_text()
+        table.write_text(kept.replace(old, new, 1))
+        with pytest.raises(UserError, match=what):
+            read("tbx11k", copy)
+        table.write_text(kept)
+    report = tmp_path / "annotations" / "json" / "TBX11K_val.json"
+    report.write_text(report.read_text().replace("health/", "../", 1))
+    with pytest.raises(UserError, match=r"is not like imgs/tb/tb0003.png"):
+        read("tbx11k", tmp_path)
+
+
 TREES: Mapping[str, Callable[[Path], None]] = {
     "cxr-lt": cxr_lt,
     "openi": openi,
     "chexpert+": chexpert_plus,
     "brax": brax,
     "padchest-gr": padchest_gr,
+    "tbx11k": tbx11k,
 }
 
 

@@ -167,7 +167,9 @@ def _told(path: Path) -> list[dict[str, Any]]:
                 raise ValueError(f"'{report[IMAGE]}' is not the name of a picture")
             for part in report["findings"]:
                 list(map(str.lower, part.get("labels") or ()))
-                np.array(part.get("boxes") or [], dtype=np.float64).reshape(-1, 4)
+                boxes = np.array(part.get("boxes") or np.zeros((0, 4)), dtype=np.float64)
+                if boxes.shape[1:] != (4,):
+                    raise ValueError(f"{part['boxes']} are not boxes")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise BadTable(
             f"is no list of grounded reports ({error})", where=str(path), fix="fetch it again"
