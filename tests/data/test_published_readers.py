@@ -484,3 +484,9 @@ def test_every_reader_keeps_the_contract_and_tells_a_mistake(
     assert report.passed, report.failed
     assert main(["data", "check", name, "--root", str(tmp_path)]) in (0, 1)
     assert "missing              0" in capsys.readouterr().out
+
+
+def test_whose_images_they_are_is_told() -> None:
+    # Whatever was pre-trained on them is contaminated, and two sets of the same images are no stream.
+    for name, origin in (("cxr-lt", "mimic-cxr"), ("chexpert+", "chexpert"), ("padchest-gr", "padchest")):
+        assert DataSource.make(name, Path()).origins == (name, origin)
