@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import tarfile
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -195,6 +197,26 @@ def test_openi_trusts_no_report(tmp_path: Path, old: str, new: str, what: str) -
     with pytest.raises(UserError, match=what) as caught:
         read("openi", tmp_path)
     assert str(report) in str(caught.value)
+
+
+def test_the_published_reports_of_openi_have_the_published_counts(tmp_path: Path) -> None:
+    spec = find_spec("torchxrayvision")
+    if spec is None or spec.origin is None:
+        pytest.skip("torchxrayvision, which has the published reports, is not installed")
+    with tarfile.open(Path(spec.origin).parent / "data" / "NLMCXR_reports.tgz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    data = read("openi", tmp_path, labels_from="automatic")
+    assert (len(data), len(np.unique(data.patient_id))) == (7_470, 3_851)
+    # As torchxrayvision reads the same terms.
+    theirs = {
+        "Atelectasis": 711,
+        "Edema": 144,
+        "Fracture": 189,
+        "Hernia": 97,
+        "Nodule": 157,
+        "Pneumonia": 158,
+    }
+    assert {name: int(sum(column(data, name))) for name in theirs} == theirs
 
 
 PLUS = (
