@@ -16,6 +16,7 @@ from retune.data.readers._mimic import (
     DATE,
     IMAGE,
     PATIENT,
+    PATIENTS,
     VIEW,
     folders_of,
     image_names,
@@ -193,8 +194,8 @@ def _met(patients: Array, split: Array) -> BoolArray:
 
 
 def _metadata(folder: Path) -> tuple[pd.DataFrame, Path] | None:
-    """MIMIC-CXR's table of images, which has the dates of studies, where it is there."""
-    table = look_for(folder, names_of("metadata"))
+    """MIMIC-CXR's table of images, which has the dates of studies, where it is there and ages follow from these."""
+    table = look_for(folder, names_of("metadata")) if look_for(folder, [PATIENTS], deep=True) else None
     return None if table is None else (read_table(table, (IMAGE, PATIENT, DATE)), table)
 
 

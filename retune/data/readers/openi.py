@@ -41,7 +41,8 @@ NORMAL, UNREAD = "normal", "no indexing"
 _NODULES, _MASSES = ("nodule/lung",), ("mass/lung",)
 _SOLID: Final = ("consolidation/lung", "infiltrate/lung", "airspace disease/lung")
 _GAS: Final = ("pneumothorax", "hydropneumothorax", "hemopneumothorax")
-_EMPHYSEMA: Final = ("emphysema", "pulmonary emphysema", "bullous emphysema")
+# MeSH calls a bulla a blister.
+_EMPHYSEMA: Final = ("emphysema", "pulmonary emphysema", "bullous emphysema", "blister/lung")
 MAJOR: Final[Mapping[str, tuple[str, ...]]] = {
     "No Finding": (NORMAL,),
     "Enlarged Cardiomediastinum": ("mediastinum/enlarged", "mediastinum/prominent"),
@@ -70,7 +71,7 @@ MAJOR: Final[Mapping[str, tuple[str, ...]]] = {
     "Enlarged Pulmonary Artery": ("pulmonary artery/enlarged", "pulmonary artery/prominent"),
     "Interstitial Lung Disease": ("lung diseases, interstitial",),
     "Lung Cavity": ("cavitation/lung",),
-    "Lung Cyst": ("cysts/lung", "blister/lung"),
+    "Lung Cyst": ("cysts/lung",),
     "Mediastinal Shift": ("shift/mediastinum",),
     "COPD": ("pulmonary disease, chronic obstructive",),
     "Tuberculosis": ("tuberculosis",),
