@@ -21,7 +21,7 @@ TRANSFER: Final = "transfer."
 """Before the name of an array that the numbers of a transfer follow from."""
 OF: Final = "of."
 """Before the name of a column that says who and where a test image is of: ``of.sex``, as :func:`as_bytes` has it."""
-COLUMNS: Final = ("sex", "age", "view", "site", "dataset", "date")
+COLUMNS: Final = ("sex", "age", "race", "view", "site", "dataset", "date")
 """Those that a run keeps of its test images, where its data set knows them. No entry of a leaderboard holds any."""
 WIDEST: Final = 64
 """Bytes that are kept of a value."""
