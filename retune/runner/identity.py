@@ -23,7 +23,7 @@ SAME: Final = 1 - 1e-5
 
 
 def identification(
-    inputs: Inputs, state: Mapping[str, Any], replicates: int
+    inputs: Inputs, patients: IntArray, state: Mapping[str, Any], replicates: int
 ) -> dict[str, dict[str, float | int]]:
     """Rank-1 re-identification: for how many pictures of a patient the closest one is of the same patient.
 
@@ -34,6 +34,7 @@ def identification(
 
     Args:
         inputs: The images of the stream.
+        patients: A number for each image's patient, (N,).
         state: Of the strategy, after the last experience.
         replicates: Of the bootstrap over patients.
 
@@ -46,7 +47,6 @@ def identification(
     if kind is None:
         return {}
     stream, rows = inputs.stream, inputs.stream.joint().rows
-    _, patients = np.unique(stream.dataset.patient_id, return_inverse=True)
     kept, shape = held[kind], _taken(inputs, kind, rows[:1]).shape
     found: dict[str, dict[str, float | int]] = {}
     if kept.shape[1:] == shape[1:]:
@@ -99,25 +99,36 @@ def _matched(
     for first in range(0, len(rows), AT_ONCE):
         close = _unit(_taken(inputs, kind, rows[first : first + AT_ONCE])) @ kept.T
         nearest.append(close.argmax(dim=1))
-        highest, place = close.max(dim=0)
-        source = torch.where(highest > best, place + first, source)
-        best = torch.maximum(best, highest)
+        _closer(best, source, close, first)
     return torch.cat(nearest).numpy(), source.numpy()
 
 
 def _nearest_other(inputs: Inputs, kind: ImageKind, rows: IntArray) -> IntArray:
     """Of each image the place of the closest of the others."""
-    blocks = [rows[first : first + AT_ONCE] for first in range(0, len(rows), AT_ONCE)]
-    found = []
-    for i, block in enumerate(blocks):
-        own = _unit(_taken(inputs, kind, block))
-        best, place = torch.full((len(own),), -2.0), torch.zeros(len(own), dtype=torch.int64)
-        for j, other in enumerate(blocks):
-            close = own @ _unit(_taken(inputs, kind, other)).T
-            if i == j:
-                close.fill_diagonal_(-2.0)
-            highest, at = close.max(dim=1)
-            place = torch.where(highest > best, at + j * AT_ONCE, place)
-            best = torch.maximum(best, highest)
-        found.append(place)
-    return torch.cat(found).numpy()
+    best, place = torch.full((len(rows),), -2.0), torch.zeros(len(rows), dtype=torch.int64)
+    for first in range(0, len(rows), AT_ONCE):
+        own = _unit(_taken(inputs, kind, rows[first : first + AT_ONCE]))
+        ours = slice(first, first + len(own))
+        for second in range(first, len(rows), AT_ONCE):
+            if first == second:
+                close = (own @ own.T).fill_diagonal_(-2.0)
+            else:
+                close = own @ _unit(_taken(inputs, kind, rows[second : second + AT_ONCE])).T
+                theirs = slice(second, second + close.shape[1])
+                _closer(best[theirs], place[theirs], close, first)
+            _closer(best[ours], place[ours], close.T, second)
+    return place.numpy()
+
+
+def _closer(best: torch.Tensor, place: torch.Tensor, close: torch.Tensor, first: int) -> None:
+    """Take up, in place, what is closer than the closest so far.
+
+    Args:
+        best: Cosine with the closest so far, (n,).
+        place: Where that is, (n,).
+        close: Cosines of more, (m, n).
+        first: Where the first of these is.
+    """
+    highest, at = close.max(dim=0)
+    higher = highest > best
+    best[higher], place[higher] = highest[higher], at[higher] + first

@@ -118,7 +118,7 @@ class _Loop:
     ) -> None:
         self.plan, self.folder, self.progress = plan, folder, progress
         self.stream = inputs.stream
-        self.inputs, self.session = inputs, Session(plan, inputs)
+        self.session = Session(plan, inputs)
         self.outcome = Outcome(
             self.stream,
             torch.empty(0, len(self.stream.test), len(self.stream.labels)),
@@ -149,7 +149,7 @@ class _Loop:
         self.progress("learning", len(stream), len(stream))
         if outcome.strategy.keeps_samples:
             outcome.identification = identification(
-                self.inputs, self.learner.state(), self.plan.spec.replicates
+                self.session.inputs, self.session.patients, self.learner.state(), self.plan.spec.replicates
             )
         return outcome
 

@@ -95,10 +95,10 @@ class Session:
             reports = None
         told = None if reports is None else tuple(map(str, reports[rows].tolist()))
         with self.inputs.view(rows, strategy.requires(), for_good=strategy.sees_everything) as images:
-            yield training(shown, images, self.plan.spec.seed, self.inputs.device, told, self._patients[rows])
+            yield training(shown, images, self.plan.spec.seed, self.inputs.device, told, self.patients[rows])
 
     @cached_property
-    def _patients(self) -> IntArray:
+    def patients(self) -> IntArray:
         """A number for each image's patient, (N,)."""
         _, patients = np.unique(self.stream.dataset.patient_id, return_inverse=True)
         return patients.astype(np.int64)
