@@ -37,12 +37,7 @@ def own_metrics(
     Returns:
         By name; of one that breaks, why.
     """
-    # What is handed over cannot be changed: others are worked out from it, too.
-    given = [array.view() for array in (matrix, scores, targets)]
-    for array in given:
-        array.flags.writeable = False
-    found = [_measured(name, *given) for name in _asked(names)]
-    return {record.name: record for record in found}
+    return _worked_out(_asked(names), matrix, scores, targets)
 
 
 def with_own(result: Result, folder: Path, names: Sequence[str] = ()) -> Result:
@@ -58,7 +53,7 @@ def with_own(result: Result, folder: Path, names: Sequence[str] = ()) -> Result:
     if not lacking or not (folder / SCORES_FILE).exists():
         return result
     arrays = read_scores(result, folder)
-    added = own_metrics(names, result.array("auc_matrix"), arrays["scores"], arrays["targets"])
+    added = _worked_out(lacking, result.array("auc_matrix"), arrays["scores"], arrays["targets"])
     return result.model_copy(update={"own": {**result.own, **added}})
 
 
@@ -89,6 +84,15 @@ def checked_name(cls: type[OwnMetric], asked: str) -> str:
 
 def _asked(names: Sequence[str]) -> list[str]:
     return list(dict.fromkeys((*registry("metrics").names(), *names)))
+
+
+def _worked_out(asked: Sequence[str], *arrays: npt.NDArray[Any]) -> dict[str, OwnRecord]:
+    # What is handed over cannot be changed: others are worked out from it, too.
+    given = [array.view() for array in arrays]
+    for array in given:
+        array.flags.writeable = False
+    found = [_measured(name, *given) for name in asked]
+    return {record.name: record for record in found}
 
 
 def _code(name: str) -> str:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-PLUGINS: Final[dict[str, Kind]] = {"strategies": "strategies", "scenarios": "scenarios", "metrics": "metrics"}
+PLUGINS: Final[tuple[Kind, ...]] = ("strategies", "scenarios", "metrics")
 """Options that may hold classes, too."""
 
 
@@ -184,9 +184,9 @@ def suite(
         if name not in known:
             raise UnknownName("option", name, {*known, "out", "jobs", "progress"}, where="retune.suite")
     given = {("set" if name == "settings" else name): value for name, value in options.items()}
-    for key, kind in PLUGINS.items():
-        if isinstance(given.get(key), list | tuple):
-            given[key] = [_named(kind, one) for one in given[key]]
+    for kind in PLUGINS:
+        if isinstance(given.get(kind), list | tuple):
+            given[kind] = [_named(kind, one) for one in given[kind]]
     folder = Path(out) if out else Path(Path(file).stem if file else "suite")
     read = read_suite(file, given)
     plans = plan_suite(expand(read, shared), folder, shared=shared, progress=progress)
