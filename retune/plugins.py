@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from functools import cache, cached_property
+from importlib.machinery import SourceFileLoader
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import CodeType, ModuleType
@@ -48,6 +49,13 @@ _SINGULAR: Final = {
     "transfers": "transfer",
     "metrics": "metric",
 }
+
+
+class _AsItIs(SourceFileLoader):
+    """Compiles a file as it stands: no byte code is left beside it, and none of an earlier second is taken for it."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        return self.source_to_code(self.get_data(self.path), self.path)
 
 
 @dataclass(frozen=True)
@@ -188,10 +196,9 @@ class Registry:
             raise UserError(f"there is no file {path}", where=f"{self.noun} '{name}'")
         where = str(path)
         module_name = f"retune_local_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]}"
-        spec = importlib.util.spec_from_file_location(module_name, path)
+        loader = _AsItIs(module_name, str(path.absolute()))
+        spec = importlib.util.spec_from_file_location(module_name, path, loader=loader)
         assert spec is not None
-        loader = spec.loader
-        assert loader is not None
         module = importlib.util.module_from_spec(spec)
         # Dataclasses look their own module up by name.
         sys.modules[module_name] = module
