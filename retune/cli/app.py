@@ -15,9 +15,11 @@ from retune.cli import (
     check,
     data,
     embed,
+    export,
     leaderboard,
     listing,
     new,
+    predict,
     prompts,
     report,
     run,
@@ -60,6 +62,8 @@ app.command("embed")(embed.embed)
 app.command("check")(check.check)
 app.command("report")(report.report)
 app.command("audit")(audit.audit)
+app.command("export")(export.export)
+app.command("predict")(predict.predict)
 app.command("submit")(submit.submit)
 app.add_typer(cache.app, name="cache")
 app.add_typer(data.app, name="data")

@@ -26,6 +26,8 @@ RESULT_FILE: Final = "result.json"
 RUN_FILE: Final = "run.json"
 CHECKPOINT_FILE: Final = "checkpoint.safetensors"
 SCORES_FILE: Final = "scores.safetensors"
+MODEL_FILE: Final = "model.safetensors"
+PROMPTS_FILE: Final = "prompts.jsonl"
 
 
 def _null_if_nan(value: Any) -> Any:
@@ -276,6 +278,8 @@ class Result(Record):
     """What must stand beside the numbers, as :func:`retune.results.cautions.cautions` has it."""
     scores_digest: str = ""
     """Of the scores beside it, from which its numbers follow."""
+    model_digest: str = ""
+    """Of what was learnt, beside it; empty where the result was made before that was kept."""
 
     @property
     def labels(self) -> list[str]:

@@ -52,6 +52,7 @@ class Outcome:
         threads: In how many threads it learnt and scored.
         stored: The most that was kept of past images after any experience.
         moments: What ``--transfer`` measured; None where nothing was asked.
+        state: Of the strategy, after the last experience.
     """
 
     stream: Stream
@@ -70,6 +71,7 @@ class Outcome:
     threads: int = 1
     stored: Stored = field(default_factory=Stored)
     moments: Moments | None = None
+    state: State = field(default_factory=dict)
 
     @contextmanager
     def timed(self, what: Literal["search", "score"]) -> Iterator[None]:
@@ -195,12 +197,13 @@ class _Loop:
             with self.trained.watched():
                 learner.resume(found.state)
             self._ask(learner, found.state)
+            outcome.state = found.state
         return learner
 
     def _checkpoint(self) -> None:
         """Keep what was learnt; whatever a strategy cannot say of itself is found out now, not at the end."""
         outcome, learner = self.outcome, self.learner
-        state = learner.state()
+        state = outcome.state = learner.state()
         outcome.stored = outcome.stored.most(metered(state))
         self._ask(learner, state)
         self._write(state, learner)

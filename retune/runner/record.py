@@ -17,12 +17,14 @@ import numpy.typing as npt
 from retune import __version__
 from retune.backbones.contamination import contamination
 from retune.data.dataset import IntArray
+from retune.files import write_whole
 from retune.metrics import ContinualReport, continual_report, forgetting_per_label
 from retune.progress import Progress
 from retune.results.cautions import cautions
 from retune.results.image_digests import digests
-from retune.results.result import CHECKPOINT_FILE, Result
+from retune.results.result import CHECKPOINT_FILE, MODEL_FILE, Result
 from retune.results.scores import COLUMNS, OF, REPLICATES, TRANSFER, as_bytes, as_text, write_finished
+from retune.runner.kept import keep_prompts, pack
 from retune.runner.loop import Outcome
 from retune.runner.moments import LEVEL
 from retune.runner.plan import Plan
@@ -35,7 +37,7 @@ PACKAGES: Final = ("torch", "numpy", "scikit-learn", "open_clip_torch", "transfo
 
 
 def record(plan: Plan, outcome: Outcome, folder: Path, command: str, progress: Progress) -> Result:
-    """Work out every metric, write the scores, then the result, then forget the checkpoint.
+    """Work out every metric, write what was learnt, the scores, then the result, then forget the checkpoint.
 
     Args:
         plan: The run.
@@ -58,7 +60,11 @@ def record(plan: Plan, outcome: Outcome, folder: Path, command: str, progress: P
     )
     progress("computing intervals", 1, 1)
     result = Result.model_validate(_document(plan, outcome, report, command))
-    result = result.model_copy(update={"cautions": cautions(result)})
+    # What was learnt stays, too: it can be exported, and new data can be learnt on top of it.
+    model, digest = pack(outcome.state, {"run_id": plan.id})
+    write_whole(folder / MODEL_FILE, model)
+    keep_prompts(plan.parts.bank, folder)
+    result = result.model_copy(update={"cautions": cautions(result), "model_digest": digest})
     _, patients = np.unique(stream.patients, return_inverse=True)
     items = digests(stream.dataset.image_id[stream.test].tolist())
     arrays = {
