@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from retune.data.dataset import Dataset, ImageSource, split_by_patient
     from retune.data.images import FileImages
     from retune.data.readers.base import Reader
+    from retune.exported.predict import predict
+    from retune.exported.write import export
     from retune.features.encode import encode_images, encode_texts
     from retune.methods.given import Context, Images, Training
     from retune.methods.strategy import Strategy
@@ -50,12 +52,14 @@ _PUBLIC = {
     "continual_report": "retune.metrics",
     "encode_images": "retune.features.encode",
     "encode_texts": "retune.features.encode",
+    "export": "retune.exported.write",
     "load": "retune.results.collect",
     "load_backbone": "retune.backbones.load",
     "new_dataset": "retune.scaffold",
     "new_scenario": "retune.scaffold",
     "new_strategy": "retune.scaffold",
     "plan": "retune.runner.run",
+    "predict": "retune.exported.predict",
     "registry": "retune.plugins",
     "run": "retune.runner.run",
     "split_by_patient": "retune.data.dataset",
@@ -83,12 +87,14 @@ __all__ = [
     "continual_report",
     "encode_images",
     "encode_texts",
+    "export",
     "load",
     "load_backbone",
     "new_dataset",
     "new_scenario",
     "new_strategy",
     "plan",
+    "predict",
     "registry",
     "run",
     "split_by_patient",

@@ -110,9 +110,10 @@ def dicom_header(path: Path, tags: Sequence[str]) -> pydicom.Dataset:
         start = _start(data)
         if start is None:
             raise BadImage("is not a DICOM file", fix="fetch it again")
-        return pydicom.dcmread(
-            _file(data, start), force=True, stop_before_pixels=True, specific_tags=list(tags)
-        )
+        file = _file(data, start)
+        header: pydicom.Dataset
+        header = pydicom.dcmread(file, force=True, stop_before_pixels=True, specific_tags=list(tags))
+        return header
 
 
 def dicom_size(path: Path) -> tuple[int, int]:

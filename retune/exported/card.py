@@ -120,7 +120,7 @@ def _warnings(result: Result, kept: Stored) -> list[str]:
 
 def metrics(result: Result) -> str:
     """``.eval_results/retune.yaml``."""
-    from huggingface_hub.utils import yaml_dump
+    from huggingface_hub.utils import yaml_dump  # type: ignore[attr-defined]
 
     data, level = slug(result.dataset.name), f"{result.bootstrap.level:.0%}"
     entries: list[dict[str, Any]] = [

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from retune.avalanche_bridge import names as avalanche
 from retune.backbones.base import Backbone
 from retune.backbones.load import load_backbone
+from retune.backbones.precision import Precision
 from retune.errors import UnknownName, UserError
 from retune.exported.model import Taken
 from retune.methods.strategy import Strategy
-from retune.plugins import BUILT_IN, code_of, is_file, registry
+from retune.plugins import BUILT_IN, is_file, registry
 from retune.runner.guard import attributed
-from retune.runner.resolve import find_strategy, origin_of
-from retune.settings import make
+from retune.runner.resolve import code_beside, find_strategy, origin_of
+from retune.settings import make, read_value
 
 
 def backbone_of(taken: Taken, given: str | None, device: str) -> Backbone:
@@ -33,7 +33,7 @@ def backbone_of(taken: Taken, given: str | None, device: str) -> Backbone:
         raise UserError(
             f"its backbone '{told.name}' lies elsewhere", where=where, fix="say where: --backbone NAME"
         )
-    precision: Any = told.precision
+    precision = read_value(Precision, told.precision, where=f"{where}, precision")
     encoder = load_backbone(given or told.name, device=device, precision=precision)
     if encoder.precomputed:
         raise UserError("holds features, no encoder", where=encoder.name, fix=f"give {told.name} itself")
@@ -62,8 +62,7 @@ def strategy_of(taken: Taken, given: str | None) -> Strategy:
     here = {
         "origin": origin_of(name),
         "version": cls.version,
-        # A file's origin tells its code.
-        "code": "" if is_file(name) else code_of("strategies", name, cls),
+        "code": code_beside(name, cls),
     }
     for what, mine in here.items():
         its = getattr(told, what)
