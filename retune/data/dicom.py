@@ -106,13 +106,13 @@ def dicom_header(path: Path, tags: Sequence[str]) -> pydicom.Dataset:
             data = file.read(HEADER)
     except OSError as error:
         raise BadImage(f"cannot be read ({error.strerror})", where=str(path)) from error
-    with _reading(str(path)) as pydicom:
+    with _reading(str(path)) as reader:
         start = _start(data)
         if start is None:
             raise BadImage("is not a DICOM file", fix="fetch it again")
-        file = _file(data, start)
-        header: pydicom.Dataset
-        header = pydicom.dcmread(file, force=True, stop_before_pixels=True, specific_tags=list(tags))
+        header: pydicom.Dataset = reader.dcmread(
+            _file(data, start), force=True, stop_before_pixels=True, specific_tags=list(tags)
+        )
         return header
 
 
