@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from retune.data.dataset import Dataset, ImageSource, split_by_patient
     from retune.data.images import FileImages
     from retune.data.readers.base import Reader
-    from retune.exported.predict import predict
-    from retune.exported.write import export
     from retune.features.encode import encode_images, encode_texts
+    from retune.learnt.predict import predict
+    from retune.learnt.write import export
     from retune.methods.given import Context, Images, Training
     from retune.methods.strategy import Strategy
     from retune.metrics import continual_report
@@ -52,14 +52,14 @@ _PUBLIC = {
     "continual_report": "retune.metrics",
     "encode_images": "retune.features.encode",
     "encode_texts": "retune.features.encode",
-    "export": "retune.exported.write",
+    "export": "retune.learnt.write",
     "load": "retune.results.collect",
     "load_backbone": "retune.backbones.load",
     "new_dataset": "retune.scaffold",
     "new_scenario": "retune.scaffold",
     "new_strategy": "retune.scaffold",
     "plan": "retune.runner.run",
-    "predict": "retune.exported.predict",
+    "predict": "retune.learnt.predict",
     "registry": "retune.plugins",
     "run": "retune.runner.run",
     "split_by_patient": "retune.data.dataset",

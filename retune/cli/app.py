@@ -16,6 +16,7 @@ from retune.cli import (
     data,
     embed,
     export,
+    further,
     leaderboard,
     listing,
     new,
@@ -62,6 +63,7 @@ app.command("embed")(embed.embed)
 app.command("check")(check.check)
 app.command("report")(report.report)
 app.command("audit")(audit.audit)
+app.command("continue")(further.further)
 app.command("export")(export.export)
 app.command("predict")(predict.predict)
 app.command("submit")(submit.submit)

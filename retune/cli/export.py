@@ -23,8 +23,8 @@ def export(
     from rich.text import Text
 
     from retune.cli.console import console, print_json
-    from retune.exported.model import NO_DEVICE
-    from retune.exported.write import export as write
+    from retune.learnt.model import NO_DEVICE
+    from retune.learnt.write import export as write
     from retune.results.text import size, stored
 
     done = write(run, out, with_samples=with_samples)

@@ -38,8 +38,8 @@ def predict(
     from rich.text import Text
 
     from retune.cli.console import bars, console, print_json
-    from retune.exported.model import NO_DEVICE, USE
-    from retune.exported.predict import predict as score
+    from retune.learnt.model import NO_DEVICE, USE
+    from retune.learnt.predict import predict as score
 
     with bars() as progress:
         done = score(

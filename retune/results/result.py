@@ -249,6 +249,25 @@ class TransferRecord(Record):
     cost: dict[str, float]
 
 
+class PartRecord(Record):
+    """How some of the test images fare: before any training, as the earlier run ended, after the new experience."""
+
+    n_test: int
+    auc_matrix: list[list[Number]]
+    metrics: dict[str, MetricRecord]
+    """``backward_transfer`` is what the new experience did to the labels known before."""
+
+
+class ContinuedRecord(Record):
+    """What a continued run went on from."""
+
+    run: str
+    parts: dict[str, PartRecord]
+    """Of the ``earlier`` test images, and of those of the data that arrived, by its name."""
+    lost: int
+    """Earlier test images of which the feature store lacked some: then no earlier one is judged."""
+
+
 class Bootstrap(Record):
     """How intervals were made."""
 
@@ -294,6 +313,8 @@ class Result(Record):
     """Joules that the machine counted while it learnt and scored, by counter; empty where it tells none."""
     identification: dict[str, IdentificationRecord] = {}
     """Of what a method keeps (``kept``), and beside it of the backbone's features; empty where nothing is kept."""
+    continued: ContinuedRecord | None = None
+    """Of a run that went on from another one's model."""
     cautions: list[str] = []
     """What must stand beside the numbers, as :func:`retune.results.cautions.cautions` has it."""
     scores_digest: str = ""

@@ -68,7 +68,7 @@ def plan(spec: Spec, progress: Progress | None = None, *, shared: Shared | None 
     found = shared.kept(
         "cut",
         (*key, type(parts.scenario), parts.backbone.precomputed, spec.skip_bad_images),
-        lambda: _cut(parts, spec, shared.dataset(parts.source), progress),
+        lambda: stream_of(parts, spec, shared.dataset(parts.source), progress),
     )
     parts.bank.require(found.stream.labels)
     identity = {
@@ -122,7 +122,8 @@ class Cut:
     repeated: int
 
 
-def _cut(parts: Parts, spec: Spec, dataset: Dataset, progress: Progress | None) -> Cut:
+def stream_of(parts: Parts, spec: Spec, dataset: Dataset, progress: Progress | None) -> Cut:
+    """Cut a data set, and look at the content of the images that are needed of it."""
     stream = cut(parts.scenario, dataset, spec.seed)
     rows = stream.rows
     content = None if parts.backbone.precomputed else content_of(stream.dataset, rows, progress)
@@ -150,7 +151,7 @@ def cut(scenario: Scenario, dataset: Dataset, seed: int) -> Stream:
         stream = scenario.stream(dataset, seed)
     if not len(stream.test):
         raise UserError("the stream has no test images", where=f"scenario {scenario.name}")
-    for experience in stream.experiences:
+    for experience in stream.taught:
         if not len(experience):
             raise UserError(f"experience {experience.step} holds no image", where=f"scenario {scenario.name}")
     if not stream.first.any():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import cache
@@ -36,7 +37,14 @@ MANY: Final = 50
 PACKAGES: Final = ("torch", "numpy", "scikit-learn", "open_clip_torch", "transformers")
 
 
-def record(plan: Plan, outcome: Outcome, folder: Path, command: str, progress: Progress) -> Result:
+def record(
+    plan: Plan,
+    outcome: Outcome,
+    folder: Path,
+    command: str,
+    progress: Progress,
+    amend: Callable[[dict[str, Any]], None] = lambda document: None,
+) -> Result:
     """Work out every metric, write what was learnt, the scores, then the result, then forget the checkpoint.
 
     Args:
@@ -45,6 +53,7 @@ def record(plan: Plan, outcome: Outcome, folder: Path, command: str, progress: P
         folder: Where to write.
         command: How the run is said on a command line.
         progress: Told what is done.
+        amend: Adds to the result what the run alone does not tell.
     """
     progress("computing intervals", 0, 1)
     stream = outcome.stream
@@ -59,7 +68,9 @@ def record(plan: Plan, outcome: Outcome, folder: Path, command: str, progress: P
         prevalence=stream.prevalence,
     )
     progress("computing intervals", 1, 1)
-    result = Result.model_validate(_document(plan, outcome, report, command))
+    document = _document(plan, outcome, report, command)
+    amend(document)
+    result = Result.model_validate(document)
     # What was learnt stays, too: it can be exported, and new data can be learnt on top of it.
     model, digest = pack(outcome.state, {"run_id": plan.id})
     write_whole(folder / MODEL_FILE, model)
@@ -73,6 +84,7 @@ def record(plan: Plan, outcome: Outcome, folder: Path, command: str, progress: P
         "patients": patients.astype(np.int64),
         "rows": stream.test,
         "items": items,
+        **_keys(plan, stream),
         # Who an image is of, for an audit by groups: it stays in the run's folder.
         **{OF + name: as_bytes(_told(stream, name)) for name in _columns(stream)},
         # Methods are compared on the same resamples: they are not measured again for it.
@@ -175,6 +187,16 @@ def _document(plan: Plan, outcome: Outcome, report: ContinualReport, command: st
         "identification": outcome.identification,
         "transfer": [outcome.moments.document()] if outcome.moments else [],
     }
+
+
+def _keys(plan: Plan, stream: Stream) -> dict[str, npt.NDArray[np.uint8]]:
+    """Digests of the test images' content, uint8 (N, 32), by which their features are found again without them."""
+    if plan.content is None:
+        return {}
+    names = plan.stream.dataset.image_id[plan.stream.rows].tolist()
+    digest = dict(zip(names, plan.content, strict=True))
+    found = b"".join(digest[name] or b"" for name in stream.dataset.image_id[stream.test].tolist())
+    return {"keys": np.frombuffer(found, np.uint8).reshape(len(stream.test), -1).copy()}
 
 
 def _columns(stream: Stream) -> list[str]:

@@ -85,10 +85,12 @@ class Session:
     Args:
         plan: The run.
         inputs: Its images, and the stream without those that could not be read.
+        patients_from: The number of its first patient: lower ones are of earlier data.
     """
 
     plan: Plan
     inputs: Inputs
+    patients_from: int = 0
 
     @property
     def stream(self) -> Stream:
@@ -138,4 +140,4 @@ class Session:
     def _patients(self) -> IntArray:
         """A number for each image's patient, (N,)."""
         _, patients = np.unique(self.stream.dataset.patient_id, return_inverse=True)
-        return patients.astype(np.int64)
+        return patients.astype(np.int64) + self.patients_from

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Final
 
 from retune.errors import UserError
-from retune.exported.card import card, metrics
-from retune.exported.model import ABOUT_FILE, Exported
 from retune.files import PARTIAL, make_folder, storing, write_whole
 from retune.leaderboard.submit import without_folder
+from retune.learnt.card import card, metrics
+from retune.learnt.model import ABOUT_FILE, Exported
 from retune.methods.memory import PREFIX, Stored, metered
 from retune.results.cautions import cautions
 from retune.results.result import MODEL_FILE, PROMPTS_FILE, RESULT_FILE, RUN_FILE, Result
-from retune.runner.kept import kept_prompts, unpack
+from retune.runner.kept import Kept, kept_prompts, unpack
 from retune.sealed import Untrusted, seal_json
 
 CARD_FILE: Final = "README.md"
@@ -58,18 +58,8 @@ def export(run: str | Path, out: str | Path, *, with_samples: bool = False) -> W
         StorageError: If the disk is full.
     """
     source, folder = Path(run), Path(out)
-    result = _told(_finished(source))
-    file = source / MODEL_FILE
-    if not result.model_digest:
-        raise UserError("its run did not keep what was learnt: it was made by an earlier version",
-                        where=str(source), fix=ANEW)  # fmt: skip
-    try:
-        weights = file.read_bytes()
-    except OSError as error:
-        raise UserError(f"cannot be read ({error.strerror})", where=str(file), fix=ANEW) from None
-    kept = unpack(weights, file, "state of a strategy", fix=ANEW)
-    if kept.digest != result.model_digest:
-        raise Untrusted("is not what the run beside it learnt", where=str(file), fix=ANEW)
+    result, kept = finished(source)
+    result = _told(result)
     stored = metered(kept.state)
     if any(key.startswith(PREFIX) for key in kept.state) and not with_samples:
         raise UserError(
@@ -81,7 +71,7 @@ def export(run: str | Path, out: str | Path, *, with_samples: bool = False) -> W
     bank = kept_prompts(result, source)
     about = _about(result)
     files = {
-        MODEL_FILE: weights,
+        MODEL_FILE: (source / MODEL_FILE).read_bytes(),
         PROMPTS_FILE: b"".join(prompt.line for prompt in bank.prompts),
         CARD_FILE: card(result, stored).encode(),
         METRICS_FILE: metrics(result).encode(),
@@ -93,17 +83,33 @@ def export(run: str | Path, out: str | Path, *, with_samples: bool = False) -> W
     return Written(folder, about, sum(map(len, files.values())), stored, existed)
 
 
-def _finished(folder: Path) -> Result:
+def finished(folder: Path) -> tuple[Result, Kept]:
+    """A finished run and what it learnt.
+
+    Raises:
+        UserError: If it is not finished, was made by an earlier version or on features made elsewhere, or is not as it
+            was written.
+    """
+    where, file = str(folder), folder / MODEL_FILE
     if (folder / RUN_FILE).exists() and not (folder / RESULT_FILE).exists():
-        raise UserError("the run is not finished", where=str(folder), fix="issue its command again")
+        raise UserError("the run is not finished", where=where, fix="issue its command again")
     result = Result.read(folder)
     if result.backbone.looked_up:
         raise UserError(
             "its features were made elsewhere and looked up by image id, so that it can score no picture",
-            where=str(folder),
+            where=where,
             fix="run it on a backbone that encodes",
         )
-    return result
+    if not result.model_digest:
+        what = "its run did not keep what was learnt: it was made by an earlier version"
+        raise UserError(what, where=where, fix=ANEW)
+    try:
+        kept = unpack(file.read_bytes(), file, "state of a strategy", fix=ANEW)
+    except OSError as error:
+        raise UserError(f"cannot be read ({error.strerror})", where=str(file), fix=ANEW) from None
+    if kept.digest != result.model_digest:
+        raise Untrusted("is not what the run beside it learnt", where=str(file), fix=ANEW)
+    return result, kept
 
 
 def _told(result: Result) -> Result:

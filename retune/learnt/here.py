@@ -1,4 +1,4 @@
-"""The backbone and the strategy of an exported model, as they are here; nothing that its folder names is imported."""
+"""The backbone and the strategy of what was learnt, as they are here; no file that a folder names is imported."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from retune.backbones.base import Backbone
 from retune.backbones.load import load_backbone
 from retune.backbones.precision import Precision
 from retune.errors import UnknownName, UserError
-from retune.exported.model import Taken
 from retune.methods.strategy import Strategy
 from retune.plugins import BUILT_IN, is_file, registry
+from retune.results.result import BackboneRecord, StrategyRecord
 from retune.runner.guard import attributed
 from retune.runner.resolve import code_beside, find_strategy, origin_of
 from retune.settings import make, read_value
 
 
-def backbone_of(taken: Taken, given: str | None, device: str) -> Backbone:
-    """The backbone that a model was learnt on.
+def backbone_of(told: BackboneRecord, where: str, given: str | None, device: str) -> Backbone:
+    """The backbone that something was learnt on.
 
     Args:
-        taken: The model.
+        told: Which one.
+        where: What says so, for messages.
         given: Where it is here, if its name does not tell.
         device: Where to encode.
 
     Raises:
         UserError: If it is not here, or another one.
     """
-    told, where = taken.about.backbone, str(taken.folder)
     if given is None and (is_file(told.name) or told.name.startswith(("features:", "local-dir:"))):
         raise UserError(
             f"its backbone '{told.name}' lies elsewhere", where=where, fix="say where: --backbone NAME"
@@ -40,25 +40,25 @@ def backbone_of(taken: Taken, given: str | None, device: str) -> Backbone:
     if encoder.fingerprint != told.fingerprint:
         mine, its = encoder.fingerprint[:12], told.fingerprint[:12]
         raise UserError(
-            f"backbone {encoder.name} here is another one ({mine}, the model's is {its})",
+            f"backbone {encoder.name} here is another one ({mine}, the one it was learnt on is {its})",
             where=where,
             fix="give the one that it was learnt on: --backbone NAME",
         )
     return encoder
 
 
-def strategy_of(taken: Taken, given: str | None) -> Strategy:
-    """The strategy of a model, as it was set: one that is installed, or a file that the user hands over.
+def strategy_of(told: StrategyRecord, where: str, given: str | None) -> Strategy:
+    """The strategy that learnt, as it was set: one that is installed, or a file that the user hands over.
 
     Args:
-        taken: The model.
+        told: Which one.
+        where: What says so, for messages.
         given: That file.
 
     Raises:
         UserError: If it is not here, or another one.
     """
-    told, where = taken.about.strategy, str(taken.folder)
-    cls, name, _ = find_strategy(given or _address(taken))
+    cls, name, _ = find_strategy(given or _address(told, where))
     here = {
         "origin": origin_of(name),
         "version": cls.version,
@@ -68,7 +68,7 @@ def strategy_of(taken: Taken, given: str | None) -> Strategy:
         its = getattr(told, what)
         if mine != its:
             raise UserError(
-                f"strategy {told.name} here is another one: its {what} is '{mine}', the model's '{its}'",
+                f"strategy {told.name} here is another one: its {what} is '{mine}', of the one that learnt '{its}'",
                 where=where,
                 fix="take the one that it was learnt with",
             )
@@ -77,9 +77,9 @@ def strategy_of(taken: Taken, given: str | None) -> Strategy:
     return made
 
 
-def _address(taken: Taken) -> str:
+def _address(told: StrategyRecord, where: str) -> str:
     """The name by which the very strategy is found among those installed."""
-    told, where, known = taken.about.strategy, str(taken.folder), registry("strategies")
+    known = registry("strategies")
     if is_file(told.name) or told.origin.startswith(("file ", "notebook ")):
         raise UserError(
             f"its strategy {Path(told.name).name} is a file of its author's",

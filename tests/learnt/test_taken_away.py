@@ -21,7 +21,7 @@ from yaml import safe_load
 import retune
 from retune.cli.main import main
 from retune.errors import UserError
-from retune.exported.files import listed
+from retune.learnt.files import listed
 from retune.plugins import registry
 from retune.prompts import load
 
@@ -203,7 +203,7 @@ HOSTILE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "path": (_told(strategy__name="./evil.py"), "--strategy FILE.py"),
     "file": (_told(strategy__origin="file sha256:0"), "--strategy FILE.py"),
     "plugin": (_told(strategy__origin="some-dist"), "'some-dist', which is not installed here"),
-    "version": (_told(strategy__version="9"), "its version is '1', the model's '9'"),
+    "version": (_told(strategy__version="9"), "its version is '1', of the one that learnt '9'"),
     "setting": (_told(strategy__settings={"penalty": -1}), "setting penalty"),
     "tower file": (_told(backbone__name="./evil.py"), "--backbone NAME"),
     "tower": (_told(backbone__fingerprint="0" * 64), "is another one"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from retune.exported.model import NO_DEVICE
+from retune.learnt.model import NO_DEVICE
 from retune.metrics.table import Metric, in_table
 from retune.results.text import number, piped, plain, slug, stored
 from retune.results.verdict import verdict

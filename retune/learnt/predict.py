@@ -19,10 +19,10 @@ from retune.data.dataset import Dataset, IntArray
 from retune.data.dicom_subject import not_wanted
 from retune.data.images import FileImages
 from retune.errors import BadImage, BadSetting, StrategyError, UserError
-from retune.exported.files import listed
-from retune.exported.here import backbone_of, strategy_of
-from retune.exported.model import USE, Exported, Taken
 from retune.files import write_whole
+from retune.learnt.files import listed
+from retune.learnt.here import backbone_of, strategy_of
+from retune.learnt.model import USE, Exported, Taken
 from retune.methods.strategy import Strategy
 from retune.progress import Progress, silent
 from retune.results.text import inert
@@ -108,8 +108,8 @@ def predict(
     taken = Taken.read(model)
     found = listed([Path(image) for image in images], target)
     with stdout_to_stderr():
-        encoder = backbone_of(taken, backbone, device)
-        method = strategy_of(taken, strategy)
+        encoder = backbone_of(taken.about.backbone, str(taken.folder), backbone, device)
+        method = strategy_of(taken.about.strategy, str(taken.folder), strategy)
         require_capabilities(method, method.name, encoder)
     taken.bank.require(taken.about.labels)
     predicted = _score(taken, method, encoder, found, progress)

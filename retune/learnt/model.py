@@ -102,7 +102,7 @@ class Taken:
     def read(cls, folder: str | Path) -> Taken:
         """Read an exported model.
 
-        Nothing is followed, imported or unpickled; that what it names fits is for :mod:`retune.exported.predict` to see.
+        Nothing is followed, imported or unpickled; that what it names fits is for :mod:`retune.learnt.predict` to see.
 
         Raises:
             UserError: If it is not there, not as it was written, or larger than any honest one.
