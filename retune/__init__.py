@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from retune.data.images import FileImages
     from retune.data.readers.base import Reader
     from retune.features.encode import encode_images, encode_texts
+    from retune.learnt.further import further
     from retune.learnt.predict import predict
     from retune.learnt.write import export
     from retune.methods.given import Context, Images, Training
@@ -53,6 +54,7 @@ _PUBLIC = {
     "encode_images": "retune.features.encode",
     "encode_texts": "retune.features.encode",
     "export": "retune.learnt.write",
+    "further": "retune.learnt.further",
     "load": "retune.results.collect",
     "load_backbone": "retune.backbones.load",
     "new_dataset": "retune.scaffold",
@@ -88,6 +90,7 @@ __all__ = [
     "encode_images",
     "encode_texts",
     "export",
+    "further",
     "load",
     "load_backbone",
     "new_dataset",
