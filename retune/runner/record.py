@@ -23,6 +23,7 @@ from retune.metrics import ContinualReport, continual_report, forgetting_per_lab
 from retune.progress import Progress
 from retune.results.cautions import cautions
 from retune.results.image_digests import digests
+from retune.results.own import own_metrics
 from retune.results.result import CHECKPOINT_FILE, MODEL_FILE, Result
 from retune.results.scores import COLUMNS, OF, REPLICATES, TRANSFER, as_bytes, as_text, write_finished
 from retune.runner.kept import keep_prompts, pack
@@ -71,11 +72,13 @@ def record(
     document = _document(plan, outcome, report, command)
     amend(document)
     result = Result.model_validate(document)
+    own = own_metrics(plan.spec.metrics, report.auc_matrix, outcome.scores.numpy(), stream.targets)
     # What was learnt stays, too: it can be exported, and new data can be learnt on top of it.
     model, digest = pack(outcome.state, {"run_id": plan.id})
     write_whole(folder / MODEL_FILE, model)
     keep_prompts(plan.parts.bank, folder)
-    result = result.model_copy(update={"cautions": cautions(result), "model_digest": digest})
+    told = {"own": own, "cautions": cautions(result), "model_digest": digest}
+    result = result.model_copy(update=told)
     _, patients = np.unique(stream.patients, return_inverse=True)
     items = digests(stream.dataset.image_id[stream.test].tolist())
     arrays = {
