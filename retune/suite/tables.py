@@ -65,7 +65,7 @@ def comma_separated(summary: Summary) -> str:
     own = list(
         dict.fromkeys(name for setting in summary.settings for row in setting.rows for name in row.own)
     )
-    heads += [f"own.{name}_{part}" for name in map(_inert, own) for part in PARTS]
+    heads += [f"own.{name}_{part}" for name in map(inert, own) for part in PARTS]
     heads += [f"{key}_to_best_{part}" for key in keys for part in AGAINST]
     writer.writerow([*where, "strategy", "role", "seeds", *heads, *cost, "mean_rank"])
     ranks = {method.strategy: method.rank for method in summary.ranks.methods}
