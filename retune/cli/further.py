@@ -77,7 +77,7 @@ def further(
         "zero-shot",
         "before",
         "after",
-        "change of labels known before",
+        "change, known labels",
     ):
         table.add_column(head, justify="left" if head.startswith("AUC") else "right")
     for name, part in result.continued.parts.items():

@@ -18,7 +18,7 @@ def predict(
     images: Annotated[
         list[Path],
         typer.Argument(
-            metavar="IMAGES...",
+            metavar="IMAGES",
             help="PNG, JPEG or DICOM files, folders of such, or .txt files that name such.",
         ),
     ],

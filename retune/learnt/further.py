@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 import numpy as np
 import torch
-from PIL import Image
 
-from retune.backbones.base import Backbone
 from retune.backbones.precision import repeatable, threads
 from retune.data.chexpert_labels import Blank, Uncertain
-from retune.data.dataset import BoolArray, Dataset, IntArray
+from retune.data.dataset import Dataset
 from retune.data.several import combine
 from retune.data.source import DataSource
-from retune.errors import BadImage, StrategyError, UserError
+from retune.errors import StrategyError, UserError
 from retune.learnt.here import backbone_of, strategy_of
-from retune.learnt.write import ANEW, finished
+from retune.learnt.past import Continued, lost, past
+from retune.learnt.write import finished
 from retune.methods.memory import PREFIX, Stored, metered
-from retune.methods.strategy import State, Strategy
+from retune.methods.strategy import State
 from retune.metrics import best_f1_threshold, continual_report
 from retune.progress import Progress, silent
 from retune.results.result import (
@@ -36,91 +33,24 @@ from retune.results.result import (
     SCORES_FILE,
     Result,
 )
-from retune.results.scores import OF, Arrays, as_text, read_scores
+from retune.results.scores import read_scores
 from retune.runner.guard import Guard, stdout_to_stderr
-from retune.runner.images import Inputs, encode, lend
+from retune.runner.identity import identification
+from retune.runner.images import Inputs, encode
 from retune.runner.kept import kept_prompts
 from retune.runner.loop import Outcome, threads_for
 from retune.runner.moments import LEVEL
-from retune.runner.plan import Plan, stream_of
+from retune.runner.plan import Plan, run_id, stream_of
 from retune.runner.record import record
 from retune.runner.resolve import Parts, require_capabilities
 from retune.runner.run import claim
 from retune.runner.session import Session, begin
 from retune.runner.spec import Spec
 from retune.runner.trained import Trained
-from retune.streams.cuts import known_labels, masked
-from retune.streams.stream import Experience, Scenario, Stream
 
-EARLIER: Final = "earlier"
-"""Name of the test images of the run that is continued, beside those of the data that arrive."""
 ROUNDING: Final = 1e-4
 """By how much a score may move when a label is added: products of other sizes round otherwise."""
 FILES: Final = (RESULT_FILE, SCORES_FILE, MODEL_FILE, PROMPTS_FILE, RUN_FILE, ".lock")
-
-
-@dataclass(frozen=True)
-class Continued(Scenario):
-    """One experience after all that was learnt before, of which only the model is left.
-
-    Args:
-        learnt: Labels that were learnt before.
-        step: Which experience it is, counted from the first run on: its random draws hang on it.
-    """
-
-    name: ClassVar[str] = "continued"
-
-    learnt: tuple[str, ...] = ()
-    step: int = 2
-
-    def stream(self, dataset: Dataset, seed: int) -> Stream:
-        """Everything before as one experience without images, then all training images with every label they know."""
-        rows = dataset.rows("train")
-        before = tuple(c for c, label in enumerate(dataset.labels) if label in self.learnt)
-        nothing = np.zeros((0, len(dataset.labels)), dtype=np.float32)
-        gone = Experience(1, before, np.zeros(0, dtype=np.int64), nothing)
-        arrived = masked(dataset, 2, rows, known_labels(dataset, rows))
-        return Resumed(dataset, (gone, arrived), dataset.rows("test"))
-
-
-@dataclass(frozen=True)
-class Resumed(Stream):
-    """A stream whose first experience is what was learnt before: its labels count as learnt in it."""
-
-    @property
-    def taught(self) -> tuple[Experience, ...]:
-        """The new experience alone."""
-        return self.experiences[1:]
-
-    @property
-    def first(self) -> IntArray:
-        """As of any stream, and 1 for the labels learnt before."""
-        found = super().first.copy()
-        found[list(self.experiences[0].observed)] = 1
-        return found
-
-
-@dataclass(frozen=True)
-class Forgone:
-    """Pictures of which nothing is left but their digests, and features by these; an ``ImageSource``."""
-
-    digests: Sequence[bytes]
-
-    def load(self, rows: IntArray, at_least: int | None = None) -> list[Image.Image | BadImage]:
-        """None can be loaded."""
-        return [BadImage("is not here any more", where=self.describe(row)) for row in rows.tolist()]
-
-    def keys(self, rows: IntArray) -> list[bytes | None]:
-        """Digest of each row's image content."""
-        return [self.digests[row] for row in rows.tolist()]
-
-    def exists(self, rows: IntArray) -> BoolArray:
-        """None is there."""
-        return np.zeros(len(rows), dtype=bool)
-
-    def describe(self, row: int) -> str:
-        """A number."""
-        return f"test image {row + 1} of the earlier run"
 
 
 def further(
@@ -185,9 +115,9 @@ def further(
         raise UserError(
             "has none of the run's labels", where=f"data set {data}", fix="leave out --same-labels"
         )
-    past = _past(earlier, arrays, where)
-    lost = _lost(past, encoder, method, progress)
-    joined = combine([past.take(np.arange(0 if lost else len(past))), arrived]).with_labels(labels)
+    old = past(earlier, arrays, where)
+    missing = lost(old, encoder, method, progress)
+    joined = combine([old.take(np.arange(0 if missing else len(old))), arrived]).with_labels(labels)
     step = int(earlier.scenario.settings.get("step", len(earlier.scenario.experiences))) + 1
     learnt = tuple(label for label, first in zip(known, earlier.first, strict=True) if first)
     parts = Parts(
@@ -208,7 +138,7 @@ def further(
         replicates=earlier.bootstrap.replicates,
     )
     planned = _plan(earlier, parts, spec, joined, progress)
-    _require_apart(planned, past, where)
+    _require_apart(planned, old, where)
     claim(folder, planned)
     if (folder / RESULT_FILE).exists():
         return Result.read(folder), folder
@@ -220,7 +150,7 @@ def further(
     command = f"retune continue {home.name} --data {data}" + (" --root DIR" if root else "")
 
     def amend(document: dict[str, Any]) -> None:
-        _amend(document, planned, outcome, earlier, lost)
+        _amend(document, planned, outcome, earlier, missing)
 
     return record(planned, outcome, folder, command, progress, amend), folder
 
@@ -257,45 +187,6 @@ def _next(home: Path) -> Path:
     return home.with_name(f"{number[1]}+{int(number[2]) + 1}" if number else f"{home.name}+1")
 
 
-def _past(earlier: Result, arrays: Arrays, where: str) -> Dataset:
-    """The test images of a run, as far as it keeps them: digests, targets, and of whom they are."""
-    if "keys" not in arrays:
-        raise UserError("its run did not keep the digests of its test images", where=where, fix=ANEW)
-    n = len(arrays["targets"])
-    columns: dict[str, Any] = {
-        name.removeprefix(OF): as_text(values) for name, values in arrays.items() if name.startswith(OF)
-    }
-    if "age" in columns:
-        columns["age"] = np.array([float(age) if age else np.nan for age in columns["age"].tolist()])
-    return Dataset(
-        name=EARLIER,
-        labels=tuple(earlier.labels),
-        image_id=np.array([f"{k}" for k in range(n)], dtype=str),
-        patient_id=np.array([f"{p}" for p in arrays["patients"].tolist()], dtype=str),
-        split=np.full(n, "test"),
-        targets=arrays["targets"].astype(np.float32),
-        images=Forgone([row.tobytes() for row in arrays["keys"]]),
-        columns=columns,
-        synthetic=earlier.dataset.synthetic,
-        source=earlier.dataset.source,
-    )
-
-
-def _lost(past: Dataset, encoder: Backbone, method: Strategy, progress: Progress) -> int:
-    """Of how many earlier test images the feature store lacks what the method needs."""
-    rows = np.arange(len(past), dtype=np.int64)
-    lent = lend(
-        encoder,
-        past,
-        rows,
-        method.requires(),
-        past.images.keys(rows),
-        skip_bad_images=True,
-        progress=progress,
-    )
-    return int((lent.place < 0).sum())
-
-
 def _plan(earlier: Result, parts: Parts, spec: Spec, joined: Dataset, progress: Progress) -> Plan:
     parts.bank.require(joined.labels)
     found = stream_of(parts, spec, joined, progress)
@@ -309,14 +200,13 @@ def _plan(earlier: Result, parts: Parts, spec: Spec, joined: Dataset, progress: 
         "replicates": spec.replicates,
         "skip_bad_images": spec.skip_bad_images,
     }
-    digest = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()
-    return Plan(spec, parts, found.stream, found.content, digest[:12], found.repeated)
+    return Plan(spec, parts, found.stream, found.content, run_id(identity), found.repeated)
 
 
-def _require_apart(planned: Plan, past: Dataset, where: str) -> None:
+def _require_apart(planned: Plan, old: Dataset, where: str) -> None:
     """See that nothing is learnt from that the run is judged on."""
     taught = set((planned.content or [])[: len(planned.stream.joint())])
-    same = sum(key in taught for key in past.images.keys(np.arange(len(past))))
+    same = sum(key in taught for key in old.images.keys(np.arange(len(old))))
     if same:
         raise UserError(
             f"{same:,} of its test images are training images of the data that arrive", where=where,
@@ -374,6 +264,7 @@ def _learn(
                 unreadable=inputs.unreadable,
                 threads=torch.get_num_threads(),
                 stored=metered(state).most(metered(after)),
+                identification=identification(inputs, after, planned.spec.replicates),
                 state=after,
             )
 
@@ -415,7 +306,7 @@ def _cannot_add(earlier: Result, fresh: Sequence[str]) -> UserError:
     )
 
 
-def _amend(document: dict[str, Any], planned: Plan, outcome: Outcome, earlier: Result, lost: int) -> None:
+def _amend(document: dict[str, Any], planned: Plan, outcome: Outcome, earlier: Result, missing: int) -> None:
     """Add what the new data alone do not tell: what was learnt before, and how each part of the test images fares."""
     stream, data, cut = outcome.stream, document["dataset"], document["scenario"]
     whose = stream.dataset.columns["dataset"][stream.test]
@@ -433,7 +324,7 @@ def _amend(document: dict[str, Any], planned: Plan, outcome: Outcome, earlier: R
             if (m := report.metrics.get(key))
         }
         parts[name] = {"n_test": int(of.sum()), "auc_matrix": report.auc_matrix.tolist(), "metrics": told}
-    document["continued"] = {"run": earlier.run.id, "parts": parts, "lost": lost}
+    document["continued"] = {"run": earlier.run.id, "parts": parts, "lost": missing}
     holds: dict[str, Counter[str]] = {}
     for experience in earlier.scenario.experiences:
         for name, counts in experience.holds.items():

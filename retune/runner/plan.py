@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -96,9 +97,12 @@ def plan(spec: Spec, progress: Progress | None = None, *, shared: Shared | None 
             progress=progress,
         )
         identity["transfer"] = {**chosen["transfer"], **transfer.identity()}
-    # Twelve hexadecimal digits of whatever determines a result.
-    digest = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()
-    return Plan(spec, parts, found.stream, found.content, digest[:12], found.repeated, transfer)
+    return Plan(spec, parts, found.stream, found.content, run_id(identity), found.repeated, transfer)
+
+
+def run_id(identity: Mapping[str, Any]) -> str:
+    """Twelve hexadecimal digits of whatever determines a result."""
+    return hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True)
