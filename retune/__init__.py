@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from retune.prompts import PromptBank
     from retune.report.plot import plot
     from retune.results.collect import load
+    from retune.results.explain import explain
     from retune.results.result import Result
     from retune.runner.plan import plan
     from retune.runner.run import run
@@ -61,6 +62,7 @@ _PUBLIC = {
     "continual_report": "retune.metrics",
     "encode_images": "retune.features.encode",
     "encode_texts": "retune.features.encode",
+    "explain": "retune.results.explain",
     "export": "retune.learnt.write",
     "further": "retune.learnt.further",
     "load": "retune.results.collect",
@@ -105,6 +107,7 @@ __all__ = [
     "continual_report",
     "encode_images",
     "encode_texts",
+    "explain",
     "export",
     "further",
     "load",

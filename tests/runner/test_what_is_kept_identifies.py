@@ -86,8 +86,8 @@ def test_rank_one_of_what_is_kept_and_of_the_backbone(
     assert main(["audit", str(tmp_path / "out")]) == 0
     shown = capsys.readouterr().out
     assert "Whom it tells" in shown
-    assert f"{told.rank_one:.1%} (" in shown
-    assert f"{own.rank_one:.1%} (" in shown
+    assert f"{told.rank_one:.1%}" in shown
+    assert f"{own.rank_one:.1%}" in shown
 
 
 def test_energy_is_added_up_over_the_end_of_a_counter(tmp_path: Path) -> None:
