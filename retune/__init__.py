@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from retune.data.images import FileImages
     from retune.data.readers.base import Reader
     from retune.features.encode import encode_images, encode_texts
+    from retune.learnt.further import further
+    from retune.learnt.predict import predict
+    from retune.learnt.write import export
     from retune.methods.given import Context, Images, Training
     from retune.methods.strategy import Strategy
     from retune.metrics import continual_report
@@ -60,6 +63,8 @@ _PUBLIC = {
     "encode_images": "retune.features.encode",
     "encode_texts": "retune.features.encode",
     "explain": "retune.results.explain",
+    "export": "retune.learnt.write",
+    "further": "retune.learnt.further",
     "load": "retune.results.collect",
     "load_backbone": "retune.backbones.load",
     "new_backbone": "retune.scaffold",
@@ -69,6 +74,7 @@ _PUBLIC = {
     "new_strategy": "retune.scaffold",
     "plan": "retune.runner.run",
     "plot": "retune.report.plot",
+    "predict": "retune.learnt.predict",
     "registry": "retune.plugins",
     "run": "retune.runner.run",
     "split_by_patient": "retune.data.dataset",
@@ -102,6 +108,8 @@ __all__ = [
     "encode_images",
     "encode_texts",
     "explain",
+    "export",
+    "further",
     "load",
     "load_backbone",
     "new_backbone",
@@ -111,6 +119,7 @@ __all__ = [
     "new_strategy",
     "plan",
     "plot",
+    "predict",
     "registry",
     "run",
     "split_by_patient",

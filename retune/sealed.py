@@ -96,6 +96,20 @@ def open_tensors(path: Path, *, fix: str = AGAIN) -> tuple[bytes, dict[str, str]
         OSError: If it cannot be read.
     """
     data = path.read_bytes()
+    return data, unsealed_tensors(data, path, fix=fix)
+
+
+def unsealed_tensors(data: bytes, path: Path, *, fix: str) -> dict[str, str]:
+    """The metadata of what was read of a sealed safetensors file.
+
+    Args:
+        data: What was read.
+        path: Of which file.
+        fix: What to do where it cannot be trusted.
+
+    Raises:
+        Untrusted: If it is not what was written.
+    """
     try:
         header, values = _parts(data)
         metadata = header.get("__metadata__", {})
@@ -105,7 +119,7 @@ def open_tensors(path: Path, *, fix: str = AGAIN) -> tuple[bytes, dict[str, str]
     except (ValueError, RecursionError, AttributeError, TypeError):
         raise _damaged(path, fix) from None
     _require(path, digest, found, fix)
-    return data, {**metadata, DIGEST: found}
+    return {**metadata, DIGEST: found}
 
 
 def _of_json(document: Any) -> str:

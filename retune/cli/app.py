@@ -16,9 +16,12 @@ from retune.cli import (
     data,
     embed,
     explain,
+    export,
+    further,
     leaderboard,
     listing,
     new,
+    predict,
     prompts,
     report,
     run,
@@ -62,6 +65,9 @@ app.command("embed")(embed.embed)
 app.command("check")(check.check)
 app.command("report")(report.report)
 app.command("audit")(audit.audit)
+app.command("continue")(further.further)
+app.command("export")(export.export)
+app.command("predict")(predict.predict)
 app.command("submit")(submit.submit)
 app.add_typer(cache.app, name="cache")
 app.add_typer(data.app, name="data")

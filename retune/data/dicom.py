@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from io import BytesIO
@@ -94,11 +94,11 @@ def decode_dicom(data: bytes, *, name: str, max_pixels: int | None = None) -> Im
         return picture
 
 
-def dicom_size(path: Path) -> tuple[int, int]:
-    """Height and width of the picture in a DICOM file, by its header; no pixel is decoded.
+def dicom_header(path: Path, tags: Sequence[str]) -> pydicom.Dataset:
+    """What the header of a DICOM file says under some tags; no pixel is decoded.
 
     Raises:
-        BadImage: If the file is none, or its header does not say.
+        BadImage: If the file is none.
         MissingPackage: If pydicom is not installed.
     """
     try:
@@ -106,12 +106,25 @@ def dicom_size(path: Path) -> tuple[int, int]:
             data = file.read(HEADER)
     except OSError as error:
         raise BadImage(f"cannot be read ({error.strerror})", where=str(path)) from error
-    with _reading(str(path)) as pydicom:
+    with _reading(str(path)) as reader:
         start = _start(data)
         if start is None:
             raise BadImage("is not a DICOM file", fix="fetch it again")
-        tags = ["Rows", "Columns"]
-        header = pydicom.dcmread(_file(data, start), force=True, stop_before_pixels=True, specific_tags=tags)
+        header: pydicom.Dataset = reader.dcmread(
+            _file(data, start), force=True, stop_before_pixels=True, specific_tags=list(tags)
+        )
+        return header
+
+
+def dicom_size(path: Path) -> tuple[int, int]:
+    """Height and width of the picture in a DICOM file, by its header.
+
+    Raises:
+        BadImage: If the file is none, or its header does not say.
+        MissingPackage: If pydicom is not installed.
+    """
+    header = dicom_header(path, ("Rows", "Columns"))
+    with _reading(str(path)):
         return int(header.Rows), int(header.Columns)
 
 

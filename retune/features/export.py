@@ -105,7 +105,7 @@ def embed(
             fix="leave out --prompts",
         )
     prompts = list(dict.fromkeys(texts))
-    source = DataSource.make(data, root, _of_data(settings or {}))
+    source = DataSource.make(data, root, of_data(settings or {}))
     dataset = source.read()
     rows = np.arange(len(dataset), dtype=np.int64) if split == "all" else dataset.rows(split)
     if not len(rows):
@@ -146,7 +146,7 @@ def _target(out: str | Path) -> Path:
     return path
 
 
-def _of_data(settings: Mapping[str, Any]) -> dict[str, Any]:
+def of_data(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings of the data set, without ``data.``; there is nothing else to set."""
     for key in settings:
         if not key.startswith("data."):

@@ -319,7 +319,7 @@ def _entry(
             settings={} if strategy.search else strategy.settings,
             searched=strategy.search is not None,
         ),
-        "backbone": _told(Backbone, backbone, name=_without_folder(backbone.name)),
+        "backbone": _told(Backbone, backbone, name=without_folder(backbone.name)),
         "prompts": _told(Prompts, one.prompts, name=Path(one.prompts.name).name),
         "data": _told(Data, data, unreadable_images=len(data.unreadable_images)),
         "scenario": _told(Scenario, one.scenario, steps=len(one.scenario.experiences)),
@@ -373,9 +373,9 @@ def _paper_of(name: str, origin: str) -> str | None:
     return f"https://arxiv.org/abs/{found[1]}" if found else None
 
 
-def _without_folder(name: str) -> str:
+def without_folder(name: str) -> str:
     """A backbone's name without the folders of who ran it."""
     scheme, colon, rest = name.partition(":")
     if scheme == "pair":
-        return "pair:" + "+".join(map(_without_folder, rest.split("+")))
+        return "pair:" + "+".join(map(without_folder, rest.split("+")))
     return f"{scheme}:{Path(rest).name}" if colon and scheme in ("local-dir", "features") else name

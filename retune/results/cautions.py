@@ -83,7 +83,14 @@ def undefined(result: Result) -> list[str]:
     return [f"Left out of every mean, for the test images hold one class only: {names}"] if names else []
 
 
+def unmeasured(result: Result) -> list[str]:
+    """That a continued run is not judged on what it was judged on before."""
+    lost = result.continued.lost if result.continued else 0
+    why = f"{lost:,} of the earlier test images have no features in the store any more"
+    return [f"What the new data cost elsewhere is not measured: {why}."] if lost else []
+
+
 def cautions(result: Result) -> list[str]:
     """All of these, the gravest first."""
-    told = (breaches, hidden, contaminated, pictures, batches, left_out, undefined, unlearnable)
+    told = (unmeasured, breaches, hidden, contaminated, pictures, batches, left_out, undefined, unlearnable)
     return [line for of in told for line in of(result)]

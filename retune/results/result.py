@@ -30,6 +30,8 @@ RESULT_FILE: Final = "result.json"
 RUN_FILE: Final = "run.json"
 CHECKPOINT_FILE: Final = "checkpoint.safetensors"
 SCORES_FILE: Final = "scores.safetensors"
+MODEL_FILE: Final = "model.safetensors"
+PROMPTS_FILE: Final = "prompts.jsonl"
 
 
 def _null_if_nan(value: Any) -> Any:
@@ -264,6 +266,25 @@ class TransferRecord(Record):
     cost: dict[str, float]
 
 
+class PartRecord(Record):
+    """How some of the test images fare: before any training, as the earlier run ended, after the new experience."""
+
+    n_test: int
+    auc_matrix: list[list[Number]]
+    metrics: dict[str, MetricRecord]
+    """``backward_transfer`` is what the new experience did to the labels known before."""
+
+
+class ContinuedRecord(Record):
+    """What a continued run went on from."""
+
+    run: str
+    parts: dict[str, PartRecord]
+    """Of the ``earlier`` test images, and of those of the data that arrived, by its name."""
+    lost: int
+    """Earlier test images of which the feature store lacked some: then no earlier one is judged."""
+
+
 class OwnRecord(Record):
     """A metric of one's own, worked out from the test scores: not part of the benchmark."""
 
@@ -357,10 +378,14 @@ class Result(Record):
     """Joules that the machine counted while it learnt and scored, by counter; empty where it tells none."""
     identification: dict[str, IdentificationRecord] = {}
     """Of what a method keeps (``kept``), and beside it of the backbone's features; empty where nothing is kept."""
+    continued: ContinuedRecord | None = None
+    """Of a run that went on from another one's model."""
     cautions: list[str] = []
     """What must stand beside the numbers, as :func:`retune.results.cautions.cautions` has it."""
     scores_digest: str = ""
     """Of the scores beside it, from which its numbers follow."""
+    model_digest: str = ""
+    """Of what was learnt, beside it; empty where the result was made before that was kept."""
 
     @property
     def labels(self) -> list[str]:

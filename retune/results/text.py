@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 from retune.errors import printable
 
@@ -72,3 +72,21 @@ def stored(images: float, features: float, nbytes: float) -> str:
 def slug(text: str, length: int = 60) -> str:
     """A part of a file name: small letters, digits and dashes."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:length].strip("-") or "x"
+
+
+def inert(value: Any) -> Any:
+    """A cell that a spreadsheet shows and never computes: text that begins like a formula has an apostrophe before it."""
+    if not isinstance(value, str):
+        return value
+    formula = re.match(r"[=+@\t\r＝＋－＠]|-(?![\d.]+\Z)", value) or re.match(r"\s+[=+\-@]", value)
+    return f"'{shown(value)}" if formula else shown(value)
+
+
+def piped(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a Markdown table."""
+    return [f"| {' | '.join(row)} |" for row in (heads, ["---"] * len(heads), *rows)]
+
+
+def plain(text: str) -> str:
+    """Text in which Markdown sees no mark-up."""
+    return re.sub(r"([\\`*_|<\[])", r"\\\1", shown(text))

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save
 
-from retune.errors import StrategyError, gist
-from retune.files import parse_json, write_whole
+from retune.files import write_whole
 from retune.methods.strategy import State
 from retune.results.result import CHECKPOINT_FILE
-from retune.sealed import AGAIN, Untrusted, open_tensors, seal_tensors
+from retune.runner.kept import pack, unpack
+from retune.sealed import AGAIN, Untrusted
 
 
 @dataclass(frozen=True)
@@ -48,17 +45,8 @@ class Checkpoint:
         Raises:
             StrategyError: If the state cannot be stored.
         """
-        tensors = {k: v for k, v in self.state.items() if isinstance(v, torch.Tensor)}
-        plain = {k: v for k, v in self.state.items() if k not in tensors}
-        about = {"run_id": self.run_id, "state": plain, "progress": self.progress}
-        try:
-            # Clones: the format refuses tensors that share memory.
-            arrays = {f"state.{k}": v.detach().clone().contiguous() for k, v in tensors.items()}
-            arrays |= {f"transfer.{k}": v.contiguous() for k, v in self.transfer.items()}
-            data = save({**arrays, "scores": self.scores.contiguous()}, {"retune": json.dumps(about)})
-        except (SafetensorError, RuntimeError, TypeError, ValueError, KeyError) as error:
-            raise StrategyError(f"the state cannot be stored ({gist(error)})") from error
-        sealed, _ = seal_tensors(data)
+        beside = {f"transfer.{k}": v for k, v in self.transfer.items()} | {"scores": self.scores}
+        sealed, _ = pack(self.state, {"run_id": self.run_id, "progress": self.progress}, beside)
         write_whole(folder / CHECKPOINT_FILE, sealed)
 
     @classmethod
@@ -71,21 +59,12 @@ class Checkpoint:
         path = folder / CHECKPOINT_FILE
         if not path.exists():
             return None
-        data, metadata = open_tensors(path)
+        found = unpack(path.read_bytes(), path, "checkpoint", fix=AGAIN)
         try:
-            about, tensors = parse_json(metadata["retune"]), load(data)
-            of, plain, progress, scores = (
-                about["run_id"],
-                about["state"],
-                about["progress"],
-                tensors.pop("scores"),
-            )
-        except (ValueError, KeyError, TypeError):
+            of, progress, scores = found.about["run_id"], found.about["progress"], found.beside.pop("scores")
+        except KeyError:
             raise Untrusted("is no checkpoint", where=str(path), fix=AGAIN) from None
         if of != run_id:
             raise Untrusted(f"is of another run ({of})", where=str(path), fix=AGAIN)
-        of_kind = {
-            kind: {key.removeprefix(kind): value for key, value in tensors.items() if key.startswith(kind)}
-            for kind in ("state.", "transfer.")
-        }
-        return cls(run_id, scores, {**of_kind["state."], **plain}, progress, of_kind["transfer."])
+        transfer = {key.removeprefix("transfer."): value for key, value in found.beside.items()}
+        return cls(run_id, scores, found.state, progress, transfer)

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from retune.backbones.precision import repeatable, threads
+from retune.methods.given import Need
 from retune.methods.memory import Stored, metered
 from retune.methods.strategy import State, Strategy
 from retune.metrics import best_f1_threshold
@@ -56,6 +57,7 @@ class Outcome:
         moments: What ``--transfer`` measured; None where nothing was asked.
         identification: Whom what was kept of past images tells; empty where nothing was.
         energy: What the machine counted meanwhile.
+        state: Of the strategy, after the last experience.
     """
 
     stream: Stream
@@ -76,6 +78,7 @@ class Outcome:
     moments: Moments | None = None
     identification: dict[str, dict[str, float | int]] = field(default_factory=dict)
     energy: Meter = field(default_factory=Meter)
+    state: State = field(default_factory=dict)
 
     @contextmanager
     def timed(self, what: Literal["search", "score"]) -> Iterator[None]:
@@ -98,8 +101,7 @@ def learn(plan: Plan, folder: Path, progress: Progress) -> Outcome:
     if any(strategy.optimises for strategy in plan.parts.tried):
         # The first optimiser of a process imports this for a second: no method is to be charged for it.
         importlib.import_module("torch._dynamo")
-    # On matrices as small as features, threads that wait for each other cost more than they bring.
-    wanted = torch.get_num_threads() if plan.parts.needs & IN_TOWERS else 1
+    wanted = threads_for(plan.parts.needs)
     with repeatable(plan.parts.backbone.torch_device):
         if plan.parts.search is not None:
             # What cannot be searched is told before hours of encoding.
@@ -108,6 +110,12 @@ def learn(plan: Plan, folder: Path, progress: Progress) -> Outcome:
         loop = _Loop(plan, folder, progress, inputs, moments)
         with threads(wanted), loop.outcome.energy.running():
             return loop.run()
+
+
+def threads_for(needs: frozenset[Need]) -> int:
+    """In how many threads methods with these needs learn and score."""
+    # On matrices as small as features, threads that wait for each other cost more than they bring.
+    return torch.get_num_threads() if needs & IN_TOWERS else 1
 
 
 class _Loop:
@@ -207,12 +215,13 @@ class _Loop:
             with self.trained.watched():
                 learner.resume(found.state)
             self._ask(learner, found.state)
+            outcome.state = found.state
         return learner
 
     def _checkpoint(self) -> None:
         """Keep what was learnt; whatever a strategy cannot say of itself is found out now, not at the end."""
         outcome, learner = self.outcome, self.learner
-        state = learner.state()
+        state = outcome.state = learner.state()
         outcome.stored = outcome.stored.most(metered(state))
         self._ask(learner, state)
         self._write(state, learner)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -71,7 +72,7 @@ def plan(spec: Spec, progress: Progress | None = None, *, shared: Shared | None 
     found = shared.kept(
         "cut",
         (*key, type(parts.scenario), parts.backbone.precomputed, spec.skip_bad_images),
-        lambda: _cut(parts, spec, shared.dataset(parts.source), progress),
+        lambda: stream_of(parts, spec, shared.dataset(parts.source), progress),
     )
     parts.bank.require(found.stream.labels)
     identity = {
@@ -99,11 +100,14 @@ def plan(spec: Spec, progress: Progress | None = None, *, shared: Shared | None 
             progress=progress,
         )
         identity["transfer"] = {**chosen["transfer"], **transfer.identity()}
-    # Twelve hexadecimal digits of whatever determines a result.
-    digest = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()
     return Plan(
-        spec, parts, found.stream, found.content, digest[:12], found.repeated, transfer, found.breaches
+        spec, parts, found.stream, found.content, run_id(identity), found.repeated, transfer, found.breaches
     )
+
+
+def run_id(identity: Mapping[str, Any]) -> str:
+    """Twelve hexadecimal digits of whatever determines a result."""
+    return hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True)
@@ -129,7 +133,8 @@ class Cut:
     breaches: tuple[str, ...] = ()
 
 
-def _cut(parts: Parts, spec: Spec, dataset: Dataset, progress: Progress | None) -> Cut:
+def stream_of(parts: Parts, spec: Spec, dataset: Dataset, progress: Progress | None) -> Cut:
+    """Cut a data set, and look at the content of the images that are needed of it."""
     stream = cut(parts.scenario, dataset, spec.seed)
     rows = stream.rows
     content = None if parts.backbone.precomputed else content_of(stream.dataset, rows, progress)
@@ -159,7 +164,7 @@ def cut(scenario: Scenario, dataset: Dataset, seed: int) -> Stream:
         stream = scenario.stream(dataset, seed)
     if not len(stream.test):
         raise UserError("the stream has no test images", where=f"scenario {scenario.name}")
-    for experience in stream.experiences:
+    for experience in stream.taught:
         if not len(experience):
             raise UserError(f"experience {experience.step} holds no image", where=f"scenario {scenario.name}")
     if not stream.first.any():

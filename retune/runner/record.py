@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import cache
@@ -17,13 +18,15 @@ import numpy.typing as npt
 from retune import __version__
 from retune.backbones.contamination import contamination
 from retune.data.dataset import IntArray
+from retune.files import write_whole
 from retune.metrics import ContinualReport, continual_report, forgetting_per_label
 from retune.progress import Progress
 from retune.results.cautions import cautions
 from retune.results.image_digests import digests
 from retune.results.own import own_metrics
-from retune.results.result import CHECKPOINT_FILE, Result
+from retune.results.result import CHECKPOINT_FILE, MODEL_FILE, Result
 from retune.results.scores import COLUMNS, OF, REPLICATES, TRANSFER, as_bytes, as_text, write_finished
+from retune.runner.kept import keep_prompts, pack
 from retune.runner.loop import Outcome
 from retune.runner.moments import LEVEL
 from retune.runner.plan import Plan
@@ -35,8 +38,15 @@ MANY: Final = 50
 PACKAGES: Final = ("torch", "numpy", "scikit-learn", "open_clip_torch", "transformers")
 
 
-def record(plan: Plan, outcome: Outcome, folder: Path, command: str, progress: Progress) -> Result:
-    """Work out every metric, write the scores, then the result, then forget the checkpoint.
+def record(
+    plan: Plan,
+    outcome: Outcome,
+    folder: Path,
+    command: str,
+    progress: Progress,
+    amend: Callable[[dict[str, Any]], None] = lambda document: None,
+) -> Result:
+    """Work out every metric, write what was learnt, the scores, then the result, then forget the checkpoint.
 
     Args:
         plan: The run.
@@ -44,6 +54,7 @@ def record(plan: Plan, outcome: Outcome, folder: Path, command: str, progress: P
         folder: Where to write.
         command: How the run is said on a command line.
         progress: Told what is done.
+        amend: Adds to the result what the run alone does not tell.
     """
     progress("computing intervals", 0, 1)
     stream = outcome.stream
@@ -58,9 +69,16 @@ def record(plan: Plan, outcome: Outcome, folder: Path, command: str, progress: P
         prevalence=stream.prevalence,
     )
     progress("computing intervals", 1, 1)
-    result = Result.model_validate(_document(plan, outcome, report, command))
+    document = _document(plan, outcome, report, command)
+    amend(document)
+    result = Result.model_validate(document)
     own = own_metrics(plan.spec.metrics, report.auc_matrix, outcome.scores.numpy(), stream.targets)
-    result = result.model_copy(update={"own": own, "cautions": cautions(result)})
+    # What was learnt stays, too: it can be exported, and new data can be learnt on top of it.
+    model, digest = pack(outcome.state, {"run_id": plan.id})
+    write_whole(folder / MODEL_FILE, model)
+    keep_prompts(plan.parts.bank, folder)
+    told = {"own": own, "cautions": cautions(result), "model_digest": digest}
+    result = result.model_copy(update=told)
     _, patients = np.unique(stream.patients, return_inverse=True)
     items = digests(stream.dataset.image_id[stream.test].tolist())
     arrays = {
@@ -69,6 +87,7 @@ def record(plan: Plan, outcome: Outcome, folder: Path, command: str, progress: P
         "patients": patients.astype(np.int64),
         "rows": stream.test,
         "items": items,
+        **_keys(plan, stream),
         # Who an image is of, for an audit by groups: it stays in the run's folder.
         **{OF + name: as_bytes(_told(stream, name)) for name in _columns(stream)},
         # Methods are compared on the same resamples: they are not measured again for it.
@@ -172,6 +191,16 @@ def _document(plan: Plan, outcome: Outcome, report: ContinualReport, command: st
         "identification": outcome.identification,
         "transfer": [outcome.moments.document()] if outcome.moments else [],
     }
+
+
+def _keys(plan: Plan, stream: Stream) -> dict[str, npt.NDArray[np.uint8]]:
+    """Digests of the test images' content, uint8 (N, 32), by which their features are found again without them."""
+    if plan.content is None:
+        return {}
+    names = plan.stream.dataset.image_id[plan.stream.rows].tolist()
+    digest = dict(zip(names, plan.content, strict=True))
+    found = b"".join(digest[name] or b"" for name in stream.dataset.image_id[stream.test].tolist())
+    return {"keys": np.frombuffer(found, np.uint8).reshape(len(stream.test), -1).copy()}
 
 
 def _columns(stream: Stream) -> list[str]:

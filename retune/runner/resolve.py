@@ -121,8 +121,6 @@ def resolve(spec: Spec, shared: Shared | None = None) -> Parts:
     backbone = shared.backbone(spec.backbone, device=spec.device, precision=spec.precision)
     for tried in search.strategies if search else (strategy,):
         require_capabilities(tried, spec.strategy, backbone)
-    # By its origin.
-    told = is_file(plain_name) or avalanche.is_bridged(plain_name)
     root, asked = spec.root, None
     if spec.transfer is not None:
         marked = {"uncertain": spec.uncertain, "blank": spec.blank}
@@ -143,7 +141,7 @@ def resolve(spec: Spec, shared: Shared | None = None) -> Parts:
         backbone=backbone,
         bank=shared.bank(spec.prompts or source.prompts or DEFAULTS["prompts"]),
         search=search,
-        strategy_code="" if told else code_of("strategies", plain_name, strategy_class),
+        strategy_code=code_beside(plain_name, strategy_class),
         scenario_code=code_of("scenarios", scenario_name, scenario_class),
         preset=spec.strategy.removeprefix(plain_name).removeprefix("/"),
         transfer=asked,
@@ -244,3 +242,9 @@ def origin_of(name: str) -> str:
     if not is_file(name):
         return registry("strategies").origin(name)
     return f"file sha256:{code_of_file(name)}"
+
+
+def code_beside(name: str, cls: type[Strategy]) -> str:
+    """Digest of a strategy's code; empty where its origin tells it."""
+    told = is_file(name) or avalanche.is_bridged(name)
+    return "" if told else code_of("strategies", name, cls)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,12 +12,14 @@ from typing import Final
 import numpy as np
 import torch
 
+from retune.backbones.base import Backbone
 from retune.data.dataset import IntArray
 from retune.methods.given import Context, Need, Training, training
 from retune.methods.strategy import Strategy
 from retune.methods.towers import Towers
+from retune.prompts import PromptBank
 from retune.runner.guard import Guard
-from retune.runner.images import Inputs, embed_prompts
+from retune.runner.images import Inputs, Lent, embed_prompts
 from retune.runner.plan import Plan
 from retune.streams.stream import Experience, Stream
 
@@ -30,6 +32,52 @@ SCORED: Final = 16_384
 """Images scored at a time, so that a method's intermediate results stay small."""
 
 
+def begin(
+    strategy: Strategy,
+    backbone: Backbone,
+    bank: PromptBank,
+    labels: tuple[str, ...],
+    *,
+    seed: int,
+    device: str,
+    time_limit: float | None = None,
+) -> Guard:
+    """Set a strategy up.
+
+    Args:
+        strategy: Not used before.
+        backbone: The encoder.
+        bank: Prompts of every label.
+        labels: The C labels.
+        seed: The run's.
+        device: Where features are.
+        time_limit: Seconds that a call of it may take.
+    """
+    needs = strategy.requires()
+    prompts = embed_prompts(bank, backbone, labels, wanted=bool(needs & {"joint", "texts"}))
+    context = Context(
+        labels,
+        backbone.card.dim,
+        prompts.to(device),
+        seed,
+        device=device,
+        bank=bank,
+        towers=Towers(backbone, needs, device),
+    )
+    learner = Guard(strategy, time_limit)
+    learner.setup(context)
+    return learner
+
+
+def score(learner: Guard, lent: Lent, rows: IntArray, labels: Sequence[str], step: int) -> torch.Tensor:
+    """Scores of some images after experience number ``step``, (N, C) on the CPU."""
+    parts = []
+    for first in range(0, max(1, len(rows)), SCORED):
+        with lent.view(rows[first : first + SCORED], learner.strategy.requires()) as images:
+            parts.append(learner.score(images, labels, step))
+    return torch.cat(parts)
+
+
 @dataclass(frozen=True)
 class Session:
     """What strategies learn from, and what they are asked.
@@ -37,10 +85,12 @@ class Session:
     Args:
         plan: The run.
         inputs: Its images, and the stream without those that could not be read.
+        patients_from: The number of its first patient: lower ones are of earlier data.
     """
 
     plan: Plan
     inputs: Inputs
+    patients_from: int = 0
 
     @property
     def stream(self) -> Stream:
@@ -49,22 +99,16 @@ class Session:
 
     def begin(self, strategy: Strategy) -> Guard:
         """Set a strategy up."""
-        parts, seed = self.plan.parts, self.plan.spec.seed
-        needs, device = strategy.requires(), self.inputs.device
-        wanted = bool(needs & {"joint", "texts"})
-        prompts = embed_prompts(parts.bank, parts.backbone, self.stream.labels, wanted=wanted)
-        context = Context(
+        parts, spec = self.plan.parts, self.plan.spec
+        return begin(
+            strategy,
+            parts.backbone,
+            parts.bank,
             self.stream.labels,
-            parts.backbone.card.dim,
-            prompts.to(device),
-            seed,
-            device=device,
-            bank=parts.bank,
-            towers=Towers(parts.backbone, needs, device),
+            seed=spec.seed,
+            device=self.inputs.device,
+            time_limit=spec.time_limit,
         )
-        learner = Guard(strategy, self.plan.spec.time_limit)
-        learner.setup(context)
-        return learner
 
     def fit(self, learner: Guard, shown: Experience, step: int) -> float:
         """Let a strategy learn from an experience, number ``step`` of the stream; returns its seconds."""
@@ -78,12 +122,7 @@ class Session:
 
     def score(self, learner: Guard, rows: IntArray, step: int) -> torch.Tensor:
         """Scores of some images after experience number ``step``, (N, C) on the CPU."""
-        parts = []
-        for first in range(0, max(1, len(rows)), SCORED):
-            chosen = rows[first : first + SCORED]
-            with self.inputs.view(chosen, learner.strategy.requires()) as images:
-                parts.append(learner.score(images, self.stream.labels, step))
-        return torch.cat(parts)
+        return score(learner, self.inputs, rows, self.stream.labels, step)
 
     @contextmanager
     def _view(self, shown: Experience, strategy: Strategy) -> Iterator[Training]:
@@ -101,4 +140,4 @@ class Session:
     def patients(self) -> IntArray:
         """A number for each image's patient, (N,)."""
         _, patients = np.unique(self.stream.dataset.patient_id, return_inverse=True)
-        return patients.astype(np.int64)
+        return patients.astype(np.int64) + self.patients_from

@@ -89,6 +89,11 @@ class Stream:
         return self.dataset.labels
 
     @property
+    def taught(self) -> tuple[Experience, ...]:
+        """The experiences that must hold images: all of them."""
+        return self.experiences
+
+    @property
     def first(self) -> IntArray:
         """The first experience (1..T) by the end of which each label can have been learnt; shape (C,).
 

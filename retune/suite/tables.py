@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -12,7 +11,7 @@ from typing import Any, Final
 from retune.files import make_folder, write_whole
 from retune.metrics.table import COMPARED, DENSE
 from retune.results.compare import Estimate
-from retune.results.text import shown
+from retune.results.text import inert, piped, plain
 from retune.sealed import seal_json
 from retune.suite.latex import latex
 from retune.suite.layout import (
@@ -66,7 +65,7 @@ def comma_separated(summary: Summary) -> str:
     own = list(
         dict.fromkeys(name for setting in summary.settings for row in setting.rows for name in row.own)
     )
-    heads += [f"own.{name}_{part}" for name in map(_inert, own) for part in PARTS]
+    heads += [f"own.{name}_{part}" for name in map(inert, own) for part in PARTS]
     heads += [f"{key}_to_best_{part}" for key in keys for part in AGAINST]
     writer.writerow([*where, "strategy", "role", "seeds", *heads, *cost, "mean_rank"])
     ranks = {method.strategy: method.rank for method in summary.ranks.methods}
@@ -77,8 +76,8 @@ def comma_separated(summary: Summary) -> str:
             values += [_values(row.to_best.get(key), AGAINST) for key in keys]
             writer.writerow(
                 [
-                    *(_inert(getattr(setting, name)) for name in where),
-                    _inert(row.strategy),
+                    *(inert(getattr(setting, name)) for name in where),
+                    inert(row.strategy),
                     row.role,
                     " ".join(map(str, row.seeds)),
                     *(value for several in values for value in several),
@@ -93,47 +92,30 @@ def markdown(summary: Summary) -> str:
     """The tables as GitHub shows them; the best method and all that are tied with it are bold."""
     lines: list[str] = []
     for setting in summary.settings:
-        rows = [[_plain(str(cell)) for cell in cells_of(row, setting)] for row in setting.rows]
+        rows = [[plain(str(cell)) for cell in cells_of(row, setting)] for row in setting.rows]
         for row, texts in zip(setting.rows, rows, strict=True):
             if row.role in ("best", "tied"):
                 texts[FINAL] = f"**{texts[FINAL]}**"
-        lines += [f"## {_plain(title(setting))}", ""]
-        lines += [text for line in setting.cautions for text in (_plain(line), "")]
-        lines += [_plain(verdict(setting)), ""]
-        lines += [*_piped(heads_of(setting), rows), ""]
-        lines += [f"- {_plain(line)}" for line in notes(setting)] + [""]
+        lines += [f"## {plain(title(setting))}", ""]
+        lines += [text for line in setting.cautions for text in (plain(line), "")]
+        lines += [plain(verdict(setting)), ""]
+        lines += [*piped(heads_of(setting), rows), ""]
+        lines += [f"- {plain(line)}" for line in notes(setting)] + [""]
     for table in over_orders(summary.settings):
-        rows = [list(map(_plain, row)) for row in table.rows]
-        lines += [f"## {_plain(table.title)}", "", *_piped(ORDER_HEADS, rows), "", f"- {ORDER_READING}", ""]
+        rows = [list(map(plain, row)) for row in table.rows]
+        lines += [f"## {plain(table.title)}", "", *piped(ORDER_HEADS, rows), "", f"- {ORDER_READING}", ""]
     if not summary.settings:
         lines += [NO_RUNS, ""]
-    lines += [text for line in failed_lines(summary) for text in (_plain(line), "")]
-    lines += ["## How to read it", "", *(f"- {_plain(line)}" for line in reading(summary.bootstrap)), ""]
+    lines += [text for line in failed_lines(summary) for text in (plain(line), "")]
+    lines += ["## How to read it", "", *(f"- {plain(line)}" for line in reading(summary.bootstrap)), ""]
     lines += ["## Ranks over streams", ""]
-    ranked = [[_plain(text) for text in row] for row in rank_rows(summary.ranks)]
+    ranked = [[plain(text) for text in row] for row in rank_rows(summary.ranks)]
     if ranked:
-        lines += [*_piped(RANK_HEADS, ranked), ""]
-    lines += [f"- {_plain(line)}" for line in rank_lines(summary.ranks)]
+        lines += [*piped(RANK_HEADS, ranked), ""]
+    lines += [f"- {plain(line)}" for line in rank_lines(summary.ranks)]
     return "\n".join(lines) + "\n"
-
-
-def _inert(value: Any) -> Any:
-    """A cell that a spreadsheet shows and never computes: text that begins like a formula has an apostrophe before it."""
-    if not isinstance(value, str):
-        return value
-    formula = re.match(r"[=+@\t\r＝＋－＠]|-(?![\d.]+\Z)", value) or re.match(r"\s+[=+\-@]", value)
-    return f"'{shown(value)}" if formula else shown(value)
 
 
 def _values(estimate: Estimate | None, parts: Sequence[str]) -> list[Any]:
     found = [getattr(estimate, part, None) for part in parts]
     return ["" if value is None else value for value in found]
-
-
-def _piped(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    return [f"| {' | '.join(row)} |" for row in (heads, ["---"] * len(heads), *rows)]
-
-
-def _plain(text: str) -> str:
-    """Text in which Markdown sees no mark-up."""
-    return re.sub(r"([\\`*_|<\[])", r"\\\1", shown(text))

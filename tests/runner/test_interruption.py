@@ -58,7 +58,7 @@ def test_killed_and_issued_again_gives_the_same_bits(tmp_path: Path) -> None:
     scores = [load_file(tmp_path / name / "scores.safetensors")["scores"] for name in ("whole", "killed")]
     assert scores[0].tobytes() == scores[1].tobytes()
     left = {path.name for path in (tmp_path / "killed").iterdir()}
-    assert left <= {"run.json", "result.json", "scores.safetensors", ".lock"}
+    assert left <= {"run.json", "result.json", "scores.safetensors", "model.safetensors", ".lock"}
 
 
 @pytest.mark.slow
