@@ -264,7 +264,7 @@ def _learn(
                 unreadable=inputs.unreadable,
                 threads=torch.get_num_threads(),
                 stored=metered(state).most(metered(after)),
-                identification=identification(inputs, after, planned.spec.replicates),
+                identification=identification(inputs, session.patients, after, planned.spec.replicates),
                 state=after,
             )
 
