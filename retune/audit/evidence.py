@@ -15,7 +15,7 @@ from retune.metrics import auroc, bootstrap_auroc, patient_weights
 from retune.metrics.continual import nan_mean
 from retune.metrics.distinct import distinct
 from retune.results.result import SCORES_FILE, Result
-from retune.results.scores import OF, as_text, read_scores
+from retune.results.scores import COLUMNS, OF, as_text, read_scores
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -25,7 +25,7 @@ MOST: Final = 100_000
 """Resamples that any run has."""
 BANDS: Final = (40, 60, 80)
 """Years of age at which a band begins."""
-GROUPS: Final = ("sex", "age", "view", "site", "dataset", "year")
+GROUPS: Final = ("sex", "age", "view", "site", "race", "dataset", "year")
 """What patients and images are grouped by."""
 
 
@@ -245,7 +245,7 @@ def read(result: Result, folder: Path) -> Evidence:
 def _groups(arrays: dict[str, NDArray[Any]], where: str) -> tuple[dict[str, NDArray[np.str_]], list[str]]:
     """By what images can be grouped, and what cannot be told."""
     found: dict[str, NDArray[np.str_]] = {}
-    for name in ("sex", "age", "view", "site", "dataset", "date"):
+    for name in COLUMNS:
         if OF + name in arrays:
             try:
                 values = as_text(arrays[OF + name])

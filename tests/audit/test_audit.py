@@ -46,6 +46,7 @@ def made(
         "sex": as_bytes(sex),
         "age": as_bytes(rng.integers(20, 90, N // 2).astype(np.float32)[patients]),
         "site": as_bytes(np.array(SITES)[rng.integers(0, 2, N)]),
+        "race": as_bytes(np.where(patients % 3 == 0, "Black", "White")),
     }
     held = [{"site": {SITES[k % 2]: 10}} for k in range(3)]
 
@@ -253,7 +254,8 @@ def test_a_run_from_before_says_what_is_missing(tmp_path: Path) -> None:
     assert not found.slices
     assert "before runs kept of whom" in found.notes[0]
     assert np.isfinite(found.steps[1].flips.negative.value).all()
-    without_sex = audit([made(tmp_path / "b", columns=("age", "site"))])
+    without_sex = audit([made(tmp_path / "b", columns=("age", "site", "race"))])
+    assert {g.by for g in without_sex.steps[-1].groupings} == {"age", "site", "race"}
     assert any("sex" in note and "left out" in note for note in without_sex.notes)
 
 

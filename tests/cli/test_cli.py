@@ -9,8 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from made_runs import made_run, made_scores, made_targets
 
 import retune
+from retune.catalog import KINDS, listing
 from retune.cli.main import main
 
 SMALL = ["--set", "data.images=300", "--set", "data.size=64", "--replicates", "50"]
@@ -36,10 +38,12 @@ def test_python_m_retune_is_the_same_command() -> None:
     assert (done.returncode, done.stdout) == (0, f"retune {retune.__version__}\n")
 
 
-def test_help_and_list_do_not_import_torch() -> None:
+def test_help_list_and_explain_do_not_import_torch(tmp_path: Path) -> None:
+    targets, patients = made_targets()
+    folder = str(made_run(tmp_path, "ridge", 0, made_scores(targets, 1.0, 0), targets, patients).folder)
     code = (
         "import sys, retune\nfrom retune.cli.main import main\n"
-        "for words in ([], ['--help'], ['list'], ['run', '--help']):\n"
+        f"for words in ([], ['--help'], ['list'], ['run', '--help'], ['explain', {folder!r}]):\n"
         "    if words: main(words)\n"
         "    heavy = {'torch', 'open_clip', 'transformers', 'pandas', 'sklearn'} & set(sys.modules)\n"
         "    if heavy: sys.exit(f'{words} imports {heavy}')\n"
@@ -55,6 +59,7 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         re.search(rf"\b{name}\b", out)
         for name in (
             "run",
+            "explain",
             "list",
             "show",
             "data",
@@ -67,6 +72,24 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
             "new",
         )
     )
+
+
+def test_a_list_is_one_screen_and_its_names_are_whole(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    _, out, _ = call(capsys, "list")
+    lines = out.splitlines()
+    assert len(lines) <= 24
+    assert max(map(len, lines)) <= 80
+    kinds = {kind: [row["name"] for row in listing(kind)] for kind in KINDS}
+    assert all(
+        re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", out) for names in kinds.values() for name in names
+    )
+    _, out, _ = call(capsys, "list", "strategies")
+    lines = out.splitlines()
+    assert [line.split()[0] for line in lines] == kinds["strategies"]
+    assert max(map(len, lines)) <= 80
 
 
 def test_list_as_json(capsys: pytest.CaptureFixture[str]) -> None:
