@@ -8,7 +8,6 @@ import signal
 import sys
 from pathlib import Path
 
-import numpy as np
 from PIL import Image
 
 from retune.data.dicom import NOTE
@@ -37,13 +36,13 @@ def serve() -> None:
             answers.flush()
 
 
-def _answer(path: str, at_least: int | None) -> tuple[dict[str, object], bytes | memoryview]:
+def _answer(path: str, at_least: int | None) -> tuple[dict[str, object], bytes]:
     try:
         picture: Image.Image | UserError = decode_file(Path(path), at_least)
     except MissingPackage as error:
         picture = error
     if isinstance(picture, Image.Image):
-        pixels = memoryview(np.asarray(picture)).cast("B")
-        return {"shape": (picture.height, picture.width), "note": picture.info.get(NOTE)}, pixels
+        head = {"shape": (picture.height, picture.width), "note": picture.info.get(NOTE)}
+        return head, picture.tobytes()
     told = (picture.what, picture.where, picture.fix)
     return {"error": told, "package": isinstance(picture, MissingPackage)}, b""

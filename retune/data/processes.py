@@ -9,9 +9,10 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from io import BufferedReader
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Final
+from typing import IO, Final, cast
 
 import numpy as np
 from PIL import Image
@@ -39,9 +40,8 @@ class _Process:
             stderr=subprocess.DEVNULL,
             env=os.environ | ONE_CORE,
         )
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._requests, self._answers = self._process.stdin, self._process.stdout
+        self._requests = cast(IO[bytes], self._process.stdin)
+        self._answers = cast(BufferedReader, self._process.stdout)
 
     def begins(self) -> bool:
         """Wait until it can decode; False where it cannot."""

@@ -197,15 +197,15 @@ def main(words: list[str] | None = None) -> None:
             kinds = {"8-bit PNG, 1024 px": paths}
         table = Phantom(images=arguments.images).read(None)
         os.environ["RETUNE_CACHE"] = f"{folder}/cache"
-        speeds, vectors = list[float](), list[torch.Tensor]()
-        for kind, files in kinds.items():
-            if len(files) < arguments.images:  # Only decoded.
-                continue
-            data = replace(table, images=FileImages(np.array([str(file) for file in files])))
-            for precision in ("fp32", "bf16") if not vectors else ("fp32",):
-                found = encoding(load_backbone(name, precision=precision), data, kind)  # type: ignore[arg-type]
-                speeds.append(found[0]), vectors.append(found[1])
-        del vectors[2:]
+        sets = {
+            kind: replace(table, images=FileImages(np.array([str(file) for file in files])))
+            for kind, files in kinds.items()
+            if len(files) == arguments.images
+        }
+        whole = {kind: encoding(backbone, data, kind) for kind, data in sets.items()}
+        kind, data = next(iter(sets.items()))
+        half = encoding(load_backbone(name, precision="bf16"), data, kind)
+        speeds, vectors = zip(whole[kind], half, strict=True)
         cosine = torch.nn.functional.cosine_similarity(*vectors)
         print(
             f"bf16 against fp32: {speeds[1] / speeds[0]:.2f} times the speed, "
