@@ -104,10 +104,11 @@ def bars(prefix: str = "") -> Iterator[Callable[[str, int, int], None]]:
     with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as progress:
 
         def tell(stage: str, done: int, total: int) -> None:
-            if stage not in tasks:
-                tasks[stage] = progress.add_task(prefix + stage, total=total)
+            name = stage.partition(" (")[0]
+            if name not in tasks:
+                tasks[name] = progress.add_task(prefix + name, total=total)
                 if not err.is_terminal:
-                    err.print(f"{prefix}{stage} ...")
-            progress.update(tasks[stage], completed=done)
+                    err.print(f"{prefix}{name} ...")
+            progress.update(tasks[name], completed=done, description=prefix + stage)
 
         yield tell

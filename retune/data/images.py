@@ -21,6 +21,7 @@ from retune.data.dicom import decode_dicom, is_dicom
 from retune.data.exposure import expose
 from retune.data.jpeg import listen
 from retune.data.png import check_sums, plain
+from retune.data.processes import decoded
 from retune.errors import BadImage
 from retune.system import cores
 
@@ -30,7 +31,10 @@ DEEP_COLOUR: Final = (2, 4, 6)
 """Colour types of a PNG that Pillow cuts from 16 to 8 bits: RGB, grey and alpha, RGBA."""
 
 FEW: Final = 3
-"""Cores up to which :func:`retune.data.png.plain` is faster: it lets no other thread run meanwhile, and Pillow does."""
+"""Cores up to which :func:`retune.data.png.plain` is faster: it lets no other thread run meanwhile, and Pillow does.
+
+A process that decodes counts one core, and so takes it on any machine.
+"""
 
 
 def decode(data: bytes, *, name: str, at_least: int | None = None) -> Image.Image:
@@ -84,6 +88,23 @@ def decode(data: bytes, *, name: str, at_least: int | None = None) -> Image.Imag
         raise BadImage(what, where=name, fix="convert it or fetch it again") from error
     except Exception as error:  # Decoders of damaged files raise nearly anything.
         raise BadImage(f"cannot be decoded ({error})", where=name, fix="fetch it again") from error
+
+
+def decode_file(path: Path, at_least: int | None = None) -> Image.Image | BadImage:
+    """Decode a PNG, JPEG or DICOM file by :func:`decode`; in place of a picture, what is wrong with the file.
+
+    Args:
+        path: The file.
+        at_least: As for ``decode``.
+    """
+    try:
+        if not S_ISREG(path.stat().st_mode):
+            return BadImage("is not a regular file", where=str(path))
+        return decode(path.read_bytes(), name=str(path), at_least=at_least)
+    except BadImage as error:
+        return error
+    except OSError as error:
+        return BadImage(f"cannot be read ({error.strerror})", where=str(path))
 
 
 def _jpeg(image: Image.Image, data: bytes) -> Image.Image:
@@ -169,7 +190,10 @@ class FileImages:
             rows: Which pictures.
             at_least: As for ``decode``.
         """
-        pictures = [self._load(self.path(int(row)), at_least) for row in rows]
+        paths = [self.path(int(row)) for row in rows]
+        pictures = decoded(paths, at_least)
+        if pictures is None:
+            pictures = [decode_file(path, at_least) for path in paths]
         return [
             _negative(picture) if turn and not isinstance(picture, BadImage) else picture
             for picture, turn in zip(pictures, self._turned(rows), strict=True)
@@ -208,13 +232,3 @@ class FileImages:
 
     def _turned(self, rows: IntArray) -> list[bool]:
         return [False] * len(rows) if self.inverted is None else [bool(turn) for turn in self.inverted[rows]]
-
-    def _load(self, path: Path, at_least: int | None) -> Image.Image | BadImage:
-        try:
-            if not S_ISREG(path.stat().st_mode):
-                return BadImage("is not a regular file", where=str(path))
-            return decode(path.read_bytes(), name=str(path), at_least=at_least)
-        except BadImage as error:
-            return error
-        except OSError as error:
-            return BadImage(f"cannot be read ({error.strerror})", where=str(path))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 import numpy as np
 
@@ -16,6 +18,8 @@ from retune.backbones.base import Backbone
 from retune.backbones.precision import threads
 from retune.data.dataset import Array, BoolArray, Dataset, FloatArray, IntArray
 from retune.data.dicom import NOTE
+from retune.data.images import FEW
+from retune.data.processes import decoding
 from retune.errors import BadImage, MissingFiles, UserError
 from retune.features.store import Keys, Kind, Space, as_keys, place_of
 from retune.progress import Progress, silent
@@ -33,11 +37,16 @@ AT_ONCE: Final = 16
 """Pictures that one thread holds at their full size: of 8 million pixels each, they are many megabytes."""
 MOST_THREADS: Final = 32
 """More decode no faster: what the interpreter does between two pictures, one thread does at a time."""
+PAYS: Final = 2 * BATCH
+"""Pictures for each process that decodes; for fewer, it is begun in vain."""
+LATELY: Final = 8
+"""Batches by which it is told what waits for what."""
 DECODER: Final = "1"
 """Part of every key, as ``at_least`` is; that of files is :data:`retune.data.images.DECODER`."""
 REDUCE: Final = 2
 """A large JPEG may be decoded at a reduced scale of at least so many times the input side."""
 
+T = TypeVar("T")
 ImageKind = Literal["images", "tokens", "pixels"]
 
 
@@ -216,7 +225,7 @@ class _Job:
         progress(stage, 0, len(self.rows))
         keep_freed_memory()
         pending: list[tuple[Keys, Array]] = []
-        for index, pictures, values in self._encoded():
+        for index, pictures, values in self._encoded(waits := _Waits()):
             bad = next((p for p in pictures if isinstance(p, BadImage)), None)
             if bad is not None and not self.skip_bad_images:
                 self._flush(pending)
@@ -228,23 +237,28 @@ class _Job:
             done, read = done + len(pictures), read + len(values)
             if sum(len(k) for k, _ in pending) >= SHARD or done == len(self.rows):
                 self._flush(pending)
-            progress(stage, done, len(self.rows))
+            progress(stage + waits.told(), done, len(self.rows))
         return read
 
-    def _encoded(self) -> Iterator[tuple[slice, list[torch.Tensor | BadImage], Array]]:
+    def _encoded(self, waits: _Waits) -> Iterator[tuple[slice, list[torch.Tensor | BadImage], Array]]:
         """Batches in order with the values of their readable pictures, as many at a time as there are cores."""
         on_cpu = self.backbone.torch_device.type == "cpu"
         at_once = cores() if self.backbone.concurrent and on_cpu else 1
         waiting: deque[tuple[slice, list[torch.Tensor | BadImage], Future[Array]]] = deque()
         # torch's number of threads is one thread's own, and the one that later threads start with.
-        with threads(1), ThreadPoolExecutor(at_once, initializer=_one_thread_here) as pool:
-            for index, pictures in self._decoded():
+        with (
+            threads(1),
+            ThreadPoolExecutor(at_once, initializer=_one_thread_here) as pool,
+            closing(self._decoded()) as decoded,
+        ):
+            while batch := waits.for_pictures(lambda: next(decoded, None)):
+                index, pictures = batch
                 waiting.append((index, pictures, pool.submit(self._encode, pictures)))
                 # The first batch has the weights read; alone, so that they are read once.
                 if self._cold or len(waiting) > at_once:
                     self._cold = False
                     index, pictures, values = waiting.popleft()
-                    yield index, pictures, values.result()
+                    yield index, pictures, waits.for_model(values.result)
             for index, pictures, values in waiting:
                 yield index, pictures, values.result()
 
@@ -266,10 +280,15 @@ class _Job:
             self.space.add(np.concatenate([k for k, _ in pending]), np.concatenate([v for _, v in pending]))
             pending.clear()
 
-    def _decoded(self) -> Iterator[tuple[slice, list[torch.Tensor | BadImage]]]:
+    def _decoded(self) -> Generator[tuple[slice, list[torch.Tensor | BadImage]], None, None]:
         """Batches of preprocessed pictures in order, decoded beside the encoder."""
         at_least = _at_least(self.backbone)
         images = self.dataset.images
+        processes = self._processes()
+        # While one thread prepares what it was given, another has the process.
+        workers = 2 * processes or min(MOST_THREADS, max(2, cores()))
+        at_once = AT_ONCE // 2 if processes else AT_ONCE
+        ended = threading.Event()
 
         def prepared(row: int, picture: Image.Image | BadImage) -> torch.Tensor | BadImage:
             if isinstance(picture, BadImage):
@@ -279,20 +298,58 @@ class _Job:
             return self.backbone.preprocess(picture)
 
         def work(rows: IntArray) -> list[torch.Tensor | BadImage]:
-            parts = (rows[i : i + AT_ONCE] for i in range(0, len(rows), AT_ONCE))
+            parts = (rows[i : i + at_once] for i in range(0, len(rows), at_once) if not ended.is_set())
             return [p for part in parts for p in map(prepared, part.tolist(), images.load(part, at_least))]
 
-        # Decoders, resizing and the phantom's arithmetic all let other threads run: processes gain nothing.
-        workers = min(MOST_THREADS, max(2, cores()))
-        with ThreadPoolExecutor(workers) as pool:
+        with decoding(processes), ThreadPoolExecutor(workers) as pool:
             waiting: deque[tuple[slice, Future[list[Any]]]] = deque()
-            for index in (slice(i, i + BATCH) for i in range(0, len(self.rows), BATCH)):
-                waiting.append((index, pool.submit(work, self.rows[index])))
-                if len(waiting) > 2 * workers:
-                    head, future = waiting.popleft()
+            try:
+                for index in (slice(i, i + BATCH) for i in range(0, len(self.rows), BATCH)):
+                    waiting.append((index, pool.submit(work, self.rows[index])))
+                    if len(waiting) > 2 * workers:
+                        head, future = waiting.popleft()
+                        yield head, future.result()
+                for head, future in waiting:
                     yield head, future.result()
-            for head, future in waiting:
-                yield head, future.result()
+            finally:
+                # Nobody wants what is still to be decoded after a mistake or Ctrl-C.
+                ended.set()
+                pool.shutdown(cancel_futures=True)
+
+    def _processes(self) -> int:
+        """How many processes decode. On few cores none: threads are as fast while no device waits for them."""
+        if cores() <= FEW and self.backbone.torch_device.type == "cpu":
+            return 0
+        found = min(MOST_THREADS, cores(), len(self.rows) // PAYS)
+        return found if found > 1 else 0
+
+
+class _Waits:
+    """Which waited for which in the last batches, the model for pictures or they for it."""
+
+    def __init__(self) -> None:
+        self._seconds: deque[tuple[float, float]] = deque(maxlen=LATELY)
+        self._pictures = 0.0
+
+    def for_pictures(self, ask: Callable[[], T]) -> T:
+        start = time.perf_counter()
+        found = ask()
+        self._pictures += time.perf_counter() - start
+        return found
+
+    def for_model(self, ask: Callable[[], T]) -> T:
+        start = time.perf_counter()
+        found = ask()
+        self._seconds.append((self._pictures, time.perf_counter() - start))
+        self._pictures = 0.0
+        return found
+
+    def told(self) -> str:
+        """As it stands behind what is being done; nothing before it is known."""
+        if len(self._seconds) < LATELY:
+            return ""
+        pictures, model = map(sum, zip(*self._seconds, strict=True))
+        return " (waiting for pictures)" if pictures > model else " (waiting for the model)"
 
 
 def _one_thread_here() -> None:
