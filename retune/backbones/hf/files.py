@@ -41,6 +41,8 @@ _VOCABULARIES: Final = (
     "tokenizer.model",
     "tokenizer.json",
 )
+SENTENCES: Final = ("modules.json", "1_Pooling/config.json")
+"""How a model of sentence-transformers, and only such a one, makes one vector of a text."""
 NEEDS: Final = "config.json, model.safetensors (or pytorch_model.bin), preprocessor_config.json and the tokenizer's files"
 # What a configuration says that no feature depends on: it is taken out before transformers sees it, and weights
 # are read as float32.
@@ -241,6 +243,8 @@ def _download(repository: str, revision: str, *, image: bool, text: bool) -> Non
 
     wanted: tuple[str, ...] = ("README.md",)
     groups: list[Sequence[str]] = [WEIGHTS]
+    if text and not image:
+        wanted += SENTENCES
     if image:
         wanted += _PROCESSORS
         groups.append(_PROCESSORS)
