@@ -168,6 +168,8 @@ def document(audit: Audit | Methods) -> dict[str, Any]:
             for f in audit.findings
         ],
         "cost": plain(dict(vars(result.cost))),
+        "energy": result.energy,
+        "identification": {name: vars(of) for name, of in result.identification.items()},
         "dossier": audit.links,
     }
 

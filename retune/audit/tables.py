@@ -50,7 +50,7 @@ def tables(audit: Audit | Methods) -> list[Table]:
     overall = audit.steps[-1]
     steps = [*(s for s in audit.steps if s.harmed and s is not overall), overall]
     found += [_groups(s) for s in steps] + [_groups(s, brief=False) for s in audit.steps if s not in steps]
-    found += [_falls(audit), _thresholds(audit), _cost(audit), _dossier(audit)]
+    found += [_falls(audit), _thresholds(audit), _cost(audit), _identified(audit), _dossier(audit)]
     return [table for table in found if table.rows]
 
 
@@ -235,9 +235,30 @@ def _cost(audit: Audit) -> Table:
         ["fitting", seconds(cost.fit_seconds)],
         ["scoring", seconds(cost.score_seconds)],
         ["peak memory", size(cost.peak_memory_bytes)],
+        *([name, f"{used:,.0f} J"] for name, used in audit.evidence.result.energy.items()),
         ["kept of past patients", kept],
     ]
     return Table("What it cost", ["", "all updates"], rows, brief=False)
+
+
+def _identified(audit: Audit) -> Table:
+    titles = {"kept": "what the method keeps", "backbone": "the backbone's features"}
+    rows = [
+        [
+            titles[name],
+            count(of.queries),
+            count(of.gallery),
+            f"{of.rank_one:.1%} ({of.low:.1%} to {of.high:.1%})",
+            f"{of.chance:.1%}",
+        ]
+        for name, of in audit.evidence.result.identification.items()
+    ]
+    note = (
+        "How often the closest picture is of the same patient. What the method keeps: looked up with other training "
+        "pictures of patients it keeps. The backbone's features: each test image among all others."
+    )
+    heads = ["looked up in", "pictures", "among", "rank 1", "by chance"]
+    return Table("Whom it tells", heads, rows, note)
 
 
 def _dossier(audit: Audit) -> Table:

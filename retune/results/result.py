@@ -190,6 +190,22 @@ class Cost(Record):
     stored_bytes: int
 
 
+class IdentificationRecord(Record):
+    """Rank-1 re-identification: how often the closest picture is of the same patient."""
+
+    queries: int
+    """Pictures that were looked up, each of a patient who is in the gallery, too."""
+    patients: int
+    """Of whom they are."""
+    gallery: int
+    """What each was compared with: what a method keeps, or all other test images."""
+    rank_one: float
+    low: float
+    high: float
+    chance: float
+    """What a random guess scores."""
+
+
 class TransferRecord(Record):
     """What the adapted image side still sees of another task: one measurement at every moment.
 
@@ -272,6 +288,10 @@ class Result(Record):
     cost: Cost
     transfer: list[TransferRecord] = []
     """What ``--transfer`` measured; empty where nothing was asked."""
+    energy: dict[str, float] = {}
+    """Joules that the machine counted while it learnt and scored, by counter; empty where it tells none."""
+    identification: dict[str, IdentificationRecord] = {}
+    """Of what a method keeps (``kept``), and beside it of the backbone's features; empty where nothing is kept."""
     cautions: list[str] = []
     """What must stand beside the numbers, as :func:`retune.results.cautions.cautions` has it."""
     scores_digest: str = ""

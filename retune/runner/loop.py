@@ -20,7 +20,9 @@ from retune.metrics import best_f1_threshold
 from retune.metrics.binary import Floats
 from retune.progress import Progress
 from retune.runner.checkpoint import Checkpoint
+from retune.runner.energy import Meter
 from retune.runner.guard import Guard, attributed
+from retune.runner.identity import identification
 from retune.runner.images import Inputs, encode
 from retune.runner.moments import Moments
 from retune.runner.plan import Plan
@@ -52,6 +54,8 @@ class Outcome:
         threads: In how many threads it learnt and scored.
         stored: The most that was kept of past images after any experience.
         moments: What ``--transfer`` measured; None where nothing was asked.
+        identification: Whom what was kept of past images tells; empty where nothing was.
+        energy: What the machine counted meanwhile.
     """
 
     stream: Stream
@@ -70,6 +74,8 @@ class Outcome:
     threads: int = 1
     stored: Stored = field(default_factory=Stored)
     moments: Moments | None = None
+    identification: dict[str, dict[str, float | int]] = field(default_factory=dict)
+    energy: Meter = field(default_factory=Meter)
 
     @contextmanager
     def timed(self, what: Literal["search", "score"]) -> Iterator[None]:
@@ -99,8 +105,9 @@ def learn(plan: Plan, folder: Path, progress: Progress) -> Outcome:
             # What cannot be searched is told before hours of encoding.
             split(plan.stream, plan.spec.seed)
         inputs, moments = encode(plan, progress), Moments.of(plan, progress)
-        with threads(wanted):
-            return _Loop(plan, folder, progress, inputs, moments).run()
+        loop = _Loop(plan, folder, progress, inputs, moments)
+        with threads(wanted), loop.outcome.energy.running():
+            return loop.run()
 
 
 class _Loop:
@@ -111,7 +118,7 @@ class _Loop:
     ) -> None:
         self.plan, self.folder, self.progress = plan, folder, progress
         self.stream = inputs.stream
-        self.session = Session(plan, inputs)
+        self.inputs, self.session = inputs, Session(plan, inputs)
         self.outcome = Outcome(
             self.stream,
             torch.empty(0, len(self.stream.test), len(self.stream.labels)),
@@ -120,12 +127,12 @@ class _Loop:
             encode_seconds=inputs.seconds,
             images_encoded=inputs.images_encoded,
             unreadable=inputs.unreadable,
-            threads=torch.get_num_threads(),
             moments=moments,
         )
 
     def run(self) -> Outcome:
         outcome, stream = self.outcome, self.stream
+        outcome.threads = torch.get_num_threads()
         self.learner = self._resumed() or self._begun()
         for experience in stream.experiences[len(outcome.scores) - 1 :]:
             self.progress("learning", experience.step - 1, len(stream))
@@ -140,6 +147,10 @@ class _Loop:
             outcome.scores = torch.cat([outcome.scores, latest[None]])
             self._checkpoint()
         self.progress("learning", len(stream), len(stream))
+        if outcome.strategy.keeps_samples:
+            outcome.identification = identification(
+                self.inputs, self.learner.state(), self.plan.spec.replicates
+            )
         return outcome
 
     def _learnt(self, experience: Experience) -> torch.Tensor:
@@ -185,6 +196,7 @@ class _Loop:
         for name in ("search_seconds", "fit_seconds", "score_seconds"):
             setattr(outcome, name, found.progress.get(name, 0.0))
         outcome.stored = Stored(**found.progress["stored"])
+        outcome.energy.joules |= found.progress.get("energy", {})
         if outcome.moments:
             outcome.moments.load(found.transfer)
         if self.plan.parts.search is not None:
@@ -214,12 +226,14 @@ class _Loop:
 
     def _write(self, state: dict[str, Any], learner: Guard) -> None:
         outcome = self.outcome
+        outcome.energy.look()
         progress = {
             "thresholds": [None if np.isnan(t) else float(t) for t in outcome.thresholds],
             "search_seconds": outcome.search_seconds,
             "fit_seconds": outcome.fit_seconds,
             "score_seconds": outcome.score_seconds,
             "stored": asdict(outcome.stored),
+            "energy": outcome.energy.joules,
             "search": asdict(outcome.search) if outcome.search else None,
         }
         transfer = outcome.moments.state() if outcome.moments else {}

@@ -165,6 +165,8 @@ def _document(plan: Plan, outcome: Outcome, report: ContinualReport, command: st
         "metrics": {name: asdict(measured) for name, measured in report.metrics.items()},
         "bootstrap": {"replicates": plan.spec.replicates, "level": LEVEL, "seed": 0},
         "cost": _cost(plan, outcome),
+        "energy": {name: round(used, 3) for name, used in outcome.energy.joules.items()},
+        "identification": outcome.identification,
         "transfer": [outcome.moments.document()] if outcome.moments else [],
     }
 
