@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -138,6 +138,12 @@ class CandidateRecord(Record):
     failure: str | None
 
 
+Bound = Literal["", "floor", "upper bound"]
+"""Nothing, of a method; of what stands beside methods in a table, whether these are expected above it or below."""
+BOUNDS: Final[tuple[Bound, ...]] = get_args(Bound)
+"""In the order in which they stand in a table."""
+
+
 class SearchRecord(Record):
     """How settings were chosen: on held-out patients of the first experience; see :mod:`retune.runner.candidates`."""
 
@@ -158,6 +164,7 @@ class StrategyRecord(Record):
     code: str = ""
     """Digest of an installed plugin's code; ``origin`` has that of a file."""
     sees_everything: bool
+    floor: bool = False
     keeps_samples: bool
     diagnostics: dict[str, Any]
     search: SearchRecord | None = None
@@ -168,6 +175,11 @@ class StrategyRecord(Record):
     def called(self) -> str:
         """What a reader is told: ``NAME`` or ``NAME/PRESET``."""
         return f"{self.name}/{self.preset}" if self.preset else self.name
+
+    @property
+    def bound(self) -> Bound:
+        """Which side it bounds the methods from, if it is none of them."""
+        return "upper bound" if self.sees_everything else "floor" if self.floor else ""
 
 
 class Cost(Record):

@@ -12,7 +12,7 @@ from retune.backbones.base import MEANINGS, Backbone
 from retune.data.source import DataSource
 from retune.errors import BadSetting, UnknownName, UserError
 from retune.methods.declared import require_declared, require_needs
-from retune.methods.given import Need
+from retune.methods.given import OF_DATA, Need
 from retune.methods.strategy import Strategy
 from retune.plugins import code_of, code_of_file, is_file, preset_of, registry
 from retune.prompts import PromptBank
@@ -223,6 +223,7 @@ def require(needs: frozenset[Need], who: str, backbone: Backbone) -> None:
     Raises:
         UserError: Says what is lacking, and which backbones would do.
     """
+    needs -= OF_DATA
     lacking = sorted(needs - backbone.capabilities)
     if not lacking:
         return

@@ -29,7 +29,7 @@ def verdict(setting: Setting) -> str:
 def _who(best: Row, rows: Sequence[Row]) -> str:
     final = best.metrics[DECIDES.key]
     ends = f"{best.strategy} ends at a {DECIDES.heading} of {number(final.mean)} ({span(final)})"
-    others = [row for row in rows if row.role not in ("best", "upper bound")]
+    others = [row for row in rows if row.role != "best" and not row.bound]
     tied = [row.strategy for row in others if row.role == "tied"]
     if not others:
         return f"{ends}."
@@ -73,7 +73,8 @@ def _others(best: Row, rows: Sequence[Row]) -> list[str]:
         names = [
             row.strategy
             for row in rows
-            if row.role not in ("best", "upper bound")
+            if row.role != "best"
+            and not row.bound
             and (gain := row.metrics.get(GAIN.key)) is not None
             and gain.mean is not None
             and row.metrics[ZERO_SHOT.key].mean != CHANCE
