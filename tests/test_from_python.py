@@ -104,6 +104,8 @@ def test_a_class_of_no_file_runs_and_says_so(
     exec(OURS.replace("self.scale *", "-self.scale *"), cells)
     with pytest.raises(UserError, match="different run"):
         run(tmp_path / "first", backbone, strategy=cells["Ours"])
+    with pytest.raises(UserError, match="known to this process alone"):
+        retune.suite(strategies=[cells["Ours"]], out=tmp_path / "suite")
 
 
 def test_what_is_no_strategy_is_told(tmp_path: Path) -> None:
@@ -132,15 +134,18 @@ def test_a_result_is_a_table(tmp_path: Path, backbone: str, ours) -> None:
     assert many.to_frame().final_auc.tolist() == [found.metrics["final_auc"].value]
 
 
-def test_a_suite_is_a_table_that_continues(tmp_path: Path, backbone: str) -> None:
+def test_a_suite_is_a_table_that_continues(tmp_path: Path, backbone: str, ours) -> None:
     asked: dict[str, Any] = {
-        "strategies": ["ridge", {"strategy": "ridge", "name": "stiff", "set": {"penalty": 1e8}}],
+        "strategies": [
+            "ridge", {"strategy": "ridge", "name": "stiff", "set": {"penalty": 1e8}}, ours[0](scale=-1.0),
+        ],
         "scenarios": ["class-incremental"], "backbones": [backbone], "seeds": 2, "replicates": 20,
         "set": {**SETTINGS, "strategy.start": "zeros"}, "out": tmp_path / "suite", "jobs": 1,
     }  # fmt: skip
     table = retune.suite(**asked)
     frame = table.to_frame().set_index("strategy")
-    assert frame.n.tolist() == [2, 2]
+    assert frame.n.tolist() == [2, 2, 2]
+    assert {run.result.strategy.settings["scale"] for run in table.runs if run.strategy == "ours"} == {-1.0}
     assert not table.failures
     for name in ("ridge", "stiff"):
         of = [run.result.metrics["final_auc"].value for run in table.runs if run.strategy == name]

@@ -6,13 +6,15 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from retune.errors import UnknownName
+from retune.errors import UnknownName, UserError
 from retune.metrics.table import BY_KEY, DECIDES, DENSE, in_table
+from retune.plugins import NOTEBOOK, Kind, registry
 from retune.progress import Progress
 from retune.results.collect import Results
 from retune.results.text import number
+from retune.settings import values_of
 from retune.suite.compare import compare
 from retune.suite.document import write_suite
 from retune.suite.execute import Outcome, execute
@@ -27,6 +29,10 @@ from retune.suite.work import shared
 if TYPE_CHECKING:
     import pandas as pd
     from rich.console import Console
+
+
+PLUGINS: Final[dict[str, Kind]] = {"strategies": "strategies", "scenarios": "scenarios"}
+"""Options that may hold classes, too."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +157,8 @@ def suite(
         out: Folder of the suite; ``suite``, or the file's name, where left out.
         jobs: How many runs at the same time; one for each core where left out.
         progress: Called with a stage, what is done of it and what there is to do.
-        **options: Keys of a suite's file: ``strategies=["re-tune", "ridge"], seeds=3``; ``settings`` is its ``set``.
+        **options: Keys of a suite's file: ``strategies=["re-tune", "ridge"], seeds=3``; ``settings`` is its ``set``. A
+            strategy or scenario may be a class of an imported file, too, and a strategy an instance with settings.
 
     Returns:
         The table; what could not be run is in its ``failures``.
@@ -166,6 +173,9 @@ def suite(
         if name not in known:
             raise UnknownName("option", name, {*known, "out", "jobs", "progress"}, where="retune.suite")
     given = {("set" if name == "settings" else name): value for name, value in options.items()}
+    for key, kind in PLUGINS.items():
+        if isinstance(given.get(key), list | tuple):
+            given[key] = [_named(kind, one) for one in given[key]]
     folder = Path(out) if out else Path(Path(file).stem if file else "suite")
     read = read_suite(file, given)
     plans = plan_suite(expand(read, shared), folder, shared=shared, progress=progress)
@@ -175,6 +185,21 @@ def suite(
         summary = summarise([])
     failures = tuple(f"{failure.run.name}: {failure.reason}" for failure in outcome.failures)
     return Table(summary, outcome.finished, failures, folder)
+
+
+def _named(kind: Kind, one: Any) -> Any:
+    """What stands in a suite's file for a class or an instance; runs are made by other processes, which import it."""
+    if isinstance(one, str | dict):
+        return one
+    cls = one if isinstance(one, type) else type(one)
+    name = registry(kind).hold(cls)
+    if name.startswith(NOTEBOOK) or cls.__module__ == "__main__":
+        raise UserError(
+            f"{cls.__name__} is known to this process alone, and a suite's runs have processes of their own",
+            where=f"retune.suite, {kind}",
+            fix=f"write it to a file of its own and say {kind}=['FILE.py']",
+        )
+    return name if isinstance(one, type) else {"strategy": name, "name": cls.name, "set": values_of(one)}
 
 
 def finish(

@@ -29,8 +29,12 @@ if TYPE_CHECKING:
 NAMES = registry("strategies").names()
 SMALL: dict[str, dict[str, Any]] = {"adaptor": {"width": 64}, "m-flag": {"hidden": 32, "joint": 16}}
 """Widths that no other demand depends on than that for a small state."""
-QUICK: dict[str, dict[str, Any]] = {"joint": {"iterations": 5}, "re-tune/paper-steps": {"steps": 3}}
-"""Steps that no demand depends on."""
+QUICK: dict[str, dict[str, Any]] = {
+    "joint": {"iterations": 5},
+    "ranpac": {"projections": 32},
+    "re-tune/paper-steps": {"steps": 3},
+}
+"""Steps and projections that no demand depends on."""
 ENOUGH = dict.fromkeys(("l2p", "lora", "m-flag"), 600)
 """Images that the slower methods learn from, where that is enough."""
 
