@@ -12,7 +12,7 @@ from retune.backbones.base import MEANINGS, Backbone
 from retune.data.source import DataSource
 from retune.errors import BadSetting, UnknownName, UserError
 from retune.methods.declared import require_declared, require_needs
-from retune.methods.given import OF_DATA, Need
+from retune.methods.given import Need
 from retune.methods.strategy import Strategy
 from retune.plugins import code_of, code_of_file, is_file, preset_of, registry
 from retune.prompts import PromptBank
@@ -223,12 +223,13 @@ def require(needs: frozenset[Need], who: str, backbone: Backbone) -> None:
     Raises:
         UserError: Says what is lacking, and which backbones would do.
     """
-    needs -= OF_DATA
-    lacking = sorted(needs - backbone.capabilities)
+    # What the data set gives is asked of no backbone.
+    asked = {capability for capability in MEANINGS if capability in needs}
+    lacking = sorted(asked - backbone.capabilities)
     if not lacking:
         return
     known = registry("backbones")
-    able = [n for n in known.names() if needs <= known.load(n)().capabilities]
+    able = [n for n in known.names() if asked <= known.load(n)().capabilities]
     raise UserError(
         f"{who} needs {' and '.join(f'{need} ({MEANINGS[need]})' for need in lacking)}, "
         f"which backbone {backbone.name} does not give",
