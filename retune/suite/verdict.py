@@ -22,7 +22,12 @@ def verdict(setting: Setting) -> str:
     best = next((row for row in setting.rows if row.role == "best"), None)
     if best is None:
         return ""
-    told = [_who(best, setting.rows), _how_far(best, setting), *_others(best, setting.rows)]
+    told = [
+        _who(best, setting.rows),
+        _how_far(best, setting),
+        *_others(best, setting.rows),
+        _floors(best, setting.rows),
+    ]
     return " ".join(filter(None, told))
 
 
@@ -83,6 +88,16 @@ def _others(best: Row, rows: Sequence[Row]) -> list[str]:
         if names:
             found.append(f"{words}: {listed(names)}.")
     return found
+
+
+def _floors(best: Row, rows: Sequence[Row]) -> str:
+    """Which floors the best method is not above."""
+    reached = [
+        f"{row.strategy} ({number(row.metrics[DECIDES.key].mean)})"
+        for row in rows
+        if row.role == "floor" and (high := row.to_best[DECIDES.key].high) is not None and high >= 0
+    ]
+    return f"{best.strategy} is not told from a floor: {listed(reached)}." if reached else ""
 
 
 def _standing(gain: Estimate) -> str:
