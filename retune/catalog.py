@@ -12,7 +12,7 @@ from retune.errors import UnknownName
 from retune.plugins import Kind, registry
 from retune.settings import settings_of
 
-KINDS: Final = ("datasets", "backbones", "scenarios", "strategies", "transfers", "prompts")
+KINDS: Final = ("datasets", "backbones", "scenarios", "strategies", "transfers", "metrics", "prompts")
 SINGULAR: Final = {
     "dataset": "datasets",
     "data": "datasets",
@@ -20,6 +20,7 @@ SINGULAR: Final = {
     "scenario": "scenarios",
     "strategy": "strategies",
     "transfer": "transfers",
+    "metric": "metrics",
     "prompt": "prompts",
 }
 
@@ -70,6 +71,7 @@ def card(kind: str, name: str, *, dim: int = 128, n_labels: int = 14, paper: boo
         "scenarios": _scenario,
         "strategies": lambda n: _strategy(n, dim, n_labels, paper),
         "transfers": lambda n: _described(registry("transfers").load(n), registry("transfers").origin(n)),
+        "metrics": lambda n: _described(registry("metrics").load(n), registry("metrics").origin(n)),
         "prompts": _bank,
     }
     return {"kind": plural, "name": name, **makers[plural](name)}

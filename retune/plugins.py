@@ -1,4 +1,4 @@
-"""One lazy registry for data sets, backbones, scenarios, strategies and transfers.
+"""One lazy registry for data sets, backbones, scenarios, strategies, transfers and metrics of one's own.
 
 A built-in name is a file: strategy ``re-tune`` is ``strategies/re_tune.py``, and ``der++`` is
 ``strategies/der_plus_plus.py``. Others come from
@@ -26,7 +26,7 @@ from typing import Any, Final, Literal
 
 from retune.errors import UnknownName, UserError
 
-Kind = Literal["datasets", "backbones", "scenarios", "strategies", "transfers"]
+Kind = Literal["datasets", "backbones", "scenarios", "strategies", "transfers", "metrics"]
 BUILT_IN: Final = "retune"
 """The origin of what retune itself brings."""
 NOTEBOOK: Final = "notebook:"
@@ -38,6 +38,7 @@ _ROOMS: Final[dict[str, tuple[str, str]]] = {
     "scenarios": ("retune.scenarios", "retune.streams.stream:Scenario"),
     "strategies": ("retune.strategies", "retune.methods.strategy:Strategy"),
     "transfers": ("retune.transfers", "retune.transfers.base:Transfer"),
+    "metrics": ("retune.metrics.own", "retune.metrics.own.base:OwnMetric"),
 }
 _SINGULAR: Final = {
     "datasets": "data set",
@@ -45,6 +46,7 @@ _SINGULAR: Final = {
     "scenarios": "scenario",
     "strategies": "strategy",
     "transfers": "transfer",
+    "metrics": "metric",
 }
 
 

@@ -15,6 +15,8 @@ TEMPLATES: Final[dict[Kind, str]] = {
     "strategies": "mean-shift",
     "scenarios": "young-to-old",
     "datasets": "our-hospital",
+    "backbones": "two-towers",
+    "metrics": "worst-label",
 }
 """One that works of each kind, in ``retune/templates``."""
 WITH_MEMORY: Final = "keeps-some"
@@ -29,7 +31,11 @@ def starting_point(name: str, template: str = TEMPLATES["strategies"]) -> str:
         template: Name of the template.
     """
     text = files("retune.templates").joinpath(f"{_module(template)}.py").read_text(encoding="utf-8")
-    return text.replace(template, name).replace(_class(template), _class(name))
+    return (
+        text.replace(template, name)
+        .replace(_module(template), _module(name))
+        .replace(_class(template), _class(name))
+    )
 
 
 def new_strategy(name: str, out: str | Path | None = None, *, memory: bool = False) -> Path:
@@ -51,6 +57,16 @@ def new_scenario(name: str, out: str | Path | None = None) -> Path:
 def new_dataset(name: str, out: str | Path | None = None) -> Path:
     """Write a starting point for a reader of one's own; see :func:`new`."""
     return new("datasets", name, out)
+
+
+def new_backbone(name: str, out: str | Path | None = None) -> Path:
+    """Write a starting point for a backbone of one's own; see :func:`new`."""
+    return new("backbones", name, out)
+
+
+def new_metric(name: str, out: str | Path | None = None) -> Path:
+    """Write a starting point for a metric of one's own; see :func:`new`."""
+    return new("metrics", name, out)
 
 
 def new(kind: Kind, name: str, out: str | Path | None = None, *, template: str | None = None) -> Path:

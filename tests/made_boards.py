@@ -14,6 +14,7 @@ from retune.runner.shared import Shared
 from retune.runner.spec import Spec
 
 DATA = '{ images = 300, seed = 0, size = 64, sites = ["A", "B", "C", "D"], label_noise = 0.02 }'
+REGIONS = '{ images = 60, seed = 2000003, size = 128, sites = ["A", "B", "C", "D"], label_noise = 0.02 }'
 TRACKS = f"""
 [small-v1]
 title = "phantom (synthetic), 300 images, class-incremental in 2 steps"
@@ -22,6 +23,11 @@ data = "phantom"
 data_settings = {DATA}
 scenario = "class-incremental"
 scenario_settings = {{ steps = 2, order = "dataset" }}
+
+[small-v1.transfer]
+name = "segmentation"
+data = "phantom/regions"
+settings = {{ size = 16, decoder = "ridge", epochs = 5, data = {REGIONS} }}
 
 [small-random-v1]
 title = "the same, labels in random order"

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+import pydoc
+import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -58,6 +62,19 @@ def ours(tmp_path_factory: pytest.TempPathFactory) -> tuple[type[retune.Strategy
 def run(out: Path, backbone: str, **options: Any) -> retune.Result:
     settings = {**SETTINGS, **options.pop("settings", {})}
     return retune.run(out=out, backbone=backbone, replicates=20, settings=settings, **options)
+
+
+def rows_of(chart: Any) -> list[dict[str, Any]]:
+    """Everything that a chart draws, each row once."""
+
+    def found(part: Any) -> Iterator[dict[str, Any]]:
+        if isinstance(part, dict):
+            yield from (row for row in part.get("values", []) if isinstance(row, dict))
+        for below in part.values() if isinstance(part, dict) else part if isinstance(part, list) else ():
+            yield from found(below)
+
+    spec = json.loads(chart.to_json(validate=False))
+    return list({json.dumps(row): row for row in found(spec)}.values())
 
 
 def test_a_class_is_the_run_of_its_file(tmp_path: Path, backbone: str, ours) -> None:
@@ -128,10 +145,20 @@ def test_a_result_is_a_table(tmp_path: Path, backbone: str, ours) -> None:
     assert row.learnt == (0 < found.first[3] <= 2)
     assert len(repr(found)) < 200
     assert "<table>" in found._repr_html_()
+    assert found.array("auc_low").tolist() == found.auc_low
+    with pytest.raises(UnknownName, match="did you mean auc_matrix"):
+        found.array("auc_matrx")
     assert retune.load(tmp_path / "one") == found
     many = retune.load(tmp_path)
     assert [one.run.id for one in many] == [found.run.id]
     assert many.to_frame().final_auc.tolist() == [found.metrics["final_auc"].value]
+    drawn = rows_of(found.plot())
+    learnt = [row["auc"] for row in drawn if row.get("opacity") == 1]
+    assert sorted(learnt) == sorted(frame[frame.learnt].auc)
+    assert {row["step"] for row in drawn if "step" in row} == set(range(1, len(found.auc_matrix)))
+    told = pydoc.plain(pydoc.render_doc(retune.Result))
+    assert {"array(", "plot(", "to_frame(", "auc_matrix:"} <= set(re.findall(r"[a-z_]+[(:]", told))
+    assert not re.search(r"model_|validat|__", told)
 
 
 def test_a_suite_is_a_table_that_continues(tmp_path: Path, backbone: str, ours) -> None:
@@ -154,6 +181,7 @@ def test_a_suite_is_a_table_that_continues(tmp_path: Path, backbone: str, ours) 
     assert both.difference == pytest.approx(frame.final_auc.ridge - frame.final_auc.stiff)
     assert list(table.best().values()) == [frame.final_auc.idxmax()]
     assert "ridge" in repr(table)
+    assert {row["method"] for row in rows_of(table.plot()) if "step" in row} == {"ours", "ridge", "stiff"}
     made = [run.result.run.created for run in table.runs]
     again = retune.suite(**asked)
     assert [run.result.run.created for run in again.runs] == made

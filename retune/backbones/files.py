@@ -9,11 +9,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from retune.cache import file_digests
 from retune.errors import MissingFiles, UserError
 from retune.files import parse_json, read_small
+
+if TYPE_CHECKING:
+    import torch
 
 _BUFFERS: Final = (
     "running_mean",
@@ -86,6 +89,13 @@ def folder_of(parts: Mapping[str, Path], written: Mapping[str, str] | None = Non
 def fingerprint(about: Mapping[str, Any]) -> str:
     """SHA-256 of what a backbone is, as JSON."""
     return hashlib.sha256(json.dumps(about, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def tensor_digest(weights: Mapping[str, torch.Tensor]) -> str:
+    """SHA-256 of tensors with their names, shapes and types."""
+    from safetensors.torch import save
+
+    return hashlib.sha256(save({name: one.contiguous() for name, one in weights.items()})).hexdigest()
 
 
 def is_parameter(name: str) -> bool:

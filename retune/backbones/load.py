@@ -8,6 +8,7 @@ from typing import Final
 from retune.backbones.base import Backbone
 from retune.backbones.files import local_folder
 from retune.backbones.precision import Precision
+from retune.backbones.told import in_one_line, told
 from retune.errors import MissingFiles, UserError
 
 SCHEMES: Final = ("open_clip", "hf-hub", "local-dir", "pair", "features")
@@ -57,11 +58,14 @@ def _make(name: str) -> Backbone:
         from retune.backbones.openclip.model import OpenClip
 
         return OpenClip(name)
-    from retune.plugins import registry
+    from retune.plugins import BUILT_IN, registry
 
-    backbone = registry("backbones").load(name)()
-    assert isinstance(backbone, Backbone)
-    return backbone
+    known = registry("backbones")
+    cls: type[Backbone] = known.load(name)
+    if known.origin(name) != BUILT_IN:
+        cls = in_one_line(cls, name)
+    with told("cannot be made", f"backbone {name}", f"retune check backbone {name}"):
+        return cls()
 
 
 def _config(scheme: str, rest: str) -> Path:

@@ -58,34 +58,39 @@ def told(what: str, where: str, fix: str | None = None, *, behind: Path | None =
         raise UserError(f"{what} ({said})", where=where, fix=None if "memory" in said else fix) from error
 
 
-def in_one_line(backbone: Made) -> Made:
-    """Let a backbone that is made of a model's files tell what they make go wrong, whatever it is asked.
+def in_one_line(backbone: Made, called: str = "") -> Made:
+    """Let a backbone tell what goes wrong in it, whatever it is asked: once for a class, however often it is asked for.
 
     Files that contradict each other are found out at the last moment, by whichever library stumbles first.
 
     Args:
-        backbone: The class; its ``source`` is named in messages.
+        backbone: The class; of one that is made of a model's files, its ``source`` is named in messages.
+        called: Of a plugin, its name, which is named instead.
     """
+    if "told_in_one_line" in vars(backbone):
+        return backbone
     for name, (what, files) in _ASKED.items():
         found = backbone.__dict__.get(name)
         fix = f"see that its {files} are those that came with its weights"
+        fix = f"retune check backbone {called}" if called else fix
         if isinstance(found, cached_property):
-            made: Any = cached_property(_guarded(found.func, what, fix))
+            made: Any = cached_property(_guarded(found.func, what, fix, called))
             made.__set_name__(backbone, name)
         elif isinstance(found, property):
-            made = property(_guarded(found.fget, what, fix))
+            made = property(_guarded(found.fget, what, fix, called))
         elif callable(found):
-            made = _guarded(found, what, fix)
+            made = _guarded(found, what, fix, called)
         else:
             continue
         setattr(backbone, name, made)
+    backbone.told_in_one_line = True
     return backbone
 
 
-def _guarded(method: Any, what: str, fix: str) -> Callable[..., Any]:
+def _guarded(method: Any, what: str, fix: str, called: str) -> Callable[..., Any]:
     @wraps(method)
     def guarded(self: Any, *args: Any, **options: Any) -> Any:
-        with told(what, self.source, fix):
+        with told(what, f"backbone {called}" if called else self.source, fix):
             try:
                 return method(self, *args, **options)
             except NotImplementedError as error:

@@ -7,17 +7,22 @@ import io
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
 from retune.check.world import restored
 from retune.errors import UserError
+from retune.plugins import Kind, registry
 from retune.progress import Progress
+from retune.runner.guard import stdout_to_stderr
 from retune.runner.time_limit import OutOfTime, limited
+from retune.settings import make
 
 T = TypeVar("T")
+P = TypeVar("P")
+S = TypeVar("S", bound="Plugin[Any]")
 Outcome = Literal["passed", "failed", "not tried"]
 
 
@@ -54,6 +59,23 @@ def require_settings(make: Callable[[], object]) -> None:
         raise
     except Exception:
         return
+
+
+@dataclass(frozen=True)
+class Plugin(Generic[P]):
+    """A plugin to check.
+
+    Args:
+        cls: Its class.
+        settings: Others than the default ones.
+    """
+
+    cls: type[P]
+    settings: Mapping[str, Any]
+
+    def made(self) -> P:
+        """One with these settings."""
+        return make(self.cls, self.settings, owner=self.cls.__name__)
 
 
 @dataclass(frozen=True)
@@ -102,7 +124,7 @@ class ContractReport:
     """What all checks of one plugin found.
 
     Args:
-        kind: ``strategy`` or ``scenario``.
+        kind: ``strategy``, ``scenario``, ...
         name: What was checked.
         findings: In the order they were made.
         remarks: What a reader should know, but which is no demand.
@@ -132,6 +154,36 @@ class ContractReport:
             "checks": [vars(finding) for finding in self.findings],
             "remarks": list(self.remarks),
         }
+
+
+def checked(
+    kind: Kind,
+    given: str | type[P],
+    subject: Callable[[type[P]], S],
+    checks: Sequence[Check[S]],
+    *,
+    limit: float,
+    progress: Progress | None = None,
+) -> ContractReport:
+    """Look a plugin up and make every check of its kind.
+
+    Args:
+        kind: Of the plugin.
+        given: Its name, a Python file, or its class.
+        subject: What is checked, of its class.
+        checks: In this order; what fails the first is not tried further.
+        limit: Seconds that a check may take.
+        progress: Called with what is done, how much of it and how much there is to do.
+
+    Raises:
+        UserError: If there is no such plugin or setting, or it cannot be imported.
+    """
+    with stdout_to_stderr():
+        cls: type[P] = registry(kind).load(given) if isinstance(given, str) else given
+        found = subject(cls)
+        require_settings(found.made)
+        findings = run_checks(checks, found, limit=limit, progress=progress)
+    return ContractReport(registry(kind).noun, given if isinstance(given, str) else given.__name__, findings)
 
 
 def run_checks(
@@ -200,8 +252,10 @@ def made(check: Check[T], subject: T, *, limit: float) -> tuple[Outcome, str, fl
 
 
 def _told(error: BaseException) -> str:
-    """An exception in one line, with the place in the plugin: the first file that is not one of the checks."""
+    """An exception in one line, with the place in the plugin: the first file that is not retune's, or not a check's."""
     frames = traceback.extract_tb(error.__traceback__)
-    place = next((f for f in frames if Path(f.filename).parent != Path(__file__).parent), None)
+    here = Path(__file__).parent
+    foreign = [f for f in frames if here.parent not in Path(f.filename).parents]
+    place = next(iter([*foreign, *(f for f in frames if Path(f.filename).parent != here)]), None)
     where = f" ({Path(place.filename).name}, line {place.lineno})" if place else ""
     return f"{type(error).__name__}: {error}{where}"

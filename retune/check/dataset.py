@@ -6,22 +6,20 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
-from retune.check.checks import Check, ContractReport, require, require_settings, run_checks
+from retune.check.checks import Check, ContractReport, Plugin, checked, require
 from retune.check.world import changed, snapshot
 from retune.data.dataset import Dataset
 from retune.data.findings import FINDINGS
 from retune.data.readers.base import Reader
 from retune.data.views import read_views
 from retune.errors import BadImage, UserError
-from retune.plugins import registry
 from retune.progress import Progress
-from retune.runner.guard import stdout_to_stderr
-from retune.settings import make
 
 LIMIT: Final = 120.0
 """Seconds that a check may take: a table may have hundreds of thousands of rows."""
@@ -30,27 +28,19 @@ DECODED: Final = 8
 
 
 @dataclass(frozen=True)
-class Read:
+class Read(Plugin[Reader]):
     """A reader to check, on the files of a folder.
 
     Args:
-        cls: Its class.
-        settings: Others than the default ones.
         root: The folder.
     """
 
-    cls: type[Reader]
-    settings: Mapping[str, Any]
     root: Path | None
     _kept: list[Dataset] = field(default_factory=list)
 
-    def reader(self) -> Reader:
-        """One with these settings."""
-        return make(self.cls, self.settings, owner=f"data set {self.cls.__name__}")
-
     def again(self) -> Dataset:
         """The table, read anew."""
-        return self.reader().read(self.root)
+        return self.made().read(self.root)
 
     def table(self) -> Dataset:
         """The table, read once."""
@@ -66,7 +56,7 @@ def reads(read: Read) -> None:
     require(len(table) > 0, "the table has no rows")
     if read.cls.needs_root:
         try:
-            read.reader().read(None)
+            read.made().read(None)
         except UserError:
             return
         require(False, "without a folder it reads something; write needs_root = False, or call require_root")
@@ -210,13 +200,9 @@ def check_dataset(
     Raises:
         UserError: If there is no such reader or setting, or it cannot be imported.
     """
-    with stdout_to_stderr():
-        cls: type[Reader] = registry("datasets").load(dataset) if isinstance(dataset, str) else dataset
-        read = Read(cls, dict(settings or {}), Path(root).expanduser().resolve() if root else None)
-        require_settings(read.reader)
-        findings = run_checks(CHECKS, read, first=1, limit=limit, progress=progress)
-    name = dataset if isinstance(dataset, str) else dataset.__name__
-    return ContractReport("data set", name, findings)
+    folder = Path(root).expanduser().resolve() if root else None
+    subject = partial(Read, settings=dict(settings or {}), root=folder)
+    return checked("datasets", dataset, subject, CHECKS, limit=limit, progress=progress)
 
 
 @contextmanager

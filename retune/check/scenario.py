@@ -6,45 +6,31 @@ import contextlib
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
 
-from retune.check.checks import Check, ContractReport, require, require_settings, run_checks
+from retune.check.checks import Check, ContractReport, Plugin, checked, require
 from retune.check.tables import several
 from retune.check.world import changed, snapshot
 from retune.data.dataset import Dataset, FloatArray, IntArray
 from retune.methods.training import isolated
-from retune.plugins import registry
 from retune.progress import Progress
-from retune.runner.guard import stdout_to_stderr
-from retune.settings import make
 from retune.streams.stream import Experience, Scenario, Stream
 
 
 @dataclass(frozen=True)
-class Cut:
-    """A scenario to check.
-
-    Args:
-        cls: Its class.
-        settings: Others than the default ones.
-    """
-
-    cls: type[Scenario]
-    settings: Mapping[str, Any]
+class Cut(Plugin[Scenario]):
+    """A scenario to check."""
 
     def table(self) -> Dataset:
         """A table that it can cut; a new one at every call, as a scenario could change it."""
         return several([name.strip() for name in self.cls.data.split(",") if name.strip()])
 
-    def scenario(self) -> Scenario:
-        """One with these settings."""
-        return make(self.cls, self.settings, owner=f"scenario {self.cls.__name__}")
-
     def stream(self, seed: int = 0) -> Stream:
         """A stream of such a table."""
-        return self.scenario().stream(self.table(), seed)
+        return self.made().stream(self.table(), seed)
 
 
 def cuts(cut: Cut) -> None:
@@ -127,7 +113,7 @@ def trains_on_no_test_patient(cut: Cut) -> None:
 
 def unobserved_labels_are_masked(cut: Cut) -> None:
     """A label that an experience does not observe is NaN for every image of it; or 0, where that is asked for."""
-    stream, asked = cut.stream(), getattr(cut.scenario(), "hidden", "masked")
+    stream, asked = cut.stream(), getattr(cut.made(), "hidden", "masked")
     require(stream.hidden == asked, f"hidden={asked} was asked for, and its stream says {stream.hidden}")
     for e in stream.experiences:
         shape = (len(e), len(stream.labels))
@@ -171,7 +157,7 @@ def its_table_is_the_table(cut: Cut) -> None:
 def leaves_the_table_alone(cut: Cut) -> None:
     """The table it was given is not changed."""
     table, untouched = cut.table(), cut.table()
-    cut.scenario().stream(table, 0)
+    cut.made().stream(table, 0)
     require(table.fingerprint == untouched.fingerprint, "it changed the table")
 
 
@@ -188,7 +174,7 @@ def lost_images_change_nothing_else(cut: Cut) -> None:
     before = cut.stream(1)
     lost = np.concatenate([before.joint().rows[::50], before.test[::40]])
     kept = np.setdiff1d(np.arange(len(before.dataset)), lost)
-    again = cut.scenario().stream(before.dataset.take(kept, dropped={"unreadable images": len(lost)}), 1)
+    again = cut.made().stream(before.dataset.take(kept, dropped={"unreadable images": len(lost)}), 1)
     require(again.labels == before.labels, "it has other labels then")
     require(_observed(again) == _observed(before), "its experiences observe other labels then")
     for what, old, new in (
@@ -262,10 +248,5 @@ def check_scenario(
     Raises:
         UserError: If there is no such scenario or setting, or it cannot be imported.
     """
-    with stdout_to_stderr():
-        cls = registry("scenarios").load(scenario) if isinstance(scenario, str) else scenario
-        cut = Cut(cls, dict(settings or {}))
-        require_settings(cut.scenario)
-        findings = run_checks(CHECKS, cut, limit=limit, progress=progress)
-    name = scenario if isinstance(scenario, str) else scenario.__name__
-    return ContractReport("scenario", name, findings)
+    subject = partial(Cut, settings=dict(settings or {}))
+    return checked("scenarios", scenario, subject, CHECKS, limit=limit, progress=progress)

@@ -1,9 +1,9 @@
-"""``retune check``: whether a strategy, a scenario or a reader keeps the contract."""
+"""``retune check``: whether a plugin of any kind keeps the contract."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -12,7 +12,7 @@ from retune.cli.options import AsJson
 if TYPE_CHECKING:
     from retune.check import ContractReport
 
-KINDS: Final = ("strategy", "scenario", "dataset")
+KINDS: Final = ("strategy", "scenario", "dataset", "backbone", "metric")
 MARKS: Final = {
     "passed": ("passed", "green"),
     "failed": ("FAILED", "bold red"),
@@ -24,7 +24,7 @@ def check(
     what: Annotated[
         list[str],
         typer.Argument(
-            metavar="[strategy|scenario|dataset] NAME",
+            metavar="[strategy|scenario|dataset|backbone|metric] NAME",
             help="A name from 'retune list' or a Python file; a strategy's where no kind is given.",
         ),
     ],
@@ -39,13 +39,13 @@ def check(
         typer.Option(
             min=0.1,
             help="Seconds a check may take; three times as much for all together.",
-            show_default="20; of a data set 120",
+            show_default="20; of a data set or a backbone 120",
         ),
     ] = None,
     json: AsJson = False,
 ) -> None:
-    """See whether a strategy or a scenario keeps the contract, on small made-up data, or a reader, on its files."""
-    from retune.check import check_dataset, check_scenario, check_strategy
+    """See whether a plugin of your own keeps the contract: on small made-up data, and a reader on its files."""
+    from retune import check as checks
     from retune.cli.console import bars, print_json
     from retune.errors import BadSetting
     from retune.settings import parse_assignments
@@ -56,14 +56,11 @@ def check(
     settings = {key.removeprefix(f"{prefix}."): value for key, value in given.items()}
     if root is not None and kind != "dataset":
         raise BadSetting(f"a {kind} has no files", where="--root", fix="leave it out")
-    limit = {} if time_limit is None else {"limit": time_limit}
+    options: dict[str, Any] = {} if time_limit is None else {"limit": time_limit}
+    if root is not None:
+        options["root"] = root
     with bars() as progress:
-        if kind == "dataset":
-            report = check_dataset(name, root, settings, progress=progress, **limit)
-        elif kind == "scenario":
-            report = check_scenario(name, settings, progress=progress, **limit)
-        else:
-            report = check_strategy(name, settings, progress=progress, **limit)
+        report = getattr(checks, f"check_{kind}")(name, settings=settings, progress=progress, **options)
     if json:
         print_json(report.to_json())
     else:

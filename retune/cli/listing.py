@@ -18,6 +18,7 @@ class Kinds(StrEnum):
     scenarios = "scenarios"
     strategies = "strategies"
     transfers = "transfers"
+    metrics = "metrics"
     prompts = "prompts"
 
 
@@ -25,7 +26,7 @@ def list_(
     kind: Annotated[Kinds | None, typer.Argument(help="What to list; everything if left out.")] = None,
     json: AsJson = False,
 ) -> None:
-    """List data sets, backbones, scenarios, strategies, transfers and prompt banks."""
+    """List data sets, backbones, scenarios, strategies, transfers, metrics of your own and prompt banks."""
     from rich.text import Text
 
     from retune.catalog import listing
@@ -38,6 +39,8 @@ def list_(
         return
     out = console()
     for name, rows in found.items():
+        if not rows and not kind:
+            continue
         out.print(Text(name, "bold"))
         table = plain_table(heads=False)
         table.add_column("", no_wrap=True, min_width=17)

@@ -45,6 +45,15 @@ TimeLimit = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print as JSON.")]
 BoardFolder = Annotated[Path, typer.Option("--board", metavar="DIR", help="Folder of the leaderboard.")]
+Metrics = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--metric",
+        metavar="NAME",
+        help="A metric of your own, or a Python file; again for more. Not part of the benchmark.",
+        show_default="those installed",
+    ),
+]
 Transfer = Annotated[
     str | None,
     typer.Option(

@@ -7,12 +7,15 @@ from typing import Annotated
 
 import typer
 
+from retune.cli.options import Metrics
+
 
 def report(
     runs: Annotated[
         list[Path], typer.Argument(metavar="RUN...", help="Folders of runs, or folders that hold runs.")
     ],
     out: Annotated[Path, typer.Option(help="Folder of the page.")] = Path("report"),
+    metric: Metrics = None,
     figures: Annotated[
         bool, typer.Option("--figures", help="Write the figures as SVG and PNG files too.")
     ] = False,
@@ -24,7 +27,7 @@ def report(
     from retune.report import FIGURES, PAGE_FILE, write_report
 
     with bars() as progress:
-        found = write_report(runs, out, figures=figures, progress=progress)
+        found = write_report(runs, out, figures=figures, metrics=metric or (), progress=progress)
     runs_told, streams = len(found.results), sum(len(section.streams) for section in found.sections)
     to = console()
     to.print(

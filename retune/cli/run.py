@@ -12,6 +12,7 @@ from retune.cli.options import (
     Backbone,
     Blank,
     Device,
+    Metrics,
     Precision,
     Root,
     SkipBadImages,
@@ -77,6 +78,7 @@ def run(
     skip_bad_images: SkipBadImages = False,
     replicates: Annotated[int, typer.Option(help="Bootstrap replicates behind each interval.")] = 1000,
     transfer: Transfer = None,
+    metric: Metrics = None,
     time_limit: TimeLimit = None,
     recheck: Annotated[
         bool, typer.Option("--recheck", help="Read every file anew; trust no remembered digest.")
@@ -119,6 +121,7 @@ def run(
         replicates=replicates,
         search=parse_search(search or []),
         transfer=transfer,
+        metrics=metric or (),
         time_limit=time_limit,
     )
     if recheck:

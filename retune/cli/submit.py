@@ -58,10 +58,15 @@ def submit(
         out.print(Text(f"  {one.folder}", "dim"), soft_wrap=True)
         if many < ENOUGH:
             out.print(Text(f"  {few_seeds(many)}", "yellow"), soft_wrap=True)
+        if one.silent:
+            told = "says nothing of a transfer: it is not the track's, or not all seeds have it"
+            out.print(Text(f"  {told}", "yellow"), soft_wrap=True)
     out.print()
     out.print(
         "It holds scores of the test images under salted digests of their names; no image, label or patient."
     )
+    if any(one.entry.transfer for one in written):
+        out.print("Of its transfer's test images, without names: how many pixels are outlined and found.")
     first = written[0].folder
     named = "" if board == Path("leaderboard") else f" --board {board}"
     out.print(Text(f"Next, check it: retune leaderboard verify {first}{named}", "dim"), soft_wrap=True)

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from retune.cli.options import AsJson, BlankLabels, Precisions, Root, TimeLimit, Transfer, UncertainLabels
+from retune.cli.options import (
+    AsJson,
+    BlankLabels,
+    Metrics,
+    Precisions,
+    Root,
+    TimeLimit,
+    Transfer,
+    UncertainLabels,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -93,6 +102,7 @@ def suite(
     precision: Precision = None,
     replicates: Replicates = None,
     transfer: Transfer = None,
+    metric: Metrics = None,
     time_limit: TimeLimit = None,
     skip_bad_images: SkipBadImages = None,
     out: Out = None,
@@ -108,7 +118,7 @@ def suite(
     set), root, backbones, prompts, seeds (how many, or which), orders (how many task orders, or label
     orders by name), steps,
     uncertain, blank, set, strategy.NAME (settings of one), search.NAME (values
-    to choose from), replicates, device, precision, transfer, time_limit, skip_bad_images.
+    to choose from), replicates, device, precision, transfer, metrics, time_limit, skip_bad_images.
     """
     from retune.cli.console import bars, console, print_json
     from retune.cli.suite_tables import print_tables
@@ -129,8 +139,8 @@ def suite(
         "root": parse_roots(root, ",".join(data or [])), "prompts": prompts, "seeds": seeds,
         "orders": order if orders is None else orders, "steps": steps, "set": parse_assignments(settings or []) or None,
         "uncertain": uncertain, "blank": blank, "device": device,
-        "precision": precision, "replicates": replicates, "transfer": transfer, "time_limit": time_limit,
-        "skip_bad_images": skip_bad_images,
+        "precision": precision, "replicates": replicates, "transfer": transfer, "metrics": metric,
+        "time_limit": time_limit, "skip_bad_images": skip_bad_images,
     }  # fmt: skip
     read = read_suite(file, given)
     folder = out or Path(file.stem if file else "suite")

@@ -17,6 +17,7 @@ from retune.data.findings import codes
 from retune.metrics.seeds import mean_and_sd
 from retune.metrics.table import DENSE, Metric, in_table
 from retune.results.cautions import cautions
+from retune.results.own import NOT_OURS, problems
 from retune.results.result import Cost, Result
 from retune.results.text import number
 from retune.results.verdict import Standing, standings, verdict
@@ -74,8 +75,10 @@ def print_seeds(finished: Sequence[tuple[Result, Path]]) -> None:
     table.add_column("sd", justify="right")
     table.add_column("seeds", justify="right")
     table.add_column("each seed" if len(results) <= 5 else "range")
-    for metric in (*in_table("run"), *DENSE):
-        values = [r.metric(metric.key).value for r in results]
+    told = {m.heading: [r.metric(m.key).value for r in results] for m in (*in_table("run"), *DENSE)}
+    own = dict.fromkeys(name for result in results for name in result.own)
+    told |= {f"{name} *": [r.own[name].value if name in r.own else None for r in results] for name in own}
+    for heading, values in told.items():
         known = [v for v in values if v is not None]
         if not known:
             continue
@@ -85,8 +88,12 @@ def print_seeds(finished: Sequence[tuple[Result, Path]]) -> None:
             if len(values) <= 5
             else f"{number(min(known))} to {number(max(known))}"
         )
-        table.add_row(metric.heading, number(mean), number(sd), str(len(known)), each)
+        table.add_row(heading, number(mean), number(sd), str(len(known)), each)
     out.print(table)
+    if own:
+        out.print(Text(f"* {NOT_OURS}", "dim"))
+    for line in dict.fromkeys(line for result in results for line in problems(result)):
+        out.print(Text(line, "yellow"))
     out.print()
     for result in results:
         for line in _chosen(result):
@@ -206,6 +213,23 @@ def _labels(out: Console, result: Result) -> None:
 def _metrics(out: Console, result: Result) -> None:
     _values(out, in_table("run"), result)
     out.print(Text(f"Intervals: bootstrap over {result.dataset.n_test_patients:,} test patients.", "dim"))
+    out.print()
+    if result.own:
+        _own(out, result)
+
+
+def _own(out: Console, result: Result) -> None:
+    """Metrics of one's own, apart from the others; of one that broke, why."""
+    table = plain_table()
+    for head in ("metric of your own", "value", "from", f"meaning; {NOT_OURS}"):
+        table.add_column(head, justify="right" if head == "value" else "left", overflow="fold")
+    for name, one in result.own.items():
+        if not one.problem:
+            table.add_row(Text(name, "bold"), number(one.value), one.origin, Text(one.meaning, "dim"))
+    if table.row_count:
+        out.print(table)
+    for line in problems(result):
+        out.print(Text(line, "yellow"))
     out.print()
 
 

@@ -21,17 +21,24 @@ LONG: Final = 3600.0
 def spec_of(entry: Entry, run: Run, track: Track) -> Spec:
     """What to ask for to repeat a run: the track's data and scenario, and by name what the entry says of its method."""
     settings = entry.strategy.settings if run.settings is None else run.settings
-    groups = {"data": track.data_settings, "scenario": track.scenario_settings, "strategy": settings}
+    of = track.transfer if entry.transfer else None
+    groups = {
+        "data": track.data_settings,
+        "scenario": track.scenario_settings,
+        "strategy": settings,
+        "transfer": of.chosen if of else {},
+    }
     bank = entry.prompts.name
     return Spec(
         scenario=track.scenario,
         strategy=_address(entry),
         data=track.data,
-        root=_root(track),
+        root=_root(entry, track),
         backbone=entry.backbone.name,
         prompts=f"./{bank}" if bank.endswith(".jsonl") else bank,
         seed=run.seed,
-        settings={f"{of}.{key}": value for of, group in groups.items() for key, value in group.items()},
+        transfer=f"{of.name}:{of.data}" if of else None,
+        settings={f"{kind}.{key}": value for kind, group in groups.items() for key, value in group.items()},
         precision=entry.backbone.precision,
         skip_bad_images=entry.data.unreadable_images > 0,
     )
@@ -76,7 +83,7 @@ def submit_command(entry: Entry) -> str:
 def verify_command(entry: Entry, track: Track) -> str:
     """The command that checks it, running it again."""
     words = ["retune", "leaderboard", "verify", f"{entry.track}/{entry.name}", "--rerun"]
-    return _lines(words, option("root", _root(track) or {}))
+    return _lines(words, option("root", _root(entry, track) or {}))
 
 
 def needs(entry: Entry) -> list[str]:
@@ -113,9 +120,11 @@ def _address(entry: Entry) -> str:
     return name if origin == BUILT_IN or ":" in name else f"{origin}/{name}"
 
 
-def _root(track: Track) -> str | dict[str, str] | None:
+def _root(entry: Entry, track: Track) -> str | dict[str, str] | None:
     """Folders of data that a reader must bring."""
     names = track.data.split(",")
+    if entry.transfer and track.transfer and track.transfer.reader not in names:
+        names.append(track.transfer.reader)
     needed = [name for name in names if _needs_root(name)]
     if len(names) == 1:
         return "DIR" if needed else None

@@ -26,7 +26,7 @@ from retune.leaderboard.fields import (
 )
 from retune.metrics.facts import LabelFacts
 from retune.metrics.seeds import mean_and_sd
-from retune.metrics.table import PUBLISHED, Metric
+from retune.metrics.table import DENSE, PUBLISHED, Metric
 
 SCHEMA: Final = "retune.entry/1"
 ENTRY_FILE: Final = "entry.json"
@@ -34,6 +34,9 @@ SCORES_FILE: Final = "scores.safetensors"
 MOST_RUNS: Final = 50
 MOST_STEPS: Final = 100
 MOST_LABELS: Final = 200
+MOST_FINDINGS: Final = 50
+MOST_OUTLINED: Final = 100_000
+"""Test images of a transfer: their resamples are in memory at once, and no data set of the verifier's says how many."""
 LONGEST_NAME: Final = 100
 """Letters of a folder's name."""
 
@@ -111,6 +114,23 @@ class Data(Part):
     unreadable_images: Count
 
 
+class Transfer(Part):
+    """Whose outlines its track's transfer is judged on; see :class:`retune.results.result.TransferRecord`.
+
+    Attributes:
+        prior: Dice of the mean training mask, which looks at no picture, of each finding.
+    """
+
+    fingerprint: Line
+    contaminated: Literal["no", "possibly", "yes"]
+    findings: Annotated[list[Line], Field(min_length=1, max_length=MOST_FINDINGS)]
+    n_train: Count
+    n_test: Annotated[int, Field(ge=1, le=MOST_OUTLINED)]
+    n_test_patients: Count
+    positives_train: list[Count]
+    prior: list[Share]
+
+
 class Scenario(Part):
     """How the stream was cut."""
 
@@ -163,13 +183,13 @@ else:
         "Values",
         __base__=Part,
         __doc__="The numbers of one run; null where undefined.",
-        **{m.key: (Signed if m.low else Share, None if m.later else ...) for m in PUBLISHED},
+        **{m.key: (Signed if m.low else Share, None if m.later else ...) for m in (*PUBLISHED, *DENSE)},
     )
     Metrics = create_model(
         "Metrics",
         __base__=Part,
         __doc__="Every number over the seeds.",
-        **{m.key: (Estimate, UNDEFINED if m.later else ...) for m in PUBLISHED},
+        **{m.key: (Estimate, UNDEFINED if m.later else ...) for m in (*PUBLISHED, *DENSE)},
     )
 
 
@@ -188,6 +208,7 @@ class Run(Part):
         prevalence: Of each label in the training images; None in an entry made before it was told.
         images: Training images of each experience.
         auc_matrix: ``(T+1, C)`` test AUROC, before training and after each experience.
+        dice: ``(2, T+1, K)`` Dice of a transfer's findings, by the probe fitted anew and by the one that was kept.
         values: Its numbers.
         cost: What it cost.
     """
@@ -203,6 +224,7 @@ class Run(Part):
     prevalence: list[Share] | None = None
     images: list[Count]
     auc_matrix: list[list[Share]]
+    dice: list[list[list[Share]]] | None = None
     values: Values
     cost: Cost
 
@@ -250,6 +272,7 @@ class Entry(Part):
     data: Data
     scenario: Scenario
     salt: Hex
+    transfer: Transfer | None = None
     bootstrap: Bootstrap
     metrics: Metrics
     scores: ScoresFile
@@ -300,10 +323,27 @@ class Entry(Part):
                 )
             if len(run.auc_matrix) != steps + 1 or any(len(row) != labels for row in run.auc_matrix):
                 raise ValueError(f"runs.{k}.auc_matrix is not {steps + 1} rows of {labels} labels")
+        self._require_transfer()
         return self
+
+    def _require_transfer(self) -> None:
+        """See that there are numbers of a transfer where there is one, and only there."""
+        of, dense = self.transfer, {metric.key for metric in DENSE}
+        n = len(of.findings) if of else 0
+        if of and not len(set(of.findings)) == len(of.positives_train) == len(of.prior) == n:
+            raise ValueError(f"transfer does not have numbers of {n} findings")
+        wanted = (2, self.scenario.steps + 1, n) if of else ()
+        for k, run in enumerate(self.runs):
+            # Rows of different lengths make no array of three axes.
+            if np.shape(np.array(run.dice, dtype=object)) != wanted:
+                raise ValueError(f"runs.{k}.dice is not {' x '.join(map(str, wanted)) or 'left out'}")
+        for part in (self.metrics, *(run.values for run in self.runs)):
+            if part.model_fields_set & dense != (dense if of else set()):
+                raise ValueError(
+                    "there is not each number of a transfer where there is one, and none elsewhere"
+                )
 
     def to_json(self) -> str:
         """The text of ``entry.json``."""
-        return (
-            json.dumps(self.model_dump(by_alias=True), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-        )
+        document = self.model_dump(by_alias=True, exclude_unset=True)
+        return json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n"

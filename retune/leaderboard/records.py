@@ -36,7 +36,7 @@ class Record(Part):
         entry: SHA-256 of the ``entry.json``, which holds that of the scores.
         tier: How far it was checked.
         difference: The largest difference between a published number and the recomputed one.
-        rerun_difference: The largest between an AUC of the entry and that of the repeated run.
+        rerun_difference: The largest between an AUC, or a Dice, of the entry and that of the repeated run.
         remarks: What a reader should know.
         replicates: Final AUC on every resample of the test patients, mean over seeds: what is needed to compare
             entries of one track without its data.

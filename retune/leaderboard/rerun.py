@@ -5,30 +5,34 @@ from __future__ import annotations
 import tempfile
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-import numpy.typing as npt
 
 from retune.avalanche_bridge import names as avalanche
 from retune.backbones.precision import threads
 from retune.errors import RetuneError
 from retune.leaderboard.command import LONG, spec_of
-from retune.leaderboard.entry import Entry, Run
+from retune.leaderboard.entry import Entry, Run, Transfer
 from retune.leaderboard.fields import shortened
 from retune.leaderboard.intake import read
+from retune.leaderboard.numbers import Floats, apart
 from retune.leaderboard.verify import Verdict, Wrong
 from retune.metrics.facts import LabelFacts
-from retune.metrics.table import COMPARED
+from retune.metrics.table import COMPARED, DENSE
 from retune.plugins import registry
 from retune.prompts import names as banks
+from retune.results.transfers import headline, measured
 from retune.runner.resolve import origin_of
 from retune.runner.run import prepare
 from retune.system import cores
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from retune.leaderboard.tracks import Track
     from retune.leaderboard.verify import Verifier
+    from retune.metrics.table import Metric
     from retune.progress import Progress
     from retune.results.result import Result
     from retune.runner.shared import Shared
@@ -48,6 +52,8 @@ REPEATABLE: Final = (
     "stored_bytes",
 )
 """Costs that are the same on every machine."""
+TRANSFERRED: Final = tuple(name for name in Transfer.model_fields if name != "prior")
+"""What a transfer says of its images, which is the same on every machine, too."""
 
 
 class CannotRepeat(RetuneError):
@@ -114,10 +120,11 @@ def _asked(entry: Entry, run: Run, track: Track, verifier: Verifier, time_limit:
         raise CannotRepeat(f"backbone {entry.backbone.name} is not a named one")
     if entry.prompts.name not in banks():
         raise CannotRepeat(f"prompt bank {entry.prompts.name} is not a packaged one")
+    beside = [track.transfer.reader] if entry.transfer and track.transfer else []
     return replace(
         spec_of(entry, run, track),
         strategy=_address(entry),
-        root=verifier.roots_of(track),
+        root=verifier.roots_of(track, *beside),
         replicates=1,
         time_limit=time_limit,
     )
@@ -152,24 +159,29 @@ def _repeated(spec: Spec, entry: Entry, run: Run, shared: Shared) -> float:
                 raise CannotRepeat(f"the {what} here is another ({mine[:12]}, the entry's is {theirs[:12]})")
         result = ready.execute()
     _require_facts(entry, run, result)
-    return _difference(run, result.array("auc_matrix"))
+    pairs: list[tuple[str, Any, Floats, tuple[Metric, ...]]]
+    pairs = [("an AUC", run.auc_matrix, result.array("auc_matrix"), COMPARED)]
+    of = measured(result)
+    if of is not None and run.dice is not None:
+        pairs.append(("a Dice", run.dice, headline(of), DENSE))
+    return max(_difference(run, *pair) for pair in pairs)
 
 
-def _difference(run: Run, matrix: npt.NDArray[np.float64]) -> float:
-    """By how much an AUC of a label differs at most from the published one.
+def _difference(run: Run, what: str, told: Any, matrix: Floats, metrics: Iterable[Metric]) -> float:
+    """By how much a number of a label, or of a finding, differs at most from the published one.
 
     Raises:
-        Wrong: If it, or a mean over labels, differs by more than is allowed.
+        Wrong: If it, or a mean over them, differs by more than is allowed.
     """
-    published = np.array(run.auc_matrix, dtype=np.float64)
+    published = np.array(told, dtype=np.float64)
     # Without prevalence no group of labels is compared: in the mean of a few differences do not cancel.
     facts = LabelFacts.of(run.first)
     if matrix.shape != published.shape or (np.isnan(matrix) != np.isnan(published)).any():
-        raise Wrong(f"run again with seed {run.seed}, other labels have an AUC")
+        raise Wrong(f"run again with seed {run.seed}, others have {what}")
     largest = float(np.nan_to_num(np.abs(matrix - published)).max())
-    differences = {"an AUC": (largest, TOLERANCE)}
-    # What cannot lie below 0 is a mean of AUCs; the others are differences of such.
-    for metric in (m for m in COMPARED if m.low == 0):
+    differences = {what: (largest, TOLERANCE)}
+    # What cannot lie below 0 is a mean of these numbers; the others are differences of such.
+    for metric in (m for m in metrics if m.low == 0):
         here, there = (float(metric.of(one, facts)) for one in (matrix, published))
         differences[metric.key] = float(np.nan_to_num(abs(here - there))), MEAN_TOLERANCE
     for what, (by, allowed) in differences.items():
@@ -190,6 +202,11 @@ def _require_facts(entry: Entry, run: Run, result: Result) -> None:
         "data": (entry.data, result.dataset, ("repeated_images",)),
         "cost": (run.cost, result.cost, REPEATABLE),
     }
+    of = measured(result)
+    if entry.transfer is not None and of is not None:
+        facts["transfer"] = (entry.transfer, of, TRANSFERRED)
+        if apart(entry.transfer.prior, of.trivial["prior"][of.headline]) > TOLERANCE:
+            raise Wrong(f"run again with seed {run.seed}, transfer.prior differs")
     for part, (told, found, names) in facts.items():
         for name in names:
             mine, theirs = getattr(found, name), getattr(told, name)

@@ -5,6 +5,11 @@ images' names in ascending order; ``scores``, uint16 (R, C, T+1, N), as steps be
 score of each run, label and moment; and ``range``, float32 (R, C, T+1, 2), these two. Where sixteen bits change a
 number by more than :data:`TOLERANCE`, ``scores`` is float32 and there is no ``range``.
 
+Where the runs have a transfer, of N test images and K findings it also holds ``transfer.sums``, uint32
+(R, 2, T+1, N, K, 3), the pixels of each image that are both predicted and true, predicted, and true, by the probe fitted
+anew and by the one that was kept; and ``transfer.patients``, uint32 (N,). No image is named: they are sorted by their
+sums.
+
 A label's moments lie beside each other so that git stores what did not change once.
 """
 
@@ -12,7 +17,8 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
@@ -21,18 +27,21 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from retune.errors import UserError
-from retune.leaderboard.entry import Entry
+from retune.leaderboard.entry import Entry, Transfer
 from retune.leaderboard.untrusted import parse
+from retune.metrics import dense
 from retune.results.image_digests import WIDTH, Digests
 
 TOLERANCE: Final = 1e-4
 """By how much a recomputed number may differ from the one published."""
 STEPS: Final = 2**16 - 1
 HEADER: Final = 2**10
-"""Bytes that a header may have: three tensors need a few hundred, and blanks could hide something."""
-SIZES: Final = {"U8": 1, "U16": 2, "F32": 4}
+"""Bytes that a header may have: five tensors need a few hundred, and blanks could hide something."""
+SIZES: Final = {"U8": 1, "U16": 2, "U32": 4, "F32": 4}
+OUTLINES: Final = ("transfer.sums", "transfer.patients")
 
 Floats = npt.NDArray[np.float32]
+Outlines = Mapping[str, npt.NDArray[np.uint32]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,10 +51,12 @@ class Scores:
     Args:
         items: uint8 (N, 16), salted digests, ascending.
         values: float32 (R, T+1, N, C).
+        outlines: Sums and patients of a transfer by their names in the file; empty where there is none.
     """
 
     items: Digests
     values: Floats
+    outlines: Outlines = field(default_factory=dict)
 
 
 def pack(scores: Scores, *, exact: bool = False) -> bytes:
@@ -57,12 +68,12 @@ def pack(scores: Scores, *, exact: bool = False) -> bytes:
     """
     columns = np.ascontiguousarray(scores.values.transpose(0, 3, 1, 2))
     if exact:
-        return save({"items": scores.items, "scores": columns})
+        return save({"items": scores.items, "scores": columns, **scores.outlines})
     low, high = columns.min(axis=-1), columns.max(axis=-1)
     width = np.where(high > low, high.astype(np.float64) - low, 1.0)
     steps = np.rint((columns - low[..., None].astype(np.float64)) / width[..., None] * STEPS)
     ends = np.stack([low, high], axis=-1)
-    return save({"items": scores.items, "scores": steps.astype(np.uint16), "range": ends})
+    return save({"items": scores.items, "scores": steps.astype(np.uint16), "range": ends, **scores.outlines})
 
 
 def unpack(content: bytes, entry: Entry, where: str) -> Scores:
@@ -95,7 +106,23 @@ def unpack(content: bytes, entry: Entry, where: str) -> Scores:
     items = arrays["items"]
     if not _ascending(items):
         raise UserError("items are not distinct and ascending", where=where)
-    return Scores(items, np.ascontiguousarray(columns.transpose(0, 2, 3, 1)))
+    outlines: Outlines = {key: arrays[key] for key in OUTLINES if key in arrays}
+    if entry.transfer:
+        _require_outlines(outlines, entry.transfer, where)
+    return Scores(items, np.ascontiguousarray(columns.transpose(0, 2, 3, 1)), outlines)
+
+
+def _require_outlines(outlines: Outlines, of: Transfer, where: str) -> None:
+    """See that sums can be of pixels, and of one test set."""
+    sums, patients = (outlines[key] for key in OUTLINES)
+    both, predicted, true = (sums[..., i] for i in (dense.BOTH, dense.PREDICTED, dense.TRUE))
+    if (both > np.minimum(predicted, true)).any():
+        raise UserError("transfer.sums has more pixels right than are predicted or true", where=where)
+    if (true != true[0, 0, 0]).any():
+        raise UserError("transfer.sums has other outlines at one moment than at another", where=where)
+    n = len(np.unique(patients))
+    if n != of.n_test_patients:
+        raise UserError(f"transfer.patients are {n:,}, entry.json says {of.n_test_patients:,}", where=where)
 
 
 def _require(content: bytes, entry: Entry, where: str) -> None:
@@ -106,9 +133,13 @@ def _require(content: bytes, entry: Entry, where: str) -> None:
     header = parse(content[8 : 8 + size], f"{where}, header", most=HEADER)
     runs, labels, moments, n = len(entry.runs), len(entry.labels), entry.scenario.steps + 1, entry.data.n_test
     exact = {"items": ("U8", [n, WIDTH]), "scores": ("F32", [runs, labels, moments, n])}
+    if entry.transfer:
+        n, k = entry.transfer.n_test, len(entry.transfer.findings)
+        exact |= dict(zip(OUTLINES, (("U32", [runs, 2, moments, n, k, 3]), ("U32", [n])), strict=True))
     short = {**exact, "scores": ("U16", exact["scores"][1]), "range": ("F32", [runs, labels, moments, 2])}
     if not isinstance(header, dict) or set(header) not in (set(exact), set(short)):
-        raise UserError("must hold items, scores and perhaps range, and nothing else", where=where)
+        beside = f", {' and '.join(OUTLINES)}" if entry.transfer else ""
+        raise UserError(f"must hold items, scores and perhaps range{beside}, and nothing else", where=where)
     wanted = short if "range" in header else exact
     spans = []
     for name, (dtype, shape) in wanted.items():

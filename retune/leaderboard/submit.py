@@ -12,11 +12,11 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import ValidationError
 
 from retune.errors import RetuneError, UserError, mistake
@@ -33,17 +33,20 @@ from retune.leaderboard.entry import (
     Prompts,
     Scenario,
     Strategy,
+    Transfer,
 )
 from retune.leaderboard.fields import Part, slug
 from retune.leaderboard.intake import read
-from retune.leaderboard.numbers import BOOTSTRAP, Numbers, differences, measure, rounded
-from retune.leaderboard.scores import TOLERANCE, Scores, pack, unpack
+from retune.leaderboard.numbers import BOOTSTRAP, Floats, Numbers, dice_of, differences, measure, rounded
+from retune.leaderboard.scores import OUTLINES, TOLERANCE, Outlines, Scores, pack, unpack
+from retune.leaderboard.tracks import Track, TransferTask
 from retune.plugins import BUILT_IN, registry
 from retune.results.collect import finished, unfinished
 from retune.results.image_digests import salted
 from retune.results.result import SCORES_FILE as RUN_SCORES
 from retune.results.result import Record, Result, StrategyRecord
 from retune.results.scores import Arrays, read_scores
+from retune.results.transfers import measured
 
 if TYPE_CHECKING:
     from retune.progress import Progress
@@ -79,12 +82,14 @@ class Submitted:
         folder: Where it stands.
         bits: Of a score.
         existed: Whether just this stood there already.
+        silent: Whether runs have a transfer of which the entry says nothing.
     """
 
     entry: Entry
     folder: Path
     bits: int
     existed: bool
+    silent: bool
 
 
 def submit(
@@ -125,10 +130,11 @@ def submit(
             where="--method, --paper and --code",
             fix="submit the runs of one method, or leave these out",
         )
-    made: dict[tuple[str, str], tuple[Entry, bytes, int]] = {}
+    made: dict[tuple[str, str], tuple[Entry, bytes, int, bool]] = {}
     for k, ((track, _), group) in enumerate(sorted(groups.items())):
         tell("preparing entries", k, len(groups))
-        entry, packed, bits = assemble(track, sorted(group, key=lambda one: one[0].run.seed), said)
+        group.sort(key=lambda one: one[0].run.seed)
+        entry, packed, bits = assemble(place.tracks[track], group, said)
         if (entry.track, entry.name) in made:
             origins = {made[entry.track, entry.name][0].strategy.origin, entry.strategy.origin}
             different = "settings or code" if len(origins) == 1 else f"origins ({', '.join(sorted(origins))})"
@@ -136,14 +142,15 @@ def submit(
                 f"two methods with different {different} would both be called {entry.name} on {entry.track}",
                 fix="submit the runs of one, and name it with --method",
             )
-        made[entry.track, entry.name] = entry, packed, bits
+        silent = entry.transfer is None and any(result.transfer for result, _ in group)
+        made[entry.track, entry.name] = entry, packed, bits, silent
     tell("preparing entries", len(groups), len(groups))
-    standing = {key: _standing(place.folder(*key), entry) for key, (entry, _, _) in made.items()}
+    standing = {key: _standing(place.folder(*key), entry) for key, (entry, *_) in made.items()}
     submitted = []
-    for key, (entry, packed, bits) in made.items():
+    for key, (entry, packed, bits, silent) in made.items():
         if not standing[key]:
             _write(place.folder(*key), entry, packed)
-        submitted.append(Submitted(entry, place.folder(*key), bits, standing[key]))
+        submitted.append(Submitted(entry, place.folder(*key), bits, standing[key], silent))
     return submitted
 
 
@@ -190,11 +197,11 @@ def _write(folder: Path, entry: Entry, packed: bytes) -> None:
         raise
 
 
-def assemble(track: str, group: Sequence[tuple[Result, Path]], said: Said) -> tuple[Entry, bytes, int]:
+def assemble(track: Track, group: Sequence[tuple[Result, Path]], said: Said) -> tuple[Entry, bytes, int]:
     """An entry, its scores in as few bits as its numbers allow, and how many these are.
 
     Args:
-        track: Id of the track that all runs are on.
+        track: The track that all runs are on.
         group: Runs of one method with their folders, by seed.
         said: What only the submitter knows.
 
@@ -221,16 +228,17 @@ def assemble(track: str, group: Sequence[tuple[Result, Path]], said: Said) -> tu
     # The test set's own order decides how patients are resampled, that of the items how scores are written.
     every = [r.facts for r in results]
     exact = np.stack([one["scores"] for one in arrays])
-    numbers = measure(every, exact, arrays[0]["targets"], arrays[0]["patients"])
+    transfer, outlines, dice = _transfer(track.transfer, results, arrays)
+    numbers = measure(every, exact, arrays[0]["targets"], arrays[0]["patients"], dice)
     order = np.lexsort(items.T[::-1])
     with np.errstate(over="ignore"):
-        scores = Scores(items[order], np.ascontiguousarray(exact[:, :, order], dtype=np.float32))
+        scores = Scores(items[order], np.ascontiguousarray(exact[:, :, order], dtype=np.float32), outlines)
     for bits in (16, 32) if np.isfinite(scores.values).all() else ():
         packed = pack(scores, exact=bits == 32)
-        entry = _entry(track, results, numbers, said, salt, packed)
+        entry = _entry(track.id, results, numbers, said, salt, packed, transfer)
         back = np.empty(exact.shape, dtype=np.float32)
         back[:, :, order] = unpack(packed, entry, SCORES_FILE).values
-        again = measure(every, back, arrays[0]["targets"], arrays[0]["patients"])
+        again = measure(every, back, arrays[0]["targets"], arrays[0]["patients"], dice)
         if max(by for _, by in differences(entry, again)) <= TOLERANCE:
             return entry, packed, bits
     if exact.dtype == np.float64:
@@ -240,6 +248,35 @@ def assemble(track: str, group: Sequence[tuple[Result, Path]], said: Said) -> tu
             fix="let the strategy give scores that differ by more, as logits do, and run it again",
         )
     raise RetuneError("the numbers of these runs do not follow from their scores; run them again")
+
+
+def _transfer(
+    task: TransferTask | None, results: Sequence[Result], arrays: Sequence[Arrays]
+) -> tuple[dict[str, Any], Outlines, list[tuple[Floats, Floats]]]:
+    """What an entry says of its track's transfer, the sums that it follows from, and the Dice of each run.
+
+    Nothing where not all runs have it.
+
+    Raises:
+        UserError: If runs have different images of it.
+    """
+    records = [of for of in map(measured, results) if of is not None and task is not None and task.is_of(of)]
+    if len(records) < len(results):
+        return {}, {}, []
+    told = [_told(Transfer, of, prior=rounded(of.trivial["prior"][of.headline])) for of in records]
+    if any(of != told[0] for of in told):
+        raise UserError("the runs have other images of their transfer", fix="submit runs on one copy of it")
+    sums = np.stack([one["transfer.sums"] for one in arrays]).astype(np.uint32)
+    # Sorted by these very sums, so that neither the data set's order nor that of its patients' names is told.
+    order = np.lexsort(np.moveaxis(sums, 3, -1).reshape(-1, sums.shape[3]))
+    _, first, codes = np.unique(arrays[0]["transfer.patients"][order], return_index=True, return_inverse=True)
+    patients = first.argsort().argsort()[codes].astype(np.uint32)
+    sums = np.ascontiguousarray(sums[:, :, :, order])
+    positives = told[0]["positives_train"]
+    dice = [
+        dice_of(one, patients, positives, of.kept[of.headline]) for of, one in zip(records, sums, strict=True)
+    ]
+    return {"transfer": told[0]}, dict(zip(OUTLINES, (sums, patients), strict=True)), dice
 
 
 def _arrays(result: Result, folder: Path) -> Arrays:
@@ -255,7 +292,13 @@ def _arrays(result: Result, folder: Path) -> Arrays:
 
 
 def _entry(
-    track: str, results: list[Result], numbers: Numbers, said: Said, salt: str, packed: bytes
+    track: str,
+    results: list[Result],
+    numbers: Numbers,
+    said: Said,
+    salt: str,
+    packed: bytes,
+    transfer: dict[str, Any],
 ) -> Entry:
     one = results[0]
     strategy, backbone, data = one.strategy, one.backbone, one.dataset
@@ -280,11 +323,12 @@ def _entry(
         "prompts": _told(Prompts, one.prompts, name=Path(one.prompts.name).name),
         "data": _told(Data, data, unreadable_images=len(data.unreadable_images)),
         "scenario": _told(Scenario, one.scenario, steps=len(one.scenario.experiences)),
+        **transfer,
         "salt": salt,
         "bootstrap": BOOTSTRAP.model_dump(),
         "metrics": rounded(numbers.metrics),
         "scores": {"sha256": hashlib.sha256(packed).hexdigest(), "bytes": len(packed)},
-        "runs": [_run(*both) for both in zip(results, numbers.matrices, numbers.values, strict=True)],
+        "runs": [_run(*of) for of in zip_longest(results, numbers.matrices, numbers.values, numbers.dice)],
     }
     try:
         return Entry.model_validate(document)
@@ -299,7 +343,7 @@ def _told(part: type[Part], record: Record, **otherwise: Any) -> dict[str, Any]:
     return {name: getattr(record, name) for name in part.model_fields if name not in otherwise} | otherwise
 
 
-def _run(result: Result, matrix: npt.NDArray[np.float64], values: dict[str, float]) -> dict[str, Any]:
+def _run(result: Result, matrix: Floats, values: dict[str, float], dice: Floats | None) -> dict[str, Any]:
     return {
         **{name: getattr(result.run, name) for name in ("seed", "id", "threads", "versions")},
         "stream": result.scenario.fingerprint,
@@ -309,6 +353,7 @@ def _run(result: Result, matrix: npt.NDArray[np.float64], values: dict[str, floa
         "prevalence": result.prevalence or None,
         "images": [e.n_train for e in result.scenario.experiences],
         "auc_matrix": rounded(matrix.tolist()),
+        **({} if dice is None else {"dice": rounded(dice.tolist())}),
         "values": rounded(values),
         "cost": _told(Cost, result.cost),
     }

@@ -7,7 +7,7 @@ import tomllib
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field, ValidationError
 
@@ -15,10 +15,39 @@ from retune.data.source import DataSource
 from retune.errors import UnknownName, UserError, mistake
 from retune.leaderboard.fields import Count, Line, Part, Settings, Sha256, Slug, in_ascii
 from retune.plugins import registry
-from retune.results.result import Result
+from retune.results.result import Result, TransferRecord
 from retune.settings import make, values_of
 
 TRACKS_FILE: Final = "tracks.toml"
+
+
+class TransferTask(Part):
+    """What ``--transfer`` measures.
+
+    Attributes:
+        name: Of the measurement.
+        data: Name of the data set with the masks.
+        settings: All that a result has of both: no default's change goes unseen.
+    """
+
+    name: Literal["segmentation"]
+    data: Line
+    settings: Settings
+
+    @property
+    def reader(self) -> str:
+        """Name of the data set without its preset."""
+        return self.data.partition("/")[0]
+
+    @property
+    def chosen(self) -> dict[str, Any]:
+        """The settings as ``--set transfer.NAME`` takes them; of one name the measurement's come first."""
+        own = {key: of for key, of in self.settings.items() if key != "data"}
+        return {**self.settings.get("data", {}), **own}
+
+    def is_of(self, record: TransferRecord) -> bool:
+        """Whether a run's transfer is this one."""
+        return _json(self.model_dump()) == _json(record.model_dump(include={"name", "data", "settings"}))
 
 
 class Track(Part):
@@ -35,6 +64,7 @@ class Track(Part):
         fingerprint: Of the data set, where everybody has the same.
         n_test: Number of test images, likewise.
         version: Of the protocol.
+        transfer: The transfer whose numbers its entries may have; None where they have none.
     """
 
     id: Slug
@@ -46,6 +76,7 @@ class Track(Part):
     scenario_settings: Settings = Field(default_factory=dict)
     fingerprint: Sha256 | None = None
     n_test: Count | None = None
+    transfer: TransferTask | None = None
 
     @property
     def needs_files(self) -> list[str]:
@@ -79,7 +110,7 @@ class Track(Part):
                     found.append(f"the track has no setting {group}.{in_ascii(key, 60)}")
             for key, value in wanted[group].items():
                 # As JSON: to Python, True is 1 and 1 is 1.0.
-                here, there = (json.dumps(one, sort_keys=True) for one in (given.get(key), value))
+                here, there = _json(given.get(key)), _json(value)
                 if here != there:
                     found.append(
                         f"{group}.{key} is {in_ascii(here, 100)}, the track's is {in_ascii(there, 100)}"
@@ -149,6 +180,10 @@ class Tracks(dict[str, Track]):
             where=where,
             fix=f"tracks are {', '.join(sorted(self))}",
         )
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)
 
 
 def _read(content: bytes, where: str) -> dict[str, Track]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -19,11 +19,11 @@ from retune.leaderboard.board import Board
 from retune.leaderboard.entry import Entry
 from retune.leaderboard.fields import in_ascii, shortened
 from retune.leaderboard.intake import Submission, read
-from retune.leaderboard.numbers import BOOTSTRAP, Numbers, differences, measure, rounded
+from retune.leaderboard.numbers import BOOTSTRAP, Floats, Numbers, dice_of, differences, measure, rounded
 from retune.leaderboard.records import Record, Tier, suspicions
-from retune.leaderboard.scores import TOLERANCE, Scores
+from retune.leaderboard.scores import OUTLINES, TOLERANCE, Scores
 from retune.leaderboard.tracks import Track
-from retune.metrics.table import COMPARED
+from retune.metrics.table import COMPARED, DENSE
 from retune.plugins import registry
 from retune.results.image_digests import digests, salted
 from retune.runner.shared import Shared
@@ -99,7 +99,7 @@ class Verifier:
             except NoData as error:
                 return Verdict(name, "holds", str(error), _record(submission, "self-reported"))
             scores = scores_of(submission, streams[0])
-            numbers = recompute(submission.entry, scores, streams)
+            numbers = recompute(submission, scores, streams)
         except Wrong as error:
             return Verdict(name, "false", str(error), _record(submission, "recomputed", fault=str(error)))
         return Verdict(name, "holds", "", _record(submission, "recomputed", numbers, scores))
@@ -119,6 +119,8 @@ class Verifier:
             problem = "the data set has another fingerprint than the track's"
         if problem is None and track.n_test not in (None, entry.data.n_test):
             problem = f"its test set has {entry.data.n_test:,} images, the track's has {track.n_test:,}"
+        if problem is None and entry.transfer and not track.transfer:
+            problem = "it has a transfer, and the track has none"
         if problem is None and entry.bootstrap != BOOTSTRAP:
             problem = "its intervals are not made as all entries' are"
         if problem:
@@ -167,15 +169,17 @@ class Verifier:
                 raise Wrong(f"data.{key} is {getattr(entry.data, key)}, on the data that is here {value}")
         return found
 
-    def roots_of(self, track: Track) -> Roots:
-        """Where the files of a track's data are.
+    def roots_of(self, track: Track, *beside: str) -> Roots:
+        """Where the files of a track's data are, and of other data sets by their names.
 
         Raises:
             NoData: If it needs files and nobody says where they are.
         """
         roots = self.roots
         if isinstance(roots, Mapping):
-            roots = {n: folder for n, folder in roots.items() if n in track.data.split(",")} or None
+            roots = {
+                n: folder for n, folder in roots.items() if n in (*track.data.split(","), *beside)
+            } or None
         elif not track.needs_files:
             roots = None
         if track.needs_files and roots is None:
@@ -198,19 +202,30 @@ class Verifier:
         return made
 
 
-def recompute(entry: Entry, scores: npt.NDArray[np.float32], streams: Sequence[Stream]) -> Numbers:
-    """Every number of an entry from its scores and the labels of rebuilt streams.
+def recompute(submission: Submission, scores: npt.NDArray[np.float32], streams: Sequence[Stream]) -> Numbers:
+    """Every number of an entry from its scores and the labels of rebuilt streams, and from sums of its transfer.
 
     Raises:
         Wrong: If a published number differs by more than :data:`retune.leaderboard.scores.TOLERANCE`.
     """
     # What an entry says of its training images was seen to be true of the streams; an old one says less.
-    numbers = measure([run.facts for run in entry.runs], scores, streams[0].targets, streams[0].patients)
+    entry, every = submission.entry, [run.facts for run in submission.entry.runs]
+    numbers = measure(every, scores, streams[0].targets, streams[0].patients, _dice(submission))
     for where, by in differences(entry, numbers):
         if by > TOLERANCE:
             told = "one of the two is undefined" if by == float("inf") else f"they differ by {by:.4f}"
             raise Wrong(f"{where} does not follow from the scores: {told}")
     return numbers
+
+
+def _dice(submission: Submission) -> Iterator[tuple[Floats, Floats]]:
+    """Of each run, what the sums of its transfer say; nothing where there is none."""
+    entry, scores = submission.entry, submission.scores
+    if entry.transfer and scores:
+        sums, patients = (scores.outlines[key] for key in OUTLINES)
+        for run, of in zip(entry.runs, sums, strict=True):
+            assert run.dice is not None
+            yield dice_of(of, patients, entry.transfer.positives_train, run.dice[1])
 
 
 def scores_of(submission: Submission, stream: Stream) -> npt.NDArray[np.float32]:
@@ -259,13 +274,13 @@ def require_arithmetic(entry: Entry) -> None:
         Wrong: Names the first that does not.
     """
     for k, run in enumerate(entry.runs):
-        matrix = np.array(run.auc_matrix, dtype=np.float64)
         published: dict[str, Any] = run.values.model_dump(exclude_unset=True)
-        for metric in (metric for metric in COMPARED if metric.key in published):
-            value = float(metric.of(matrix, run.facts))
+        for metric in (metric for metric in (*COMPARED, *DENSE) if metric.key in published):
+            told_by = "dice" if metric.basis == "dense" else "auc_matrix"
+            value = float(metric.of(np.array(getattr(run, told_by), dtype=np.float64), run.facts))
             told = np.nan if published[metric.key] is None else published[metric.key]
             if np.isnan(value) != np.isnan(told) or abs(np.nan_to_num(value - told)) > TOLERANCE:
-                raise Wrong(f"runs.{k}.values.{metric.key} does not follow from its auc_matrix")
+                raise Wrong(f"runs.{k}.values.{metric.key} does not follow from its {told_by}")
     for name, estimate in entry.metrics.model_dump().items():
         values = [getattr(run.values, name) for run in entry.runs]
         known = [v for v in values if v is not None]

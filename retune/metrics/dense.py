@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from retune.metrics.binary import Floats, auroc
 from retune.metrics.bootstrap import interval
@@ -87,6 +87,24 @@ def presence(sums: Sums, scores: Floats, known: NDArray[np.bool_]) -> Floats:
     flat = scores.reshape(-1, *scores.shape[-2:])
     found: Floats = np.stack([np.asarray(auroc(true, moment)) for moment in flat])
     return found.reshape(*scores.shape[:-2], -1)
+
+
+def too_few(train: ArrayLike, test: ArrayLike) -> NDArray[np.bool_]:
+    """Which findings have no number at all, ``(K,)``, by how many training and test images have each."""
+    return (np.asarray(train) < FEWEST) | (np.asarray(test) < FEWEST)
+
+
+def undefined(few: NDArray[np.bool_], since: int, moments: int) -> NDArray[np.bool_]:
+    """Which numbers there are none of, ``(2, T+1, K)``: by the decoder fitted anew, and by the one that was kept.
+
+    Args:
+        few: Findings that have none at all, ``(K,)``.
+        since: The moment whose decoder was kept.
+        moments: T+1.
+    """
+    found = np.broadcast_to(few, (2, moments, len(few))).copy()
+    found[1, :since] = True
+    return found
 
 
 def best_threshold(counts: NDArray[np.int64], edges: Floats) -> float:

@@ -27,6 +27,7 @@ def write_report(
     out: str | Path = "report",
     *,
     figures: bool = False,
+    metrics: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> Runs:
     """Write one HTML page about some runs; the same runs give the same bytes, but for a link to an audit beside it.
@@ -35,6 +36,7 @@ def write_report(
         paths: Folders of runs, folders that hold runs at any depth, or ``result.json`` files.
         out: Folder that gets ``report.html``; made where it is not there.
         figures: Write every figure also as SVG and as PNG (two pixels a point) under ``figures/``.
+        metrics: Of one's own, beside those that are installed: names, or Python files.
         progress: Called with a stage, what is done of it and what there is to do.
 
     Returns:
@@ -52,7 +54,7 @@ def write_report(
     from retune.results.collect import collect
 
     tell = progress or (lambda stage, done, total: None)
-    found = collect(paths, tell)
+    found = collect(paths, tell, metrics)
     suites, measured = Suites(found.folders), 0
 
     def compare(methods: Mapping[str, Sequence[Result]]) -> Setting | None:

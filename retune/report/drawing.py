@@ -55,6 +55,11 @@ def _theme() -> alt.theme.ThemeConfig:
     return {"config": config}
 
 
+def themed(chart: Any) -> Any:
+    """A chart that brings its type and colours along, to be shown outside a page."""
+    return chart.configure(**_theme()["config"])
+
+
 def svg_of(chart: Any) -> str:
     """A chart of altair as a whole SVG file, on white."""
     with alt.theme.enable("retune"):

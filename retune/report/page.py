@@ -7,6 +7,7 @@ import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
 
@@ -27,6 +28,7 @@ from retune.results.cautions import (
     unlearnable,
 )
 from retune.results.compare import Difference, Estimate
+from retune.results.own import NOT_OURS, problems
 from retune.results.verdict import verdict as run_verdict
 from retune.settings import typed
 from retune.suite.layout import rank_lines, rank_rows
@@ -113,6 +115,21 @@ COLUMNS: Final = (
 """Those that are undefined for all methods of a stream are left out."""
 
 
+def _own_columns(groups: Iterable[MethodGroup]) -> list[Column]:
+    """Metrics of one's own: told apart in their headings."""
+    found = {name: one for group in groups for run in group.runs for name, one in run.own.items()}
+    return [
+        Column(
+            f"{name} †", one.meaning, f"† {NOT_OURS} ({one.origin}); {one.meaning}", partial(_own, name=name)
+        )
+        for name, one in found.items()
+    ]
+
+
+def _own(group: MethodGroup, name: str) -> Estimate:
+    return Estimate.of([run.own[name].value if name in run.own else None for run in group.runs])
+
+
 def render(runs: Runs, views: list[View], audit: str = "") -> str:
     """The page as text.
 
@@ -136,7 +153,8 @@ def render(runs: Runs, views: list[View], audit: str = "") -> str:
     template = environment.from_string((here / "page.html.j2").read_text(encoding="utf-8"))
     results = runs.results
     parts = [_section(section, view) for section, view in zip(runs.sections, views, strict=True)]
-    shown = {column.heading for part in parts for stream in part["streams"] for column in stream["columns"]}
+    columns = {c.heading: c for part in parts for stream in part["streams"] for c in stream["columns"]}
+    order = {column.heading: k for k, column in enumerate(COLUMNS)}
     return template.render(
         style=Markup((here / "page.css").read_text(encoding="utf-8")),
         runs=runs,
@@ -150,7 +168,7 @@ def render(runs: Runs, views: list[View], audit: str = "") -> str:
         decides=DECIDES.key,
         order_heads=ORDER_HEADS,
         order_reading=ORDER_READING,
-        explained=[column for column in COLUMNS if column.heading in shown],
+        explained=sorted(columns.values(), key=lambda c: (order.get(c.heading, len(order)), c.heading)),
         levels=sorted({f"{100 * r.bootstrap.level:g} %" for r in results}),
         dense=any(stream["view"].transfers for part in parts for stream in part["streams"]),
         markup=Markup,
@@ -214,7 +232,11 @@ def _stream(view: StreamView) -> dict[str, Any]:
         "view": view,
         "verdict": _verdict(view.stream),
         "prompts": prompts_words(run.prompts.name for group in groups for run in group.runs),
-        "columns": [column for column in COLUMNS if any(_known(column.of(group)) for group in groups)],
+        "columns": [
+            column
+            for column in (*COLUMNS, *_own_columns(groups))
+            if any(_known(column.of(group)) for group in groups)
+        ],
         "joint": "" if any(g.method.upper_bound for g in groups) else _joint(groups[0].runs[0].run.command),
         "keeps": {group.method.label: kept(group) for group in groups},
     }
@@ -308,6 +330,6 @@ def _cautions_of(result: Result) -> list[tuple[int, str]]:
         contaminated(result),
         [*hidden(result), *pictures(result), *batches(result)],
         [*left_out(result), *lost, *undefined(result), *unlearnable(result)],
-        result.dataset.notes,
+        [*result.dataset.notes, *(f"{line}." for line in problems(result))],
     )
     return [(grade, line) for grade, lines in enumerate(graded) for line in lines]

@@ -48,8 +48,13 @@ class TransferView:
 
     @property
     def moving(self) -> tuple[MethodGroup, ...]:
-        """Methods whose image side is another than the backbone's: at most as many as there are colours."""
-        return tuple(g for g in self.groups if any(r.moves for r in records(g)))[: len(COLOURS)]
+        """Methods whose image side is another than the backbone's."""
+        return tuple(g for g in self.groups if any(r.moves for r in records(g)))
+
+    @property
+    def drawn(self) -> tuple[MethodGroup, ...]:
+        """Of these the best, as many as there are colours."""
+        return self.moving[: len(COLOURS)]
 
     @property
     def findings(self) -> list[int]:
@@ -119,7 +124,7 @@ def curves(view: TransferView) -> Any:
     steps = len(view.record.refit[view.record.headline]) - 1
     frozen = over_time(view.groups[0])[0, 0]
     levels = _levels(view, frozen)
-    rows = [row for group in view.moving for row in _lines(group, view)]
+    rows = [row for group in view.drawn for row in _lines(group, view)]
     for k in view.findings:
         panel = {"panel": shown(view.record.findings[k]), "which": LINES[-1]}
         rows += [
@@ -127,10 +132,10 @@ def curves(view: TransferView) -> Any:
             for name, values in levels
             for i in (0, steps)
         ]
-    names = {group.method.short: name_of(group.method) for group in view.moving} | {
-        name: name for name, _ in levels
+    names = {group.method.short: name_of(group.method) for group in view.drawn} | {
+        name: f"{name}, dotted" for name, _ in levels
     }
-    tints = [*COLOURS[: len(view.moving)], INK, *[FAINT] * (len(levels) - 1)]
+    tints = [*COLOURS[: len(view.drawn)], INK, FAINT][: len(names)]
     axis = alt.Axis(values=list(range(0, steps + 1, ceil((steps + 1) / 6))), format="d", grid=False)
     wide = alt.Scale(domain=[-0.2, steps + 0.2], nice=False)
     words: dict[str, Any] = {
@@ -142,7 +147,7 @@ def curves(view: TransferView) -> Any:
     }
     name = alt.Legend(labelLimit=WIDTH, labelExpr=f"{json.dumps(names)}[datum.label]", **words)
     which = alt.Legend(symbolStrokeColor=INK, symbolSize=300, **words)
-    drawn = LINES if view.moving else LINES[-1:]
+    drawn = LINES if view.drawn else LINES[-1:]
     dashes = alt.Scale(domain=list(drawn), range=list(DASHES[-len(drawn) :]))
     lines = alt.Chart(data(rows)).encode(
         x=alt.X("moment:Q", title=None, axis=axis, scale=wide),
@@ -163,7 +168,8 @@ def curves(view: TransferView) -> Any:
 
 
 def _levels(view: TransferView, frozen: Floats) -> list[tuple[str, Sequence[float | None]]]:
-    return [("frozen", frozen.tolist()), *view.prior]
+    """What does not learn: the backbone, and anatomy alone."""
+    return [("frozen", frozen.tolist()), *(of for of in view.prior if of[0] == "prior")]
 
 
 def _lines(group: MethodGroup, view: TransferView) -> list[dict[str, Any]]:

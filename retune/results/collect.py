@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from retune.errors import UserError
 from retune.metrics.continual import check_first
 from retune.metrics.table import in_table
 from retune.progress import Progress, silent
+from retune.results.own import with_own
 from retune.results.result import RESULT_FILE, RUN_FILE, Result
 from retune.results.text import number
 from retune.results.transfers import misfit
@@ -37,18 +38,19 @@ class Collected:
     notes: list[str]
 
 
-def collect(paths: Iterable[str | Path], progress: Progress) -> Collected:
+def collect(paths: Iterable[str | Path], progress: Progress, metrics: Sequence[str] = ()) -> Collected:
     """Read every run; the order of folders does not matter.
 
     Args:
         paths: Folders of runs, folders that hold runs at any depth, or ``result.json`` files.
         progress: Told what is done.
+        metrics: Of one's own, beside those that are installed.
 
     Raises:
         UserError: If there is no run or a result is broken.
     """
     folders = [Path(path) for path in paths]
-    found = finished(folders, progress)
+    found = finished(folders, progress, metrics)
     distinct, notes = _distinct(found)
     left = len(unfinished(folders))
     if left:
@@ -62,7 +64,8 @@ class Results(list[Result]):
     def to_frame(self) -> pd.DataFrame:
         """A row for each run: ``strategy``, ``scenario``, ``data``, ``backbone``, ``seed``, and metrics by their keys.
 
-        Runs with a transfer have ``dense_final`` and its kin, and ``transfer``: what was measured on which data set.
+        Runs with a transfer have ``dense_final`` and its kin, and ``transfer``: what was measured on which data set;
+        metrics of one's own stand under ``own.NAME``.
         """
         import pandas as pd
 
@@ -75,10 +78,17 @@ class Results(list[Result]):
                 "seed": result.run.seed,
                 **{key: one.value for key, one in result.metrics.items()},
                 **{key: one.value for of in result.transfer for key, one in of.metrics.items()},
+                **{f"own.{name}": one.value for name, one in result.own.items()},
                 **({"transfer": _measured(result)} if result.transfer else {}),
             }
             for result in self
         )
+
+    def plot(self) -> Any:
+        """Draw the mean AUC of each method after each experience, by stream; see :func:`retune.plot`."""
+        import retune
+
+        return retune.plot(self)
 
     def __repr__(self) -> str:
         return "[" + ",\n ".join(map(repr, self)) + "]"
@@ -109,7 +119,7 @@ def load(path: str | Path) -> Result | Results:
     """
     place = Path(path)
     if place.is_file() or (place / RESULT_FILE).exists():
-        return Result.read(place)
+        return with_own(Result.read(place), place if place.is_dir() else place.parent)
     return Results(result for result, _ in finished([place], silent))
 
 
@@ -123,12 +133,15 @@ def unfinished(paths: Iterable[str | Path]) -> list[Path]:
     return sorted(folder for folder in begun if not (folder / RESULT_FILE).exists())
 
 
-def finished(paths: Iterable[str | Path], progress: Progress) -> list[tuple[Result, Path]]:
+def finished(
+    paths: Iterable[str | Path], progress: Progress, metrics: Sequence[str] = ()
+) -> list[tuple[Result, Path]]:
     """Read every finished run with its folder, in the order of folders; a folder named twice counts once.
 
     Args:
         paths: Folders of runs, folders that hold runs at any depth, or ``result.json`` files.
         progress: Told what is done.
+        metrics: Of one's own, beside those that are installed.
 
     Raises:
         UserError: If there is no run or a result is broken.
@@ -136,7 +149,7 @@ def finished(paths: Iterable[str | Path], progress: Progress) -> list[tuple[Resu
     files = sorted({file for path in paths for file in _files(Path(path))})
     found = []
     for k, file in enumerate(files):
-        found.append((_checked(Result.read(file), file), file.parent))
+        found.append((with_own(_checked(Result.read(file), file), file.parent, metrics), file.parent))
         progress("reading results", k + 1, len(files))
     return found
 

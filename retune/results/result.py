@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from html import escape
+from inspect import Signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, get_args
 
@@ -11,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from retune.errors import UserError, mistake
+from retune.errors import UnknownName, UserError, mistake
 from retune.files import write_whole
 from retune.metrics.facts import LabelFacts
 from retune.metrics.table import BY_KEY, Basis, Metric, in_table
@@ -20,6 +21,9 @@ from retune.sealed import Untrusted, open_json, seal_json
 
 if TYPE_CHECKING:
     import pandas as pd
+    from pydantic._internal._model_construction import ModelMetaclass as _Model
+else:
+    _Model = type(BaseModel)
 
 SCHEMA: Final = "retune.result/1"
 RESULT_FILE: Final = "result.json"
@@ -36,10 +40,21 @@ Number = Annotated[float | None, BeforeValidator(_null_if_nan)]
 """A number, or null where it is undefined: JSON has no NaN."""
 
 
-class Record(BaseModel):
+class _Short(_Model):
+    """Lets ``help`` and a notebook's completion name what a record holds and does, and nothing of pydantic's."""
+
+    def __dir__(self) -> list[str]:
+        own = (base for base in self.__mro__ if isinstance(base, _Short))
+        return sorted({name for base in own for name in vars(base) if not name.startswith(("_", "model_"))})
+
+
+class Record(BaseModel, metaclass=_Short):
     """A part of a result; fields may be added by later versions, never renamed."""
 
     model_config = ConfigDict(extra="allow", frozen=True, protected_namespaces=())
+
+    def __dir__(self) -> list[str]:
+        return sorted({*dir(type(self)), *vars(self)})
 
 
 class MetricRecord(Record):
@@ -252,11 +267,28 @@ class TransferRecord(Record):
     kept: dict[str, list[list[Number]]]
     """The same of the decoder that was fitted first."""
     trivial: dict[str, dict[str, list[Number]]]
-    """What predictors score that look at no picture, by predictor and number: ``empty``, ``prior``."""
+    """What predictors score that look at no picture, by predictor and number: ``empty``, ``prior``, ``random``."""
     metrics: dict[str, MetricRecord]
     """``dense_final``, ``dense_transfer``, ``dense_forgetting``, ``head_drift``."""
     notes: list[str] = []
     cost: dict[str, float]
+
+
+class OwnRecord(Record):
+    """A metric of one's own, worked out from the test scores: not part of the benchmark."""
+
+    name: str
+    asked: str
+    """As it is named on a command line."""
+    value: Number
+    problem: str = ""
+    """Why it has no value, where it broke."""
+    meaning: str = ""
+    better: Literal["higher", "lower"]
+    origin: str
+    """The distribution that brings it, or that it is a local file."""
+    code: str
+    """Digest of its code."""
 
 
 class Bootstrap(Record):
@@ -274,7 +306,36 @@ MATRICES: Final[dict[Basis, Named]] = {"auc": "auc_matrix", "ap": "ap_matrix", "
 
 
 class Result(Record):
-    """One run. Matrices have a row before training and one per experience, a column per label."""
+    """What one run found: what it was, every number, and what must be said of them.
+
+    ``result.to_frame()`` is every number by moment and label, ``result.plot()`` its figures, and
+    ``result.metric("final_auc")`` a metric with its interval: ``value``, ``low``, ``high``.
+    ``result.array("auc_matrix")`` is a matrix for NumPy; matrices have a row before training and one for each
+    experience, a column for each label. Every part is an object with named fields: ``result.strategy.settings``.
+
+    Attributes:
+        run: ``id``, ``created``, ``command``, ``seed``, ``versions``.
+        dataset: ``name``, ``labels``, ``n_train``, ``n_test``, ``n_test_patients``, ``notes``, ...
+        scenario: ``name``, ``settings``, and of each of ``experiences`` its ``labels`` and ``n_train``.
+        backbone: ``name``, ``licence``, ``pretraining_data``, ``contaminated``, ...
+        prompts: ``name`` of the prompt bank.
+        strategy: ``name``, ``settings``, ``diagnostics``, ``search``, ...
+        labels: Names of the columns.
+        first: Of each label, the first experience that can have taught it; 0 if none can.
+        prevalence: Of each label, in the training images.
+        auc_matrix: AUROC; ``auc_low`` and ``auc_high`` are the ends of its interval.
+        ap_matrix: Average precision.
+        f1_matrix: F1 at ``thresholds``, which are frozen when a label is first learnt.
+        forgetting: Of each label.
+        metrics: By key: ``final_auc``, ``forgetting``, ``gain``, ...; ``scenarios/README.md`` has their formulas.
+        bootstrap: How intervals were made.
+        cost: ``trainable_parameters``, ``fit_seconds``, ``stored_images``, ...
+        transfer: What ``--transfer`` measured.
+        energy: Joules by counter.
+        identification: How well what a method keeps identifies patients.
+        own: Metrics of one's own, by name: ``value``, ``meaning``, ``origin``; none is part of the benchmark.
+        cautions: What must stand beside the numbers.
+    """
 
     model_config = ConfigDict(extra="allow", frozen=True, populate_by_name=True)
 
@@ -300,6 +361,8 @@ class Result(Record):
     cost: Cost
     transfer: list[TransferRecord] = []
     """What ``--transfer`` measured; empty where nothing was asked."""
+    own: dict[str, OwnRecord] = {}
+    """Metrics of one's own, by name; none is part of the benchmark."""
     energy: dict[str, float] = {}
     """Joules that the machine counted while it learnt and scored, by counter; empty where it tells none."""
     identification: dict[str, IdentificationRecord] = {}
@@ -315,7 +378,11 @@ class Result(Record):
         return self.dataset.labels
 
     def metric(self, key: str) -> MetricRecord:
-        """One of ``metrics``; where the result was made before there was such a metric, what its matrices say of it."""
+        """One of ``metrics``; where the result was made before there was such a metric, what its matrices say of it.
+
+        Args:
+            key: Of the metric, e.g. ``final_auc``.
+        """
         beside = self.transfer[0].metrics if self.transfer else {}
         return (
             self.metrics.get(key)
@@ -334,7 +401,16 @@ class Result(Record):
         return LabelFacts.of(np.array(self.first, dtype=np.int64), shares)
 
     def array(self, name: Named) -> npt.NDArray[np.float64]:
-        """A matrix as float64 (T+1, C), NaN where undefined."""
+        """A matrix as float64 (T+1, C), NaN where undefined.
+
+        Args:
+            name: ``auc_matrix``, ``auc_low``, ``auc_high``, ``ap_matrix`` or ``f1_matrix``.
+
+        Raises:
+            UnknownName: If it is none of these.
+        """
+        if name not in get_args(Named):
+            raise UnknownName("matrix", name, get_args(Named))
         return np.array(getattr(self, name), dtype=np.float64)
 
     def to_frame(self) -> pd.DataFrame:
@@ -362,6 +438,12 @@ class Result(Record):
         ]
         return pd.DataFrame(rows, columns=["moment", "label", "learnt"]).assign(**values)
 
+    def plot(self) -> Any:
+        """Draw the AUC of every label at every moment, and their mean; see :func:`retune.plot`."""
+        import retune
+
+        return retune.plot(self)
+
     def __repr__(self) -> str:
         final = self.metric("final_auc")
         told = f"{number(final.value)} ({number(final.low)} to {number(final.high)})"
@@ -379,6 +461,11 @@ class Result(Record):
             f"<td style='text-align:left'>{escape(metric.meaning)}</td></tr>"
             for metric in in_table("run")
             if (one := self.metric(metric.key)).value is not None
+        )
+        rows += "".join(
+            f"<tr><th style='text-align:left'>{escape(one.name)} *</th><td>{number(one.value)}</td><td></td>"
+            f"<td style='text-align:left'>{escape(one.meaning)} (* not part of the benchmark)</td></tr>"
+            for one in self.own.values()
         )
         beside = "".join(f"<li>{escape(caution)}</li>" for caution in self.cautions)
         head = "<tr><th></th><th>value</th><th>95 %</th><th></th></tr>"
@@ -425,3 +512,7 @@ class Result(Record):
                 fix="remove that file and issue the command again",
             )
         return found
+
+
+# Nobody makes one by hand: what ``help`` tells first is what it is.
+Result.__signature__ = Signature()

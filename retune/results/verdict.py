@@ -6,6 +6,7 @@ from typing import Final, Literal
 
 from retune.results.result import MetricRecord, Result
 from retune.results.text import listed, number
+from retune.results.transfers import measured
 
 CHANCE: Final = 0.5
 """The AUC of scores that know nothing."""
@@ -24,7 +25,8 @@ def _standing(low: float | None, high: float | None) -> Standing:
 
 
 def verdict(result: Result) -> str | None:
-    """Whether the run ended above zero-shot, what it forgot, and which labels are ruined or no better than chance.
+    """Whether the run ended above zero-shot, what it forgot, which labels are ruined or no better than chance, and what
+    became of its transfer.
 
     A label is ruined that the whole interval of its final AUC lies below what it had before any training.
 
@@ -38,7 +40,7 @@ def verdict(result: Result) -> str | None:
         told = ["Nothing is learnt"]
     else:
         told = [_gained(gain, _began(result)), *_forgotten(result), *_ruined(result)]
-    return f"{'; '.join([*told, *_chance(result)])}."
+    return f"{'; '.join([*told, *_chance(result), *_outlined(result)])}."
 
 
 def _began(result: Result) -> str:
@@ -95,6 +97,25 @@ def _chance(result: Result) -> list[str]:
     return [f"{words}: {labels}" for words, labels in told.items() if labels] or [
         "no label is at chance or below"
     ]
+
+
+def _outlined(result: Result) -> list[str]:
+    """What became of a transfer's headline number; nothing where no finding has one."""
+    of, gained = measured(result), result.metric("dense_transfer")
+    if of is None or gained.low is None:
+        return []
+    what = f"the {of.headline} of {of.name}"
+    if not of.moves:
+        return [f"{what} is the frozen backbone's"]
+    value, low, high = _known(gained)
+    told = f"{what} is not distinguishable from before training ({_signed(gained)})"
+    if low > 0:
+        told = f"{what} rose by {number(value)} ({number(low)} to {number(high)})"
+    elif high < 0:
+        told = f"{what} fell by {number(-value)} ({number(-high)} to {number(-low)})"
+    value, low, high = _known(result.metric("head_drift"))
+    drifted = f", the probe that was fitted first lost {number(value)} ({number(low)} to {number(high)})"
+    return [told + (drifted if low > 0 else "")]
 
 
 def _signed(measured: MetricRecord) -> str:

@@ -21,6 +21,7 @@ from retune.metrics import ContinualReport, continual_report, forgetting_per_lab
 from retune.progress import Progress
 from retune.results.cautions import cautions
 from retune.results.image_digests import digests
+from retune.results.own import own_metrics
 from retune.results.result import CHECKPOINT_FILE, Result
 from retune.results.scores import COLUMNS, OF, REPLICATES, TRANSFER, as_bytes, as_text, write_finished
 from retune.runner.loop import Outcome
@@ -58,7 +59,8 @@ def record(plan: Plan, outcome: Outcome, folder: Path, command: str, progress: P
     )
     progress("computing intervals", 1, 1)
     result = Result.model_validate(_document(plan, outcome, report, command))
-    result = result.model_copy(update={"cautions": cautions(result)})
+    own = own_metrics(plan.spec.metrics, report.auc_matrix, outcome.scores.numpy(), stream.targets)
+    result = result.model_copy(update={"own": own, "cautions": cautions(result)})
     _, patients = np.unique(stream.patients, return_inverse=True)
     items = digests(stream.dataset.image_id[stream.test].tolist())
     arrays = {

@@ -90,6 +90,8 @@ def resolve(spec: Spec, shared: Shared | None = None) -> Parts:
         UserError: If a name, a setting or a value is wrong, or the backbone cannot do what the strategy needs.
     """
     shared = shared or Shared()
+    for metric in spec.metrics:
+        registry("metrics").load(metric)
     groups: dict[str, dict[str, Any]] = {"data": {}, "scenario": {}, "strategy": {}, "transfer": {}}
     for key, value in spec.settings.items():
         group, dot, name = key.partition(".")

@@ -15,6 +15,7 @@ from retune.errors import RunConflict, StrategyError, UnknownName, UserError
 from retune.files import clear_partial, make_folder, write_whole
 from retune.plugins import Kind, registry
 from retune.progress import Progress
+from retune.results.own import with_own
 from retune.results.result import CHECKPOINT_FILE, RESULT_FILE, RUN_FILE, SCORES_FILE, Result
 from retune.results.scores import read_scores
 from retune.runner.plan import Plan, plan
@@ -84,7 +85,7 @@ class Run:
         result = Result.read(self.folder)
         if (self.folder / SCORES_FILE).exists():
             read_scores(result, self.folder)
-        return result
+        return with_own(result, self.folder, self.plan.spec.metrics)
 
     def _withdraw(self) -> None:
         """Leave no trace of a run that its input or its strategy made impossible before anything was learnt."""
@@ -111,7 +112,7 @@ def run(
         out: Folder of the run; made under ``runs/`` where left out.
         progress: Called with a stage, what is done of it and what there is to do.
         **options: Fields of :class:`retune.runner.spec.Spec`; ``strategy``, ``scenario`` and ``data`` may also be a class
-            of one's own, or an instance, whose settings then count.
+            of one's own, or an instance, whose settings then count, and ``metrics`` may be classes.
 
     Returns:
         The result, as written to ``result.json`` beside ``scores.safetensors``.
@@ -142,6 +143,9 @@ def _named(options: Mapping[str, Any]) -> dict[str, Any]:
         if not isinstance(given, type):
             prefix = "" if option == "strategy" else f"{option}."
             settings = {f"{prefix}{key}": value for key, value in values_of(given).items()} | settings
+    metrics = options.get("metrics") or ()
+    listed = [metrics] if isinstance(metrics, str | type) else metrics
+    found["metrics"] = tuple(m if isinstance(m, str) else registry("metrics").hold(m) for m in listed)
     return found | ({"settings": settings} if settings else {})
 
 

@@ -22,6 +22,8 @@ DEFAULTS: Final = {
 }
 BY_DATASET: Final = "data-incremental"
 """The scenario of several data sets where none is named."""
+OPTIONS: Final = {"settings": "set", "metrics": "metric"}
+"""Fields that are options of another name."""
 MOST_SEEDS: Final = 10_000
 """More than anyone runs; a slip of the pen would keep a machine for years."""
 
@@ -56,6 +58,7 @@ class Spec:
             out of the first experience; see :mod:`retune.runner.search`.
         transfer: What is measured beside classification at every moment: ``segmentation``, or ``segmentation:DATA``
             for the data set with the masks; None for nothing.
+        metrics: Metrics of one's own beside those that are installed: names, or Python files. They change no result.
         time_limit: Seconds that a strategy may take to set up, to learn from one experience or to score; None for
             as long as it likes. It changes no result.
     """
@@ -77,6 +80,7 @@ class Spec:
     replicates: int = 1000
     search: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     transfer: str | None = None
+    metrics: Sequence[str] = ()
     time_limit: float | None = None
 
     def __post_init__(self) -> None:
@@ -105,15 +109,18 @@ class Spec:
             value = getattr(self, field_.name)
             default = field_.default if field_.default is not dataclasses.MISSING else {}
             if value is not None and (field_.name in always or value != default):
-                words += option("set" if field_.name == "settings" else field_.name.replace("_", "-"), value)
+                words += option(OPTIONS.get(field_.name, field_.name.replace("_", "-")), value)
         return words
 
 
 def option(name: str, value: Any) -> Iterator[str]:
-    """An option and its value as words; a table's as many as it has keys."""
+    """An option and its value as words; a table's or a list's as often as it is long."""
     if isinstance(value, Mapping):
         for key, one in value.items():
             yield from (f"--{name}", searched(key, one) if name == "search" else f"{key}={typed(one)}")
+    elif isinstance(value, list | tuple):
+        for one in value:
+            yield from option(name, one)
     elif value is True:
         yield f"--{name}"
     elif str(value).startswith("-"):

@@ -224,6 +224,7 @@ class _Expansion:
             replicates=suite.replicates,
             search=self._search_of(choice),
             transfer=suite.transfer,
+            metrics=suite.metrics,
             time_limit=suite.time_limit,
         )
         return Wanted(

@@ -40,7 +40,8 @@ class Cell:
 def heads_of(setting: Setting) -> list[str]:
     """Columns of a table."""
     beside = (metric.heading for metric in _beside(setting))
-    return [*NAMES, DECIDES.heading, *STANDING[: None if _shares(setting) else -1], *beside, *COSTS]
+    standing = STANDING[: None if _shares(setting) else -1]
+    return [*NAMES, DECIDES.heading, *standing, *beside, *(f"{name} *" for name in _own(setting)), *COSTS]
 
 
 def _shares(setting: Setting) -> bool:
@@ -52,6 +53,12 @@ def _beside(setting: Setting) -> list[Metric]:
     """What stands beside that by which methods are ranked, but for what is undefined for every one of them."""
     able = [metric for metric in (*in_table("suite"), *DENSE) if metric != DECIDES]
     return [m for m in able if any(_of(row, m).mean is not None for row in setting.rows)]
+
+
+def _own(setting: Setting) -> list[str]:
+    """Metrics of one's own that are defined for some method."""
+    able = dict.fromkeys(name for row in setting.rows for name in row.own)
+    return [n for n in able if any(n in row.own and row.own[n].mean is not None for row in setting.rows)]
 
 
 def _of(row: Row, metric: Metric) -> Estimate:
@@ -71,6 +78,7 @@ def cells_of(row: Row, setting: Setting) -> list[Cell]:
         Cell(number(to_best.detectable)) if to_best else Cell("-"),
         *([over_seeds(row.share) if row.share else Cell("-")] if _shares(setting) else []),
         *(over_seeds(_of(row, metric)) for metric in _beside(setting)),
+        *(over_seeds(row.own.get(name) or Estimate.of([])) for name in _own(setting)),
         Cell(f"{row.trained_parameters:,}"),
         Cell(f"{row.fit_seconds:.1f} s"),
         Cell(kept(row)),
@@ -136,7 +144,7 @@ def notes(setting: Setting) -> list[str]:
     if searched:
         chosen = "Settings chosen on held-out training patients of the first experience"
         lines.append(f"{chosen}: {', '.join(searched)}.")
-    return [*lines, _bounds_line(setting.joint_check), *setting.transfer]
+    return [*lines, _bounds_line(setting.joint_check), *setting.transfer, *setting.own]
 
 
 def _bounds_line(check: BoundCheck) -> str:

@@ -53,6 +53,8 @@ class Names:
             self._look("datasets", name, self.find)
         if suite.transfer:
             registry("transfers").load(suite.transfer.partition(":")[0])
+        for name in suite.metrics:
+            registry("metrics").load(name)
         for name in suite.backbones:
             self._look("backbones", name, lambda kind, name: backbone(name).capabilities)
 

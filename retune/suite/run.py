@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-PLUGINS: Final[dict[str, Kind]] = {"strategies": "strategies", "scenarios": "scenarios"}
+PLUGINS: Final[dict[str, Kind]] = {"strategies": "strategies", "scenarios": "scenarios", "metrics": "metrics"}
 """Options that may hold classes, too."""
 
 
@@ -61,7 +61,8 @@ class Table:
 
         Returns:
             Rows ``scenario``, ``data``, ``backbone``, ``order``, ``strategy``, ``role``, ``n`` (seeds), and for each
-            metric its mean and, under ``KEY_sd``, ``KEY_low`` and ``KEY_high``, deviation over seeds and interval.
+            metric its mean and, under ``KEY_sd``, ``KEY_low`` and ``KEY_high``, deviation over seeds and interval;
+            metrics of one's own stand under ``own.NAME``.
         """
         import pandas as pd
 
@@ -76,7 +77,9 @@ class Table:
                 "n": len(row.seeds),
                 **{
                     f"{key}{end}": getattr(one, of)
-                    for key, one in row.metrics.items()
+                    for key, one in (
+                        row.metrics | {f"own.{name}": of for name, of in row.own.items()}
+                    ).items()
                     for end, of in (("", "mean"), ("_sd", "sd"), ("_low", "low"), ("_high", "high"))
                 },
             }
@@ -126,6 +129,12 @@ class Table:
                 found = both.difference(strategy, other, metric)
                 rows.append((setting.name, found.mean, found.low, found.high, found.detectable, found.n))
         return pd.DataFrame(rows, columns=["stream", "difference", "low", "high", "detectable", "n"])
+
+    def plot(self) -> Any:
+        """Draw the mean AUC of each method after each experience, by stream; see :func:`retune.plot`."""
+        import retune
+
+        return retune.plot(self.results, {run.result.run.id: run.strategy for run in self.runs})
 
     def __repr__(self) -> str:
         return self._shown().to_string(index=False, float_format=number, na_rep="-")
@@ -191,7 +200,7 @@ def _named(kind: Kind, one: Any) -> Any:
     """What stands in a suite's file for a class or an instance; runs are made by other processes, which import it."""
     if isinstance(one, str | dict):
         return one
-    cls = one if isinstance(one, type) else type(one)
+    cls: Any = one if isinstance(one, type) else type(one)
     name = registry(kind).hold(cls)
     if name.startswith(NOTEBOOK) or cls.__module__ == "__main__":
         raise UserError(

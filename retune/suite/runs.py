@@ -45,10 +45,12 @@ class Finished(Named):
     Args:
         seed: Of every random draw.
         folder: Holds ``result.json`` and ``scores.safetensors``.
+        metrics: Of one's own, beside those that are installed.
     """
 
     seed: int
     folder: Path
+    metrics: tuple[str, ...] = ()
 
     @cached_property
     def result(self) -> Result:
@@ -57,9 +59,10 @@ class Finished(Named):
         Raises:
             UserError: If it is not there or not a result.
         """
+        from retune.results.own import with_own
         from retune.results.result import Result
 
-        return Result.read(self.folder)
+        return with_own(Result.read(self.folder), self.folder, self.metrics)
 
 
 @dataclass(frozen=True)
@@ -87,9 +90,8 @@ class Wanted(Named):
 
     def finished(self, folder: Path) -> Finished:
         """The run with its result in a folder."""
-        return Finished(
-            self.strategy, self.scenario, self.data, self.backbone, self.order, self.spec.seed, folder
-        )
+        named = (self.strategy, self.scenario, self.data, self.backbone, self.order)
+        return Finished(*named, self.spec.seed, folder, tuple(self.spec.metrics))
 
 
 def order_words(order: str) -> str:

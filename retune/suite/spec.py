@@ -157,6 +157,7 @@ class Suite(Part):
         device: Where to encode and learn.
         precision: Of the products in the backbone's towers.
         transfer: What is measured beside classification in every run: ``segmentation``, or ``segmentation:DATA``.
+        metrics: Of one's own, beside those that are installed: names, or Python files.
         time_limit: Seconds that a strategy may take for one experience.
         skip_bad_images: Leave out images that are missing or cannot be decoded.
     """
@@ -181,6 +182,7 @@ class Suite(Part):
     device: str = "auto"
     precision: Precision = "fp32"
     transfer: str | None = None
+    metrics: Annotated[list[str], BeforeValidator(_listed)] = []
     time_limit: Annotated[float, Field(gt=0)] | None = None
     skip_bad_images: bool = False
 
@@ -275,9 +277,13 @@ def _option(key: str, value: Any) -> str:
     """What the command line calls a key."""
     if key == "orders" and isinstance(value, str):
         return "order"
-    return {"strategies": "strategy", "scenarios": "scenario", "backbones": "backbone"}.get(
-        key, key.replace("_", "-")
-    )
+    plurals = {
+        "strategies": "strategy",
+        "scenarios": "scenario",
+        "backbones": "backbone",
+        "metrics": "metric",
+    }
+    return plurals.get(key, key.replace("_", "-"))
 
 
 def _placed(document: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -311,6 +317,7 @@ def _placed(document: dict[str, Any], folder: Path) -> dict[str, Any]:
         "strategies": partial(choice, key="strategy"),
         "data": partial(choice, key="data"),
         "scenarios": plugin,
+        "metrics": plugin,
         "backbones": backbone,
     }
     for key, place in places.items():

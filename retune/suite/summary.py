@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import count
 from pathlib import Path
 from statistics import mean
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
 from pydantic import ConfigDict, Field, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
@@ -14,6 +14,7 @@ from retune.errors import UserError, mistake
 from retune.metrics.table import DECIDES
 from retune.results.cautions import batches, contaminated, hidden, pictures, undefined, unlearnable
 from retune.results.compare import Comparison, Difference, Estimate
+from retune.results.own import NOT_OURS, problems
 from retune.results.result import BOUNDS, Bootstrap, Record, Result
 from retune.results.transfers import across
 from retune.sealed import open_json
@@ -32,7 +33,18 @@ LEVEL: Final = 0.95
 Role = Literal["best", "tied", "worse", "not compared", "floor", "upper bound"]
 
 
-class Row(Record):
+class _Sparse(Record):
+    """What only some tables have is not written where it is empty: others stay as they were."""
+
+    sparse: ClassVar[tuple[str, ...]] = ()
+
+    @model_serializer(mode="wrap")
+    def _as_it_was(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        found: dict[str, Any] = plain(self)
+        return {key: value for key, value in found.items() if value or key not in self.sparse}
+
+
+class Row(_Sparse):
     """One method on one stream.
 
     Attributes:
@@ -51,7 +63,10 @@ class Row(Record):
         stored_bytes: All that was kept of single past images.
         fit_seconds: Mean over seeds.
         searched: Whether its settings were chosen on held-out training patients of the first experience.
+        own: Metrics of one's own, by name, over seeds; none is part of the benchmark.
     """
+
+    sparse = ("own",)
 
     strategy: str
     role: Role
@@ -65,6 +80,7 @@ class Row(Record):
     stored_bytes: int
     fit_seconds: float
     searched: bool
+    own: dict[str, Estimate] = Field(default_factory=dict)
 
     @property
     def bound(self) -> bool:
@@ -94,8 +110,10 @@ class BoundCheck(Record):
     exceptions: list[Beyond]
 
 
-class Setting(Record):
+class Setting(_Sparse):
     """One stream with every method run on it, the best continual method first, then floors, upper bounds last."""
+
+    sparse = ("transfer", "own")
 
     scenario: str
     data: str
@@ -112,14 +130,9 @@ class Setting(Record):
     rows: list[Row]
     joint_check: BoundCheck
     transfer: list[str] = Field(default_factory=list)
-    """What must be said of a transfer; not written where no run has one."""
-
-    @model_serializer(mode="wrap")
-    def _as_it_was(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        found: dict[str, Any] = plain(self)
-        if not self.transfer:
-            del found["transfer"]
-        return found
+    """What must be said of a transfer."""
+    own: list[str] = Field(default_factory=list)
+    """What must be said of metrics of one's own."""
 
     @property
     def name(self) -> str:
@@ -244,6 +257,7 @@ def _setting(runs: Sequence[Finished], compared: Comparison) -> Setting:
         rows=[_row(s, by_strategy[s], compared, best, bounds) for s in ordered],
         joint_check=_check(compared, bounds, continual),
         transfer=across(by_strategy),
+        own=_told_of_own(run.result for run in runs),
     )
 
 
@@ -267,7 +281,23 @@ def _row(
         stored_bytes=max(r.cost.stored_bytes for r in results),
         fit_seconds=mean(r.cost.fit_seconds for r in results),
         searched=any(r.strategy.search is not None for r in results),
+        own={
+            name: Estimate.of([r.own[name].value if name in r.own else None for r in results])
+            for name in dict.fromkeys(name for r in results for name in r.own)
+        },
     )
+
+
+def _told_of_own(results: Iterable[Result]) -> list[str]:
+    """What the metrics of one's own are, and which of them broke."""
+    found = list(results)
+    own = {name: one for result in found for name, one in result.own.items()}
+    means = [
+        f"{name} * is {NOT_OURS} ({one.origin}): {one.meaning}"
+        for name, one in own.items()
+        if not one.problem
+    ]
+    return list(dict.fromkeys([*means, *(f"{line}." for result in found for line in problems(result))]))
 
 
 def _role(to_best: dict[str, Difference]) -> Role:

@@ -63,12 +63,17 @@ def comma_separated(summary: Summary) -> str:
     beside = {key for setting in summary.settings for row in setting.rows for key in row.metrics}
     keys = [metric.key for metric in COMPARED] + [metric.key for metric in DENSE if metric.key in beside]
     heads = [f"{key}_{part}" for key in (*keys, "share_of_the_way") for part in PARTS]
+    own = list(
+        dict.fromkeys(name for setting in summary.settings for row in setting.rows for name in row.own)
+    )
+    heads += [f"own.{name}_{part}" for name in map(_inert, own) for part in PARTS]
     heads += [f"{key}_to_best_{part}" for key in keys for part in AGAINST]
     writer.writerow([*where, "strategy", "role", "seeds", *heads, *cost, "mean_rank"])
     ranks = {method.strategy: method.rank for method in summary.ranks.methods}
     for setting in summary.settings:
         for row in setting.rows:
             values = [_values(one, PARTS) for one in (*(row.metrics.get(key) for key in keys), row.share)]
+            values += [_values(row.own.get(name), PARTS) for name in own]
             values += [_values(row.to_best.get(key), AGAINST) for key in keys]
             writer.writerow(
                 [

@@ -138,10 +138,9 @@ class Outlined(Measurement):
     def numbers(self) -> dict[str, Any]:
         """Every number and its interval."""
         task = self.task
-        few = (task.train.present.sum(0) < dense.FEWEST) | (task.test.present.sum(0) < dense.FEWEST)
+        few = dense.too_few(task.train.present.sum(0), task.test.present.sum(0))
         at = np.array(self.places).T
-        undefined = np.repeat(np.broadcast_to(few, (2, 1, len(few))), at.shape[1], axis=1)
-        undefined[1, : self.since] = True
+        undefined = dense.undefined(few, self.since, at.shape[1])
         weights = patient_weights(task.test.patients, task.replicates, 0)
         samples = {
             key: np.where(undefined, np.nan, of[:, at])
@@ -162,12 +161,12 @@ class Outlined(Measurement):
         notes += self.kept[0].notes if self.kept else ()
         return {
             "headline": self.headline, "grid": self.grid, "refit": refit, "kept": kept,
-            "trivial": self._trivial(few), "notes": notes,
+            "trivial": self.trivial(few), "notes": notes,
             "metrics": {key: asdict(value) for key, value in metrics.items()},
             "replicates": replicates,
         }  # fmt: skip
 
-    def _trivial(self, few: npt.NDArray[np.bool_]) -> dict[str, dict[str, list[float]]]:
+    def trivial(self, few: npt.NDArray[np.bool_]) -> dict[str, dict[str, list[float]]]:
         """What is scored without looking at a picture: by predicting nothing, and by anatomy alone."""
         prior = self._prior()
         limits = self._thresholds(prior.expand(len(self.task.valid), -1, -1, -1))

@@ -71,6 +71,16 @@ class Segmented(Outlined):
         """Pooled Dice, (B, U, K)."""
         return {"dice": dense.pooled_dice(_sums(counted), weights)}
 
+    def trivial(self, few: npt.NDArray[np.bool_]) -> dict[str, dict[str, list[float]]]:
+        """And what an outline drawn at random scores at best.
+
+        Of a share p of all pixels it is expected to score 2pA / (pP + A), A of P pixels being true: most where p is 1.
+        """
+        true = _sums(self.counted[:1])[0, ..., dense.TRUE].sum(0, dtype=np.float64)
+        pixels = self.task.test.known.sum(0) * self.size**2
+        dice = np.where(few, np.nan, 2 * true / (pixels + true))
+        return {**super().trivial(few), "random": {"dice": dice.tolist()}}
+
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """Sums and scores of each image at each moment, and which findings are known on it."""
         at = np.array(self.places).T

@@ -73,7 +73,15 @@ def test_list_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = call(capsys, "list", "--json")
     found = json.loads(out)
     assert code == 0
-    assert set(found) == {"datasets", "backbones", "scenarios", "strategies", "transfers", "prompts"}
+    assert set(found) == {
+        "datasets",
+        "backbones",
+        "scenarios",
+        "strategies",
+        "transfers",
+        "metrics",
+        "prompts",
+    }
     assert {"re-tune", "zero-shot"} <= {row["name"] for row in found["strategies"]}
     assert all(row["summary"] for rows in found.values() for row in rows)
 

@@ -34,6 +34,7 @@ from retune.results.verdict import verdict as run_verdict
 from retune.runner.run import prepare
 from retune.runner.shared import Shared
 from retune.runner.spec import Spec
+from retune.scaffold import starting_point
 from retune.sealed import seal_json
 from retune.suite.runs import Finished
 from retune.suite.summary import summarise
@@ -160,7 +161,9 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 scores = made_scores(targets, skill, 10 * k + seed)
                 bound = name == "joint"
                 made_run(folder, name, seed, scores, targets, patients, scenario=scenario, bound=bound)
-    write_report([folder], folder / "out")
+    metric = folder / "ours.py"
+    metric.write_text(starting_point("our-worst", "worst-label"))
+    write_report([folder], folder / "out", metrics=[str(metric)])
     return folder
 
 
@@ -179,6 +182,12 @@ def test_methods_stand_by_final_auc_with_their_ranks(compared: Path) -> None:
         4,
         2 + 1,
     ]
+
+
+def test_a_metric_of_ones_own_is_marked(compared: Path) -> None:
+    page = (compared / "out" / "report.html").read_text(encoding="utf-8")
+    assert "our-worst †</th>" in page
+    assert "our-worst †: † not part of the benchmark (local file); AUC of the worst label" in page
 
 
 def test_differences_to_the_best_are_those_that_a_suite_tells(compared: Path) -> None:

@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 from made_features import features_file
 from made_runs import change_json, made_run, made_scores, made_targets
+from made_transfers import made_transfer
 
 import retune
 from retune.cli.main import main
 from retune.cli.tables import print_run
 from retune.results.result import Result
+from retune.results.verdict import verdict
 
 STORY = '''
 from dataclasses import dataclass
@@ -215,3 +217,35 @@ def test_the_command_that_compares_can_be_copied_whole(
     assert "--seed 3" in command
     assert "--backbone features:" in command
     assert "--out" not in command, "there stands this run"
+
+
+@pytest.mark.parametrize(
+    ("hits", "moves", "wanted"),
+    [
+        ((0.8, 0.8, 0.8, 0.8), False, "the dice of segmentation is the frozen backbone's"),
+        (
+            (0.8, 0.8, 0.4, 0.6),
+            True,
+            "the dice of segmentation fell by {t}, the probe that was fitted first lost {d}",
+        ),
+        (
+            (0.3, 0.8, 0.4, 0.9),
+            True,
+            "the dice of segmentation rose by {t}, the probe that was fitted first lost {d}",
+        ),
+    ],
+    ids=["still", "fell", "rose"],
+)
+def test_the_sentence_ends_with_what_became_of_a_transfer(
+    tmp_path: Path, hits: tuple[float, ...], moves: bool, wanted: str
+) -> None:
+    targets, patients = made_targets(rows=90)
+    transfer = made_transfer(0, hits, moves)
+    run = made_run(tmp_path, "a", 0, made_scores(targets, 2.0, 0), targets, patients, transfer=transfer)
+    gained, drift = (transfer[0]["metrics"][key] for key in ("dense_transfer", "head_drift"))
+    sign = 1 if gained["value"] > 0 else -1
+    told = [
+        f"{s * of['value']:.3f} ".replace("0.", ".", 1) + span(of["low"], of["high"], s)
+        for s, of in ((sign, gained), (1, drift))
+    ]
+    assert (verdict(run.result) or "").endswith(f"; {wanted.format(t=told[0], d=told[1])}.")

@@ -100,6 +100,13 @@ def test_the_probe_sees_discs_that_anatomy_alone_does_not(still) -> None:
     assert found.trivial["prior"]["dice"][1] == 1 > heart
     assert found.trivial["empty"]["published"] == [0.5, 0.0]
     assert found.trivial["empty"]["dice"] == [0, 0]
+    # At random: half of the pictures have a disc; two of three are known to have a heart, of 39 x 47 pixels of 128 x 128.
+    area = np.stack(DiscImages(96, np.arange(96) % 2 == 0).masks(np.flatnonzero(np.arange(96) % 8 >= 6)))[
+        :, 0
+    ].mean()
+    assert found.trivial["random"]["dice"] == pytest.approx(
+        [2 * area / (1 + area), 2 * 39 * 47 / (128**2 + 39 * 47)]
+    )
 
 
 def test_the_numbers_follow_from_the_sums_and_the_sums_from_the_masks(still) -> None:

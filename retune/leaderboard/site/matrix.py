@@ -1,4 +1,4 @@
-"""The AUC matrix of an entry, ready to be shown as a table."""
+"""The AUC matrix of an entry, and the Dice of its transfer's findings, ready to be shown as tables."""
 
 from __future__ import annotations
 
@@ -70,6 +70,34 @@ def matrices(entry: Entry) -> list[Matrix]:
         many = len(runs)
         return [_matrix(entry, runs, f"mean of {many} seeds" if many > 1 else f"seed {runs[0].seed}")]
     return [_matrix(entry, [run], f"seed {run.seed}") for run in runs]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Dice of a finding of a transfer, mean over seeds; NaN where undefined.
+
+    Args:
+        name: The finding's.
+        prior: Of the mean training mask.
+        began: Before training.
+        final: At the end.
+        kept: At the end, by the probe that was fitted first.
+    """
+
+    name: str
+    prior: float | None
+    began: float
+    final: float
+    kept: float
+
+
+def findings(entry: Entry) -> list[Finding]:
+    """What the image side still sees; nothing where an entry has no transfer."""
+    if entry.transfer is None:
+        return []
+    (refit, kept), _ = mean_and_sd(np.array([run.dice for run in entry.runs], dtype=np.float64))
+    columns = zip(entry.transfer.findings, entry.transfer.prior, refit[0], refit[-1], kept[-1], strict=True)
+    return [Finding(name, prior, float(a), float(b), float(c)) for name, prior, a, b, c in columns]
 
 
 def _matrix(entry: Entry, runs: list[Run], title: str) -> Matrix:

@@ -16,9 +16,9 @@ from markupsafe import Markup
 from retune.errors import UserError
 from retune.leaderboard.command import needs, run_commands, submit_command, verify_command
 from retune.leaderboard.records import TIERS
-from retune.leaderboard.site.matrix import matrices
+from retune.leaderboard.site.matrix import findings, matrices
 from retune.leaderboard.site.view import Shown, Site, TrackShown
-from retune.metrics.table import DECIDES, PUBLISHED, Metric, in_table
+from retune.metrics.table import DECIDES, DENSE, PUBLISHED, Metric, in_table
 from retune.results import text
 from retune.settings import typed
 
@@ -69,14 +69,18 @@ def write(site: Site, folder: Path, progress: Progress) -> None:
     index, every, track_page, entry_page = (
         pages.get_template(f"{name}.html.j2") for name in ("index", "entries", "track", "entry")
     )
-    (folder / "index.html").write_text(index.render(site=site, root=""), encoding="utf-8")
-    listed = every.render(site=site, root="", choices=_choices(site.entries), newer=newer)
+    (folder / "index.html").write_text(index.render(site=site, root="", dense=False), encoding="utf-8")
+    listed = every.render(
+        site=site, root="", choices=_choices(site.entries), newer=newer, dense=_dense(site.entries)
+    )
     (folder / "entries.html").write_text(listed, encoding="utf-8")
     (folder / "tracks").mkdir()
     total, done = len(site.entries), 0
     for shown_track in site.tracks:
         choices = _choices(shown_track.entries)
-        page = track_page.render(t=shown_track, root="../", choices=choices, newer=newer)
+        page = track_page.render(
+            t=shown_track, root="../", choices=choices, newer=newer, dense=_dense(shown_track.entries)
+        )
         (folder / shown_track.href).write_text(page, encoding="utf-8")
         if shown_track.entries:
             (folder / "entries" / shown_track.track.id).mkdir(parents=True)
@@ -87,6 +91,7 @@ def write(site: Site, folder: Path, progress: Progress) -> None:
                 versions=[s for s in versions[shown.track.id, _called(shown)] if s is not shown],
                 elsewhere=[s for s in elsewhere[shown.entry.name] if s is not shown],
                 root="../../",
+                dense=_dense([shown]),
             )
             (folder / shown.href).write_text(page, encoding="utf-8")
             done += 1
@@ -121,8 +126,8 @@ def _environment() -> Environment:
     pages.globals.update(
         tiers=TIERS,
         tier_meanings=TIER_MEANINGS,
-        metrics=PUBLISHED,
-        columns=in_table("board"),
+        metrics=(*PUBLISHED, *DENSE),
+        columns=(*in_table("board"), *DENSE),
         told=_told,
         decides=DECIDES,
     )
@@ -132,6 +137,11 @@ def _environment() -> Environment:
 def _told(metrics: Sequence[Metric], entries: Sequence[Entry]) -> list[Metric]:
     """Metrics that any of these entries has a number of."""
     return [m for m in metrics if any(entry.estimate(m).mean is not None for entry in entries)]
+
+
+def _dense(entries: Sequence[Shown]) -> bool:
+    """Whether any of these entries has numbers of a transfer."""
+    return any(s.entry.transfer for s in entries)
 
 
 def _choices(entries: list[Shown]) -> dict[str, list[str]]:
@@ -188,6 +198,7 @@ def _entry(shown: Shown, track: TrackShown) -> dict[str, Any]:
         "rank": track.rank(shown),
         "compared": track.compared,
         "matrices": matrices(entry),
+        "findings": findings(entry),
         "packages": sorted(packages.items()),
         "seed_settings": settings,
         "runs": run_commands(entry, shown.track),
