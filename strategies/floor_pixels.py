@@ -15,29 +15,34 @@ from torch.nn.functional import interpolate
 
 from retune.methods.given import Images, Need
 from retune.methods.ridge import RidgeRegression
+from retune.settings import Count
 
-SIDE: Final = 32
 AT_ONCE: Final = 256
 """Pictures that are made small at a time."""
 
 
 @dataclass
 class FloorPixels(RidgeRegression):
-    """Ridge regression on the grey values of the preprocessed picture, averaged over a grid of 32 x 32.
+    """Ridge regression on the grey values of the preprocessed picture, averaged over a square grid.
 
     Args:
         penalty: Of the squared norm of each label's weights; none chooses it for each label by
             generalised cross-validation on all training images so far.
+        side: Places of the grid along each side.
     """
 
     name: ClassVar[str] = "floor-pixels"
     needs: ClassVar[frozenset[Need]] = frozenset({"pixels"})
     floor: ClassVar[bool] = True
 
+    side: Count = 32
+
     def seen(self, images: Images) -> torch.Tensor:
-        """Grey values between 0 and 1, float32 (N, 1024)."""
+        """Grey values between 0 and 1, float32 (N, side x side)."""
         parts = [
-            interpolate(images.pixels[rows][:, None].float() / 255, (SIDE, SIDE), mode="area").flatten(1)
+            interpolate(
+                images.pixels[rows][:, None].float() / 255, (self.side, self.side), mode="area"
+            ).flatten(1)
             for rows in torch.arange(len(images)).split(AT_ONCE)
         ]
         return torch.cat(parts)
@@ -48,9 +53,9 @@ class FloorPixels(RidgeRegression):
 
     def width(self) -> int:
         """One for each place of the grid."""
-        return SIDE**2
+        return self.side**2
 
     @classmethod
     def parameter_counts(cls, dim: int, n_labels: int) -> Mapping[str, int]:
         """One weight for each place of the grid and one intercept per label."""
-        return {"all labels": n_labels * (SIDE**2 + 1)}
+        return {"all labels": n_labels * (cls.side**2 + 1)}

@@ -27,7 +27,11 @@ if TYPE_CHECKING:
     from conftest import Lab
 
 NAMES = registry("strategies").names()
-SMALL: dict[str, dict[str, Any]] = {"adaptor": {"width": 64}, "m-flag": {"hidden": 32, "joint": 16}}
+SMALL: dict[str, dict[str, Any]] = {
+    "adaptor": {"width": 64},
+    "m-flag": {"hidden": 32, "joint": 16},
+    "floor-pixels": {"side": 8},
+}
 """Widths that no other demand depends on than that for a small state."""
 QUICK: dict[str, dict[str, Any]] = {
     "joint": {"iterations": 5},
@@ -35,7 +39,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "re-tune/paper-steps": {"steps": 3},
 }
 """Steps and projections that no demand depends on."""
-ENOUGH = dict.fromkeys(("l2p", "lora", "m-flag"), 600)
+ENOUGH = dict.fromkeys(("l2p", "lora", "m-flag", "floor-pixels"), 600)
 """Images that the slower methods learn from, where that is enough."""
 
 
