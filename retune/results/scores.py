@@ -29,16 +29,21 @@ WIDEST: Final = 64
 
 def as_bytes(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
     """Text or numbers (N,) as UTF-8, uint8 (N, W), filled up with zeros; what is missing is empty."""
-    found = [b"" if v is None or v != v else _text(v).encode()[:WIDEST] for v in values.tolist()]
-    width = max(1, *map(len, found)) if found else 1
-    return np.frombuffer(b"".join(v.ljust(width, b"\0") for v in found), np.uint8).reshape(-1, width).copy()
+    given = values.tolist()
+    told = {v: b"" if v is None or v != v else _text(v).encode()[:WIDEST] for v in dict.fromkeys(given)}
+    place = {v: k for k, v in enumerate(told)}
+    # Few values of many images.
+    found = np.array([*told.values(), b"\0"], dtype=np.bytes_)
+    chosen = found[np.array([place[v] for v in given], dtype=np.int64)]
+    return chosen.view(np.uint8).reshape(len(given), found.itemsize)
 
 
 def as_text(values: npt.NDArray[Any]) -> npt.NDArray[np.str_]:
     """What :func:`as_bytes` was given, as text (N,)."""
     if values.dtype != np.uint8 or values.ndim != 2:
         raise ValueError(f"a column must be uint8 (N, W), not {values.dtype} {values.shape}")
-    return np.array([row.tobytes().rstrip(b"\0").decode(errors="ignore") for row in values], dtype=np.str_)
+    found, place = np.unique(np.ascontiguousarray(values).view(f"S{values.shape[1]}")[:, 0], return_inverse=True)
+    return np.array([one.decode(errors="ignore") for one in found.tolist()], dtype=np.str_)[place]
 
 
 def _text(value: object) -> str:
