@@ -130,7 +130,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except RetuneError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(f"Written. Next, run:\nretune run --backbone {name} --strategy ridge --data nih --root DIR")
+    print(f"Written. Next, run:\nretune run --backbone {name} --strategy adaptor --data nih --root DIR")
     return 0
 
 
