@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from retune.prompts import PromptBank
     from retune.report.plot import plot
     from retune.results.collect import load
+    from retune.results.explain import explain
     from retune.results.result import Result
     from retune.runner.plan import plan
     from retune.runner.run import run
@@ -58,6 +59,7 @@ _PUBLIC = {
     "continual_report": "retune.metrics",
     "encode_images": "retune.features.encode",
     "encode_texts": "retune.features.encode",
+    "explain": "retune.results.explain",
     "load": "retune.results.collect",
     "load_backbone": "retune.backbones.load",
     "new_backbone": "retune.scaffold",
@@ -99,6 +101,7 @@ __all__ = [
     "continual_report",
     "encode_images",
     "encode_texts",
+    "explain",
     "load",
     "load_backbone",
     "new_backbone",

@@ -25,7 +25,7 @@ from retune.data.dataset import BoolArray, Dataset, IntArray
 from retune.data.dicom import NOTE
 from retune.data.images import FileImages
 from retune.errors import BadImage, StorageError, UserError
-from retune.features.encode import BATCH, SHARD, encode_images, encode_texts
+from retune.features.encode import BATCH, SHARD, encode_images, encode_texts, held
 from retune.features.housekeeping import prune, spaces, verify
 from retune.features.store import MAPPED, Index, Space, as_keys, spaces_dir
 
@@ -121,8 +121,13 @@ def shards(store: Path) -> list[Path]:
 
 def test_every_image_is_encoded_once(store: Path) -> None:
     data, rows = squares(700), np.arange(700)
+    keys = [key for key in data.images.keys(rows) if key is not None]
+    assert held(Counting(), "images", keys) == 0
+    assert not shards(store)
+    assert not spaces()
     first = encode_images(Counting(), data, rows)
     assert first.images_encoded == 700
+    assert (held(Counting(), "images", keys[:9]), held(Counting("b"), "images", keys)) == (9, 0)
     np.testing.assert_array_equal(first.features, shades(rows))
     again = Counting()
     later = encode_images(again, data, rows[::-1].copy())

@@ -15,6 +15,7 @@ from retune.cli import (
     check,
     data,
     embed,
+    explain,
     leaderboard,
     listing,
     new,
@@ -54,6 +55,7 @@ def _root(
 
 app.command("run")(run.run)
 app.command("suite")(suite.suite)
+app.command("explain")(explain.explain)
 app.command("list")(listing.list_)
 app.command("show")(show.show)
 app.command("embed")(embed.embed)

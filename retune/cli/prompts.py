@@ -243,7 +243,8 @@ def _print_generated(done: Generated, per_polarity: int) -> None:
     replies = f"{done.replies:,} {'reply' if done.replies == 1 else 'replies'}"
     if done.written:
         out.print(
-            Text(f"{len(done.written) * per_polarity:,} prompts from {replies}, written to {done.path}")
+            Text(f"{len(done.written) * per_polarity:,} prompts from {replies}, written to {done.path}"),
+            soft_wrap=True,
         )
     else:
         out.print(Text(f"Nothing new from {replies} in {done.path}"), soft_wrap=True)

@@ -121,6 +121,7 @@ def suite(
     to choose from), replicates, device, precision, transfer, metrics, time_limit, skip_bad_images.
     """
     from retune.cli.console import bars, console, print_json
+    from retune.cli.suite_plans import print_plans
     from retune.cli.suite_tables import print_tables
     from retune.data.source import parse_roots
     from retune.errors import BadSetting
@@ -145,9 +146,14 @@ def suite(
     read = read_suite(file, given)
     folder = out or Path(file.stem if file else "suite")
     with bars() as progress:
-        plans = plan_suite(expand(read, shared), folder, shared=shared, progress=progress)
+        plans = plan_suite(expand(read, shared), folder, shared=shared, count=dry_run, progress=progress)
     if dry_run:
-        print_json(document(read, plans, folder)) if json else _print_plans(plans, console())
+        if json:
+            print_json(document(read, plans, folder))
+        else:
+            print_plans(plans, folder, jobs, console())
+            _print_left_out(plans, console())
+            _print_failures([(f.reason, f.run.name, None) for f in plans.failures], console())
         return
     with bars() as progress:
         outcome = finish(
@@ -169,24 +175,6 @@ def suite(
         _print_outcome(plans, outcome, folder, console())
     if outcome.failures:
         raise typer.Exit(1)
-
-
-def _print_plans(plans: Plans, to: Console) -> None:
-    """Every run with its state and folder."""
-    from rich.text import Text
-
-    from retune.cli.console import plain_table
-
-    table = plain_table()
-    for head in ("state", "run", "folder"):
-        table.add_column(head, overflow="fold")
-    for job in plans.jobs:
-        table.add_row("done" if job.done else "left", Text(job.run.name), Text(str(job.folder)))
-    to.print(table)
-    to.print()
-    to.print(f"{len(plans.jobs):,} runs, {len(plans.left):,} of them left.")
-    _print_left_out(plans, to)
-    _print_failures([(f.reason, f.run.name, None) for f in plans.failures], to)
 
 
 def _print_outcome(plans: Plans, outcome: Outcome, out: Path, to: Console) -> None:

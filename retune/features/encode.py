@@ -17,7 +17,7 @@ from retune.backbones.precision import threads
 from retune.data.dataset import Array, BoolArray, Dataset, FloatArray, IntArray
 from retune.data.dicom import NOTE
 from retune.errors import BadImage, MissingFiles, UserError
-from retune.features.store import Keys, Kind, Space, as_keys
+from retune.features.store import Keys, Kind, Space, as_keys, place_of
 from retune.progress import Progress, silent
 from retune.system import cores, keep_freed_memory
 
@@ -143,14 +143,31 @@ def encode_texts(backbone: Backbone, texts: Sequence[str]) -> FloatArray:
     return space.gather(space.find(keys))
 
 
+def held(backbone: Backbone, kind: ImageKind, keys: Sequence[bytes]) -> int:
+    """How many of some images the store holds already; nothing is made or written for it.
+
+    Args:
+        backbone: The encoder.
+        kind: Of the values.
+        keys: Digests of the images' content.
+    """
+    if backbone.precomputed or not place_of(_about(backbone, kind), kind).is_dir():
+        return 0
+    return int((_space(backbone, kind).find(as_keys(keys)) >= 0).sum())
+
+
 def _space(backbone: Backbone, kind: Kind) -> Space:
+    return Space(_about(backbone, kind), kind, name=backbone.name)
+
+
+def _about(backbone: Backbone, kind: Kind) -> dict[str, Any]:
     about: dict[str, Any] = {"backbone": backbone.fingerprint}
     if kind != "pixels":
         # The last bits differ from one kind of processor to another.
         about |= {"precision": backbone.precision, "device": backbone.torch_device.type}
     if kind != "texts":
         about |= {"decoder": DECODER, "at_least": _at_least(backbone)}
-    return Space(about, kind, name=backbone.name)
+    return about
 
 
 def _at_least(backbone: Backbone) -> int:

@@ -54,6 +54,17 @@ def spaces_dir() -> Path:
     return cache_dir() / "features"
 
 
+def place_of(about: dict[str, Any], kind: Kind) -> Path:
+    """The folder of a space, whether it is there or not.
+
+    Args:
+        about: Whatever determines a value beside the content: backbone, precision ...
+        kind: What is kept.
+    """
+    text = json.dumps({**about, "kind": kind}, sort_keys=True)
+    return spaces_dir() / hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
 class Space:
     """What one backbone makes of content of one kind, on disk.
 
@@ -69,8 +80,7 @@ class Space:
     def __init__(self, about: dict[str, Any], kind: Kind, *, name: str) -> None:
         self.kind = kind
         self.dtype = np.dtype(DTYPES[kind])
-        text = json.dumps({**about, "kind": kind}, sort_keys=True)
-        self.folder = spaces_dir() / hashlib.sha256(text.encode()).hexdigest()[:32]
+        self.folder = place_of(about, kind)
         # Not only its maker may take it: a store may be several users'.
         self._lock = FileLock(self.folder / LOCK, mode=0o666)
         if read_about(self.folder) is None:

@@ -20,6 +20,7 @@ from retune.report.heatmap import label_order
 from retune.results import text
 from retune.results.cautions import (
     batches,
+    breaches,
     contaminated,
     hidden,
     left_out,
@@ -327,7 +328,7 @@ def _cautions_of(result: Result) -> list[tuple[int, str]]:
     unreadable = len(result.dataset.unreadable_images)
     lost = [f"{unreadable:,} images could not be read and were left out."] if unreadable else []
     graded = (
-        contaminated(result),
+        [*breaches(result), *contaminated(result)],
         [*hidden(result), *pictures(result), *batches(result)],
         [*left_out(result), *lost, *undefined(result), *unlearnable(result)],
         [*result.dataset.notes, *(f"{line}." for line in problems(result))],

@@ -43,5 +43,9 @@ def _streams(section: Section, *, matrices: bool) -> Any:
         parts = [matrix(stream.groups[0])] if matrices else []
         parts.append(curves(stream, section.methods, domain))
         title = f"{stream.title}, {section.title}"
-        drawn.append(alt.hconcat(*parts, spacing=30, title=title).resolve_scale(color="independent", shape="independent"))
+        drawn.append(
+            alt.hconcat(*parts, spacing=30, title=title).resolve_scale(
+                color="independent", shape="independent"
+            )
+        )
     return alt.concat(*drawn, columns=2) if len(drawn) > 1 else drawn[0]

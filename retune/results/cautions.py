@@ -5,6 +5,12 @@ from __future__ import annotations
 from retune.results.result import Result
 
 
+def breaches(result: Result) -> list[str]:
+    """That the stream breaks the contract of streams, so that its numbers do not mean what they say."""
+    cut = result.scenario
+    return [f"Scenario {cut.name} breaks the contract of streams: {reason}." for reason in cut.breaches]
+
+
 def contaminated(result: Result) -> list[str]:
     """That the backbone has seen the data in pre-training, or may have."""
     backbone = result.backbone
@@ -79,5 +85,5 @@ def undefined(result: Result) -> list[str]:
 
 def cautions(result: Result) -> list[str]:
     """All of these, the gravest first."""
-    told = (hidden, contaminated, pictures, batches, left_out, undefined, unlearnable)
+    told = (breaches, hidden, contaminated, pictures, batches, left_out, undefined, unlearnable)
     return [line for of in told for line in of(result)]

@@ -121,6 +121,8 @@ class ScenarioRecord(Record):
     """What a label that an experience does not observe looked like."""
     altered: Literal["", "withheld", "flipped"] = ""
     """What was done to observed labels of training images."""
+    breaches: list[str] = []
+    """What of the contract the stream does not keep to, as ``retune check scenario`` has it; of plugins alone."""
 
 
 class BackboneRecord(Record):

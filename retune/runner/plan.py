@@ -20,6 +20,7 @@ from retune.runner.shared import Shared, key_of
 from retune.runner.spec import Spec
 from retune.runner.transfer import Arranged, Taught, arrange
 from retune.settings import values_of
+from retune.streams.contract import breaches
 from retune.streams.stream import Scenario, Stream
 
 NAMES: Final = {"train": "training", "test": "test"}
@@ -38,6 +39,8 @@ class Plan:
     """How many test images are, byte for byte, training images too."""
     transfer: Arranged | None = None
     """What is measured beside classification."""
+    breaches: tuple[str, ...] = ()
+    """What of the contract the stream does not keep to."""
 
     def default_folder(self) -> Path:
         """``runs/SCENARIO/STRATEGY-DATA-seedS-ID`` below the working directory."""
@@ -98,7 +101,9 @@ def plan(spec: Spec, progress: Progress | None = None, *, shared: Shared | None 
         identity["transfer"] = {**chosen["transfer"], **transfer.identity()}
     # Twelve hexadecimal digits of whatever determines a result.
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()
-    return Plan(spec, parts, found.stream, found.content, digest[:12], found.repeated, transfer)
+    return Plan(
+        spec, parts, found.stream, found.content, digest[:12], found.repeated, transfer, found.breaches
+    )
 
 
 @dataclass(frozen=True)
@@ -112,6 +117,7 @@ class Cut:
         content: Digests of the images it needs; None where no picture is looked at.
         images: Digest of these.
         repeated: How many test images are training images, too.
+        breaches: What of the contract the stream does not keep to; looked for where its scenario is a plugin.
     """
 
     stream: Stream
@@ -120,6 +126,7 @@ class Cut:
     content: list[bytes | None] | None
     images: str
     repeated: int
+    breaches: tuple[str, ...] = ()
 
 
 def _cut(parts: Parts, spec: Spec, dataset: Dataset, progress: Progress | None) -> Cut:
@@ -130,7 +137,9 @@ def _cut(parts: Parts, spec: Spec, dataset: Dataset, progress: Progress | None) 
         stream.dataset.require_images(rows, content)
     images = hashlib.sha256(b"".join(key or b"\0" for key in content or ())).hexdigest()
     repeated = _repeated(content, len(stream.test))
-    return Cut(stream, dataset.fingerprint, stream.fingerprint, content, images, repeated)
+    # Ours are held to it by tests.
+    broken = breaches(stream, parts.scenario, dataset) if parts.scenario_code else []
+    return Cut(stream, dataset.fingerprint, stream.fingerprint, content, images, repeated, tuple(broken))
 
 
 def cut(scenario: Scenario, dataset: Dataset, seed: int) -> Stream:

@@ -121,6 +121,7 @@ def _document(plan: Plan, outcome: Outcome, report: ContinualReport, command: st
             "settings": values_of(parts.scenario),
             "hidden": stream.hidden,
             "altered": stream.altered,
+            "breaches": list(plan.breaches),
             "experiences": [
                 {
                     "labels": [labels[c] for c in e.observed],

@@ -116,8 +116,8 @@ def title(setting: Setting) -> str:
         f"{' (possibly contaminated)' if setting.contaminated == 'possibly' else ''}"
         f"{prompts_words(setting.prompts)}, "
         f"{_order(setting.order)}"
-        f"{_counted(setting.n_test, 'test image')} of {_counted(setting.n_test_patients, 'patient')}, "
-        f"{_counted(counts[0], 'seed') if len(counts) == 1 else f'{counts[0]} to {counts[-1]} seeds'}"
+        f"{counted(setting.n_test, 'test image')} of {counted(setting.n_test_patients, 'patient')}, "
+        f"{counted(counts[0], 'seed') if len(counts) == 1 else f'{counts[0]} to {counts[-1]} seeds'}"
     )
 
 
@@ -234,5 +234,6 @@ def _listed(seeds: Sequence[int]) -> str:
     return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
 
 
-def _counted(n: int, thing: str) -> str:
+def counted(n: int, thing: str) -> str:
+    """A number of things in words."""
     return f"{n:,} {thing}{'s' * (n != 1)}"

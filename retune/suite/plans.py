@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from retune.errors import RetuneError, StrategyError, UserError
+from retune.features.encode import held
 from retune.plugins import BUILT_IN, Kind, is_file, registry
 from retune.results.result import RESULT_FILE
 from retune.runner.plan import Plan, plan
@@ -53,6 +54,31 @@ class Job:
 
 
 @dataclass(frozen=True)
+class Images:
+    """The images of a stream.
+
+    Args:
+        train: How many there are to learn from.
+        needed: How many values of them and of the test images its runs ask for.
+        held: How many of these the feature store holds.
+    """
+
+    train: int
+    needed: int
+    held: int
+
+    @classmethod
+    def of(cls, planned: Plan) -> Images:
+        """Look into the store; nothing is encoded or written."""
+        from retune.runner.images import KINDS
+
+        keys = [key for key in planned.content or () if key is not None]
+        kinds = [kind for need, kind in KINDS.items() if need in planned.parts.needs]
+        there = sum(held(planned.parts.backbone, kind, keys) for kind in kinds)
+        return cls(len(planned.stream.joint()), len(keys) * len(kinds), there)
+
+
+@dataclass(frozen=True)
 class Plans:
     """What a suite comes to on the data that is there.
 
@@ -60,11 +86,13 @@ class Plans:
         jobs: Every run once, built-in methods first.
         skipped: What is left out.
         failures: What cannot be run.
+        images: Of each stream, where they were counted.
     """
 
     jobs: list[Job]
     skipped: list[Skipped]
     failures: list[Failure]
+    images: dict[tuple[str, ...], Images] = field(default_factory=dict)
 
     @cached_property
     def left(self) -> list[Job]:
@@ -72,19 +100,23 @@ class Plans:
         return [job for job in self.jobs if not job.done]
 
 
-def plan_suite(grid: Grid, out: Path, *, shared: Shared, progress: Progress | None = None) -> Plans:
+def plan_suite(
+    grid: Grid, out: Path, *, shared: Shared, count: bool = False, progress: Progress | None = None
+) -> Plans:
     """Plan every run; nothing is encoded or written.
 
     Args:
         grid: The runs.
         out: Folder of the suite; each run gets one below ``runs/`` in it.
         shared: What is read once for all runs.
+        count: Whether to count the images of every stream, and those that are encoded already.
         progress: Told what is done.
 
     Raises:
         UserError: If the input is at fault. Where a plugin is, its runs fail.
     """
     jobs: dict[str, Job] = {}
+    images: dict[tuple[str, ...], Images] = {}
     skipped, failures = list(grid.skipped), list(grid.failures)
     tell = progress or (lambda stage, done, total: None)
     for k, run in enumerate(grid.runs):
@@ -108,13 +140,15 @@ def plan_suite(grid: Grid, out: Path, *, shared: Shared, progress: Progress | No
         else:
             folder = out / planned.default_folder()
             job = Job(run, planned.id, folder, run.command(folder), origin, _stream(planned))
+            if count and job.stream not in images:
+                images[job.stream] = Images.of(planned)
             if planned.id in jobs and jobs[planned.id].run.strategy != run.strategy:
                 skipped.append(Skipped(run.name, f"is the same run as {jobs[planned.id].run.strategy}"))
             jobs.setdefault(planned.id, job)
     tell("planning", len(grid.runs), len(grid.runs))
     # Python's sort is stable: the runs of one origin stay in order.
     ordered = sorted(jobs.values(), key=lambda job: (job.origin != BUILT_IN, job.origin))
-    return Plans(ordered, list(dict.fromkeys(skipped)), failures)
+    return Plans(ordered, list(dict.fromkeys(skipped)), failures, images)
 
 
 def _stream(planned: Plan) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from pydantic import ConfigDict, Field, SerializerFunctionWrapHandler, Validatio
 
 from retune.errors import UserError, mistake
 from retune.metrics.table import DECIDES
-from retune.results.cautions import batches, contaminated, hidden, pictures, undefined, unlearnable
+from retune.results.cautions import batches, breaches, contaminated, hidden, pictures, undefined, unlearnable
 from retune.results.compare import Comparison, Difference, Estimate
 from retune.results.own import NOT_OURS, problems
 from retune.results.result import BOUNDS, Bootstrap, Record, Result
@@ -225,7 +225,13 @@ def cautions(results: Sequence[Result]) -> list[str]:
     """
     lines: list[str] = []
     for result in results:
-        lines += [*hidden(result), *contaminated(result), *pictures(result), *batches(result)]
+        lines += [
+            *breaches(result),
+            *hidden(result),
+            *contaminated(result),
+            *pictures(result),
+            *batches(result),
+        ]
         lines += result.dataset.notes
         lines += [f"{line}." for line in (*undefined(result), *unlearnable(result))]
     return list(dict.fromkeys(lines))

@@ -7,7 +7,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, normalize
 
 from retune import Context, Images, Strategy, Training
 from retune.methods.memory import SampleMemory
-from retune.settings import Count, Positive
+from retune.settings import Count
 
 
 @dataclass
@@ -17,7 +17,6 @@ class KeepsSome(Strategy):
     Args:
         memory: How many images are kept at most, as vectors.
         epochs: Passes over each experience.
-        lr: Learning rate of Adam.
     """
 
     name = "keeps-some"
@@ -26,24 +25,16 @@ class KeepsSome(Strategy):
 
     memory: Count = 200
     epochs: Count = 10
-    lr: Positive = 1e-2
 
     def setup(self, context: Context) -> None:
-        self.context = context
-        labels, device = len(context.labels), context.device
-        self.weight = torch.zeros(labels, context.dim, device=device, requires_grad=True)
-        self.bias = torch.zeros(labels, device=device, requires_grad=True)
-        # What is kept of a sample, each without rows; targets keep what is unknown unknown.
-        nothing = {
-            "features": torch.zeros(0, context.dim, device=device),
-            "targets": torch.zeros(0, labels, device=device),
-        }
-        self.kept = SampleMemory(self.memory, context.seed, **nothing)
+        self.context, labels, on = context, len(context.labels), {"device": context.device}
+        self.weight = torch.zeros(labels, context.dim, **on, requires_grad=True)
+        nothing = {"features": torch.zeros(0, context.dim, **on), "targets": torch.zeros(0, labels, **on)}
+        self.kept = SampleMemory(self.memory, context.seed, **nothing)  # of each kept sample
 
     def fit(self, experience: Training) -> None:
         features, targets = normalize(experience.images.features), experience.targets
-        generator, learnt = experience.generator(), [self.weight, self.bias]
-        optimiser = torch.optim.Adam(learnt, lr=self.lr)
+        generator, optimiser = experience.generator(), torch.optim.Adam([self.weight], lr=1e-2)
         for _ in range(self.epochs):
             for batch in torch.randperm(len(experience), generator=generator).split(64):
                 old = self.kept.draw(len(batch), generator)
@@ -51,7 +42,7 @@ class KeepsSome(Strategy):
                 y = torch.cat([targets[batch], self.kept["targets"][old]])
                 known = ~y.isnan()  # a label that nobody looked for teaches nothing
                 if known.any():
-                    loss = binary_cross_entropy_with_logits((x @ self.weight.T + self.bias)[known], y[known])
+                    loss = binary_cross_entropy_with_logits((x @ self.weight.T)[known], y[known])
                     optimiser.zero_grad()
                     loss.backward()
                     optimiser.step()
@@ -59,14 +50,11 @@ class KeepsSome(Strategy):
 
     @torch.no_grad()
     def score(self, images: Images) -> torch.Tensor:
-        return normalize(images.features) @ self.weight.T + self.bias
+        return normalize(images.features) @ self.weight.T
 
-    def state_dict(
-        self,
-    ) -> dict[str, torch.Tensor]:  # what is kept stands under "memory.", where it is metered
-        return {"weight": self.weight.detach(), "bias": self.bias.detach(), **self.kept.state()}
+    def state_dict(self) -> dict[str, torch.Tensor]:  # what is kept stands under "memory.", and is metered
+        return {"weight": self.weight.detach(), **self.kept.state()}
 
     def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
-        for name in ("weight", "bias"):
-            getattr(self, name).data.copy_(state[name])
+        self.weight.data.copy_(state["weight"])
         self.kept.load(state)

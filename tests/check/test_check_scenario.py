@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import broken_scenarios as broken
 import pytest
+from made_features import SETTINGS, features_file
 
 import retune
 from retune import Scenario, Stream
 from retune.check.scenario import CHECKS
+from retune.cli.main import main
 from retune.errors import BadSetting, UnknownName
+from retune.suite.summary import cautions
 
 # Whatever cuts by position cuts otherwise where an image is lost.
 SHIFTED = {"lost-images-change-nothing-else": "images are not those that were left"}
@@ -72,6 +76,31 @@ def test_a_broken_scenario_fails_its_check_and_no_other(
 def test_every_check_is_failed_by_something() -> None:
     failed = {name for _, expected in BROKEN for name in expected}
     assert failed == {check.name for check in CHECKS}
+
+
+def test_a_run_says_above_its_numbers_that_its_stream_breaks_the_contract(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [word for key, value in SETTINGS.items() for word in ("--set", f"{key}={value}")]
+    words += [
+        "--backbone",
+        features_file(tmp_path),
+        "--strategy",
+        "ridge",
+        "--set",
+        "start=zeros",
+        "--replicates",
+        "5",
+    ]
+    for name in ("Good", "ShowsPatientsAgain"):
+        scenario, out = f"{broken.__file__}:{name}", str(tmp_path / name)
+        assert main(["run", "--scenario", scenario, *words, "--out", out]) == 0
+        told = " ".join(capsys.readouterr().out.split("AUC on")[0].split())
+        result = retune.load(out)
+        assert (len(result.scenario.breaches) == 1) == (name != "Good")
+        said = "Scenario good breaks the contract of streams: no-patient-comes-again: patients come again"
+        assert (said in told) == (name != "Good")
+        assert (said in " ".join(cautions([result]))) == (name != "Good")
 
 
 def test_patients_may_come_again_where_that_is_declared() -> None:

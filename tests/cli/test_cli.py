@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import retune
+from retune.catalog import KINDS, listing
 from retune.cli.main import main
 
 SMALL = ["--set", "data.images=300", "--set", "data.size=64", "--replicates", "50"]
@@ -67,6 +68,24 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
             "new",
         )
     )
+
+
+def test_a_list_is_one_screen_and_its_names_are_whole(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    _, out, _ = call(capsys, "list")
+    lines = out.splitlines()
+    assert len(lines) <= 24
+    assert max(map(len, lines)) <= 80
+    kinds = {kind: [row["name"] for row in listing(kind)] for kind in KINDS}
+    assert all(
+        re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", out) for names in kinds.values() for name in names
+    )
+    _, out, _ = call(capsys, "list", "strategies")
+    lines = out.splitlines()
+    assert [line.split()[0] for line in lines] == kinds["strategies"]
+    assert max(map(len, lines)) <= 80
 
 
 def test_list_as_json(capsys: pytest.CaptureFixture[str]) -> None:

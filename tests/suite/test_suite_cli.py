@@ -54,7 +54,8 @@ def test_a_suite_from_its_plan_to_its_tables(capsys: pytest.CaptureFixture[str],
     strategies = [word for name in (nasty, *ours, str(file)) for word in ("--strategy", name)]
     code, text, _ = call(capsys, *strategies, "--out", str(out), "--dry-run")
     assert code == 0
-    assert "6 runs, 6 of them left" in text
+    assert "6 runs, 6 of them left: 3 methods, 1 stream, 2 seeds." in text
+    assert "images are encoded" in text
     assert not out.exists()
     code, text, lines = call(capsys, *strategies, "--out", str(out))
     assert code == 1
