@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from stat import S_IRGRP, S_IWGRP, S_IXGRP
 from typing import IO, Any, Final
+from xml.etree.ElementTree import Element, TreeBuilder
+from xml.parsers import expat
 
 from retune.errors import StorageError, UserError
 
@@ -212,6 +214,33 @@ def require_plain(path: Path) -> None:
             where=str(path),
             fix="if that is right, save it unpacked (numpy.savez)",
         )
+
+
+def parse_xml(data: bytes) -> Element:
+    """The root of an XML document that anyone may have written.
+
+    Nothing that a document defines is looked up or unfolded: whatever declares a type or an entity is refused.
+
+    Args:
+        data: The document.
+
+    Raises:
+        ValueError: If it is none, or declares anything.
+    """
+
+    def refuse(*_: object) -> None:
+        raise ValueError("declares a type of its own, which no such file needs")
+
+    builder, parser = TreeBuilder(), expat.ParserCreate()
+    parser.buffer_text = True
+    parser.StartElementHandler, parser.EndElementHandler = builder.start, builder.end
+    parser.CharacterDataHandler = builder.data
+    parser.StartDoctypeDeclHandler = refuse
+    try:
+        parser.Parse(data, True)
+        return builder.close()
+    except (expat.ExpatError, LookupError, AssertionError) as error:
+        raise ValueError(f"is no XML ({error})") from error
 
 
 def parse_json(text: str | bytes, *, once: bool = False) -> Any:

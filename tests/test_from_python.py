@@ -18,6 +18,7 @@ from made_features import SETTINGS, features_file
 
 import retune
 from retune.errors import UnknownName, UserError
+from retune.scaffold import starting_point
 
 OURS = '''
 from dataclasses import dataclass
@@ -46,16 +47,22 @@ def backbone(tmp_path_factory: pytest.TempPathFactory) -> str:
     return features_file(tmp_path_factory.mktemp("features"))
 
 
-@pytest.fixture(scope="module")
-def ours(tmp_path_factory: pytest.TempPathFactory) -> tuple[type[retune.Strategy], Path]:
-    file = tmp_path_factory.mktemp("ours") / "ours.py"
-    file.write_text(OURS, encoding="utf-8")
-    spec = importlib.util.spec_from_file_location("ours_of_a_test", file)
+def module_of(file: Path, text: str) -> Any:
+    """A file that a notebook imports."""
+    file.write_text(text, encoding="utf-8")
+    spec = importlib.util.spec_from_file_location(f"{file.stem}_of_a_test", file)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def ours(tmp_path_factory: pytest.TempPathFactory) -> tuple[type[retune.Strategy], Path]:
+    file = tmp_path_factory.mktemp("ours") / "ours.py"
+    module = module_of(file, OURS)
     return module.Ours, file
 
 
@@ -162,12 +169,15 @@ def test_a_result_is_a_table(tmp_path: Path, backbone: str, ours) -> None:
 
 
 def test_a_suite_is_a_table_that_continues(tmp_path: Path, backbone: str, ours) -> None:
+    text = starting_point("best-label", "worst-label").replace("nanmin", "nanmax")
+    metric = module_of(tmp_path / "best_label.py", text)
     asked: dict[str, Any] = {
         "strategies": [
             "ridge", {"strategy": "ridge", "name": "stiff", "set": {"penalty": 1e8}}, ours[0](scale=-1.0),
         ],
         "scenarios": ["class-incremental"], "backbones": [backbone], "seeds": 2, "replicates": 20,
         "set": {**SETTINGS, "strategy.start": "zeros"}, "out": tmp_path / "suite", "jobs": 1,
+        "metrics": [metric.BestLabel],
     }  # fmt: skip
     table = retune.suite(**asked)
     frame = table.to_frame().set_index("strategy")
@@ -181,6 +191,11 @@ def test_a_suite_is_a_table_that_continues(tmp_path: Path, backbone: str, ours) 
     assert both.difference == pytest.approx(frame.final_auc.ridge - frame.final_auc.stiff)
     assert list(table.best().values()) == [frame.final_auc.idxmax()]
     assert "ridge" in repr(table)
+    assert "best-label *" in repr(table)
+    best = [
+        np.nanmax(np.array(run.result.auc_matrix[-1], float)) for run in table.runs if run.strategy == "ridge"
+    ]
+    assert frame["own.best-label"].ridge == pytest.approx(np.mean(best))
     assert {row["method"] for row in rows_of(table.plot()) if "step" in row} == {"ours", "ridge", "stiff"}
     made = [run.result.run.created for run in table.runs]
     again = retune.suite(**asked)

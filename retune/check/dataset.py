@@ -20,6 +20,7 @@ from retune.data.readers.base import Reader
 from retune.data.views import read_views
 from retune.errors import BadImage, UserError
 from retune.progress import Progress
+from retune.prompts import load
 
 LIMIT: Final = 120.0
 """Seconds that a check may take: a table may have hundreds of thousands of rows."""
@@ -72,7 +73,8 @@ def says_what_it_is(read: Read) -> None:
     )
     known = set(read.table().labels) <= set(read.cls.labels)
     require(known, f"the table has labels that the class does not name: {', '.join(read.table().labels)}")
-    unknown = [label for label in read.table().labels if label not in FINDINGS]
+    told = {*FINDINGS, *(load(read.cls.prompts).findings if read.cls.prompts else ())}
+    unknown = [label for label in read.table().labels if label not in told]
     require(
         not unknown,
         f"{', '.join(unknown)}: no bank has prompts for it; write the name that FINDINGS has, or bring prompts",

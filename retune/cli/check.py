@@ -115,8 +115,9 @@ def _read(what: list[str]) -> tuple[str, str]:
 
     kind, name = ("strategy", what[0]) if len(what) == 1 else (what[0], what[1])
     if len(what) > 2 or (len(what) == 1 and name in KINDS):
+        meant = what[0] if what[0] in KINDS else "strategy"
         raise UserError(
-            "give one name", where=f"retune check {' '.join(what)}", fix="retune check strategy NAME"
+            "give one name", where=f"retune check {' '.join(what)}", fix=f"retune check {meant} NAME"
         )
     if kind not in KINDS:
         raise UnknownName("kind", kind, KINDS, where="retune check")

@@ -155,7 +155,7 @@ def check(
     absent = np.flatnonzero(~present)
     trial = _spaced(np.flatnonzero(present), decode)
     wrong, odd = _decode(dataset, trial, tell)
-    published = source.readers[0].published or Published(images=0)
+    published = source.readers[0].expected or Published(images=0)
     return CopyCheck(
         dataset=name,
         settings=source.settings,

@@ -94,6 +94,12 @@ CODES: Final = {
     "COPD": "COPD",
     "Lung Tumor": "Tumo",
     "Tuberculosis": "TB",
+    # Outside the vocabulary, and of one beginning.
+    "Cardiomyopathy": "CMyo",
+    "Pneumomediastinum": "PMed",
+    "Pneumoperitoneum": "PPer",
+    "Pulmonary Embolism": "PulE",
+    "Pulmonary Hypertension": "PulH",
 }
 """At most four letters for the head of a narrow column."""
 

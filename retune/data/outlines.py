@@ -86,11 +86,13 @@ class Outlined:
         findings: Names of the K findings.
         read: Reads the outlines; called once, when the first of them are asked for.
         sizes: Of the pictures, in the pixels that outlines are in.
+        shares: Whether outlines are in shares of a picture's sides, from 0 to 1, rather than in pixels.
     """
 
     findings: tuple[str, ...]
     read: Callable[[], Outlines]
     sizes: Sizes
+    shares: bool = False
 
     @cached_property
     def outlines(self) -> Outlines:
@@ -118,11 +120,12 @@ class Outlined:
         scale = min(1.0, LARGEST / max(height, width))
         small = (max(1, round(height * scale)), max(1, round(width * scale)))
         mask = np.zeros((len(self.findings), *small), dtype=bool)
-        reduced = np.array(small[::-1]) / (width, height)
+        sides = (1, 1) if self.shares else (width, height)
+        reduced = np.array(small[::-1]) / sides
         drawn = self.outlines
         for i in drawn.of.get(row, ()):
             shape = drawn.shapes[i]
-            _check(shape, height, width, drawn.where[i])
+            _check(shape, *sides, drawn.where[i])
             points = shape.reshape(-1, 2) * reduced
             here = boxes_mask(points, small) if shape.ndim == 1 else polygons_mask([points], small)
             mask[drawn.finding[i]] |= here
@@ -137,7 +140,7 @@ class Outlined:
         return digest.digest()
 
 
-def _check(shape: Array, height: int, width: int, where: str) -> None:
+def _check(shape: Array, width: int, height: int, where: str) -> None:
     """Refuse what encloses nothing or leaves the picture."""
     points = shape.reshape(-1, 2)
     if shape.ndim == 1 and not (points[0] < points[1]).all():
@@ -146,7 +149,8 @@ def _check(shape: Array, height: int, width: int, where: str) -> None:
         raise BadTable(f"a polygon of {len(points)} points encloses nothing", where=where)
     if not ((points >= 0) & (points <= (width, height))).all():
         what = f"box {_told(shape)}" if shape.ndim == 1 else "a polygon"
-        raise BadTable(f"{what} leaves the picture of {width} x {height} pixels", where=where)
+        size = f"{width} x {height}{' pixels' if width > 1 else ''}"
+        raise BadTable(f"{what} leaves the picture of {size}", where=where)
 
 
 def _told(box: Array) -> str:

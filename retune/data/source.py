@@ -24,7 +24,7 @@ class DataSource:
     Args:
         readers: One per data set, in the order named.
         roots: Folder of each, by name; None for those without files.
-        prompts: The prompt bank that a preset names, for runs that name none; ``""`` where none does.
+        prompts: The prompt bank that a preset or a data set names, for runs that name none; ``""`` where none does.
         shares: How much is used of the training part of each, by name; all where nothing is said.
     """
 
@@ -65,6 +65,7 @@ class DataSource:
         classes: dict[str, type[Reader]] = {name: cls_ for cls_, name, _ in found}
         presets = {name: dict(preset) for _, name, preset in found}
         banks = [preset.pop("prompts") for preset in presets.values() if "prompts" in preset]
+        banks += [cls_.prompts for cls_ in classes.values() if cls_.prompts]
         shared = dict(given or {})
         for option, value in (("uncertain", uncertain), ("blank", blank)):
             if value is not None:

@@ -52,7 +52,8 @@ BESIDE: Final = frozenset(
 """Words that say how the patient lay, stood or breathed, and leave the projection what it is."""
 OBLIQUE: Final = frozenset(
     (
-        *("axial", "lordotic", "apical", "oblique", "lao", "rao", "lpo", "rpo", "lld", "rld", "decub"),
+        *("axial", "lordotic", "apical", "oblique", "lao", "rao", "lpo", "rpo", "llo", "rlo"),
+        *("lld", "rld", "decub"),
         *("decubitus", "swimmers", "swimmer", "tangential", "abdomen"),
     )
 )

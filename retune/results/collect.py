@@ -13,6 +13,7 @@ import numpy as np
 from retune.errors import UserError
 from retune.metrics.continual import check_first
 from retune.metrics.table import in_table
+from retune.plugins import registry
 from retune.progress import Progress, silent
 from retune.results.own import with_own
 from retune.results.result import RESULT_FILE, RUN_FILE, Result
@@ -49,6 +50,8 @@ def collect(paths: Iterable[str | Path], progress: Progress, metrics: Sequence[s
     Raises:
         UserError: If there is no run or a result is broken.
     """
+    for metric in metrics:
+        registry("metrics").load(metric)
     folders = [Path(path) for path in paths]
     found = finished(folders, progress, metrics)
     distinct, notes = _distinct(found)

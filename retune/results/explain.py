@@ -200,6 +200,7 @@ def _own(result: Result) -> list[str]:
 
 
 def _cost(result: Result) -> list[str]:
+    """Of the method, and of whoever's pictures it keeps."""
     cost = result.cost
     kept = [(cost.stored_images, "past images"), (cost.stored_features, "past images' features")]
     told = " and ".join(f"{n:,} {what}" for n, what in kept if n) or "nothing"
@@ -208,10 +209,18 @@ def _cost(result: Result) -> list[str]:
         if cost.total_parameters
         else ""
     )
-    return [
+    lines = [
         f"It trained {cost.trainable_parameters:,} parameters{share} in {in_seconds(cost.fit_seconds)} and kept {told} "
         "of past patients."
     ]
+    tells = result.identification.get("kept")
+    if tells:
+        lines.append(
+            f"What it keeps tells whom it is of: looked up with {tells.queries:,} other pictures of the same patients, "
+            f"the closest is of the right one {100 * tells.rank_one:.1f} % of the time ({100 * tells.low:.1f} to "
+            f"{100 * tells.high:.1f}; by chance {100 * tells.chance:.1f} %)."
+        )
+    return lines
 
 
 def _with_interval(measured: MetricRecord) -> str:

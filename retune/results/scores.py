@@ -42,7 +42,9 @@ def as_text(values: npt.NDArray[Any]) -> npt.NDArray[np.str_]:
     """What :func:`as_bytes` was given, as text (N,)."""
     if values.dtype != np.uint8 or values.ndim != 2:
         raise ValueError(f"a column must be uint8 (N, W), not {values.dtype} {values.shape}")
-    found, place = np.unique(np.ascontiguousarray(values).view(f"S{values.shape[1]}")[:, 0], return_inverse=True)
+    found, place = np.unique(
+        np.ascontiguousarray(values).view(f"S{values.shape[1]}")[:, 0], return_inverse=True
+    )
     return np.array([one.decode(errors="ignore") for one in found.tolist()], dtype=np.str_)[place]
 
 

@@ -147,6 +147,8 @@ class Table:
         whole = self.to_frame()
         keys = [metric.key for metric in (*in_table("suite"), *DENSE) if whole.get(metric.key) is not None]
         heads = {key: BY_KEY[key].heading for key in keys if whole[key].notna().any()}
+        own = dict.fromkeys(name for of in self.summary.settings for row in of.rows for name in row.own)
+        heads |= {f"own.{name}": f"{name} *" for name in own if whole[f"own.{name}"].notna().any()}
         names = [name for name in ("scenario", "data", "backbone", "order") if whole[name].nunique() > 1]
         return whole[[*names, "strategy", "n", *heads]].rename(columns=heads)
 

@@ -27,10 +27,10 @@ class KeepsSome(Strategy):
     epochs: Count = 10
 
     def setup(self, context: Context) -> None:
-        self.context, labels, on = context, len(context.labels), {"device": context.device}
-        self.weight = torch.zeros(labels, context.dim, **on, requires_grad=True)
-        nothing = {"features": torch.zeros(0, context.dim, **on), "targets": torch.zeros(0, labels, **on)}
-        self.kept = SampleMemory(self.memory, context.seed, **nothing)  # of each kept sample
+        self.context, labels, device = context, len(context.labels), context.device
+        self.weight = torch.zeros(labels, context.dim, device=device, requires_grad=True)
+        nothing = {"features": self.weight.detach()[:0], "targets": torch.zeros(0, labels, device=device)}
+        self.kept = SampleMemory(self.memory, context.seed, **nothing)  # whose rows these are
 
     def fit(self, experience: Training) -> None:
         features, targets = normalize(experience.images.features), experience.targets

@@ -1,10 +1,12 @@
 """What a U-Net that is trained whole outlines, on the pictures that a transfer learns from: the papers' comparator.
 
     python tests/benchmarks/unet_reference.py [--transfer segmentation[:DATA]] [--set transfer.share=0.1] [--root DIR]
-        [--encoder resnet50] [--weights imagenet] [--epochs 50] [--device cuda] [--out FILE.json]
+        [--encoder resnet50] [--weights imagenet|FOLDER] [--epochs 50] [--device cuda] [--out FILE.json]
 
 Needs the extra ``dense``. It knows no features and no stream, so it is measured once for a transfer set, not once for a
-run: ``unet-scratch``, or ``unet-imagenet`` where the weights are there (else it is skipped, and says why). Loss,
+run: ``unet-scratch``, or ``unet-imagenet`` where the weights are there (else it is skipped, and says why): those that the
+package fetches, or a folder in timm's format, as ``python -m retune.backbones.pair.packaged`` writes one for
+``--encoder tu-tf_efficientnet_lite0``. Loss,
 optimiser, threshold, numbers and intervals are those of ``retune run --transfer``; pictures and masks go the way of the
 backbone's preprocessing, as there. What a file of the same inputs already holds is not measured again. 50 epochs, as in
 the papers, are for a GPU.
@@ -21,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 from torch.nn import functional
 
 from retune.data.dataset import IntArray
@@ -35,7 +38,7 @@ from retune.transfers.decoders.trained import Trained, train
 from retune.transfers.decoders.unet import package
 
 MEAN, SD = 0.449, 0.226
-"""Of ImageNet's pictures, over their three colours: a radiograph has one."""
+"""Of ImageNet's pictures, over their three colours: a radiograph has one. A folder of weights has its own."""
 STRIDE = 32
 """What a side of the pictures must be a multiple of."""
 
@@ -46,6 +49,8 @@ class Pictures:
 
     lent: Lent
     rows: IntArray
+    mean: float = MEAN
+    sd: float = SD
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -56,7 +61,7 @@ class Pictures:
         side = STRIDE * -(-grey.shape[-1] // STRIDE)
         if side != grey.shape[-1]:
             grey = functional.interpolate(grey, (side, side), mode="bilinear", align_corners=False)
-        return ((grey - MEAN) / SD).expand(-1, 3, -1, -1)
+        return ((grey - self.mean) / self.sd).expand(-1, 3, -1, -1)
 
 
 def fitted(network: torch.nn.Module, epochs: int):
@@ -70,6 +75,15 @@ def fitted(network: torch.nn.Module, epochs: int):
     return learn
 
 
+def started(network: torch.nn.Module, folder: Path) -> tuple[float, float]:
+    """Give the encoder the weights of a folder in timm's format; returns the mean and deviation it was trained with."""
+    state = load_file(folder / "model.safetensors")
+    wanted = network.encoder.model.state_dict().keys()
+    network.encoder.model.load_state_dict({key: state[key] for key in wanted if key in state})
+    about = json.loads((folder / "config.json").read_text(encoding="utf-8"))["pretrained_cfg"]
+    return float(np.mean(about["mean"])), float(np.mean(about["std"]))
+
+
 def main() -> None:
     """Measure it and print the numbers."""
     parser = argparse.ArgumentParser(
@@ -80,13 +94,14 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], dest="settings")
     parser.add_argument("--root")
     parser.add_argument("--encoder", default="resnet50")
-    parser.add_argument("--weights", choices=["imagenet"])
+    parser.add_argument("--weights")
     parser.add_argument("--epochs", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
-    name = f"unet-{given.weights or 'scratch'}"
+    name = f"unet-{'imagenet' if given.weights else 'scratch'}"
+    folder = Path(given.weights) if given.weights not in (None, "imagenet") else None
 
     spec = Spec(
         strategy="ridge", transfer=given.transfer, backbone=given.backbone, root=given.root, seed=given.seed,
@@ -110,7 +125,9 @@ def main() -> None:
     task, start = moments.task, time.perf_counter()
     torch.manual_seed(given.seed)
     try:
-        network = package().Unet(given.encoder, encoder_weights=given.weights, classes=len(task.findings))
+        fetched = None if folder else given.weights
+        network = package().Unet(given.encoder, encoder_weights=fetched, classes=len(task.findings))
+        mean, sd = started(network, folder) if folder else (MEAN, SD)
     except (OSError, RuntimeError) as error:
         print(
             f"{name} is skipped: its weights cannot be had ({type(error).__name__}: {str(error).splitlines()[0]})"
@@ -121,7 +138,9 @@ def main() -> None:
         skip_bad_images=False, progress=silent,
     )  # fmt: skip
     moments.measurement.transfer.learn = fitted(network, given.epochs)
-    measure(moments.measurement, {split: Pictures(lent, rows) for split, rows in moments.rows.items()})
+    measure(
+        moments.measurement, {split: Pictures(lent, rows, mean, sd) for split, rows in moments.rows.items()}
+    )
     numbers, document = moments.measurement.numbers(), moments.document()
     seconds = time.perf_counter() - start
     counts = sum(p.numel() for p in network.parameters())

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from made_features import SETTINGS
 
-from retune.check import check_backbone
-from retune.check.backbone import CHECKS
+from retune.check.backbone import CHECKS, Encoder
+from retune.check.checks import made
 from retune.cli.main import main
+from retune.plugins import registry
 from retune.scaffold import starting_point
 
 TEXT = starting_point("our-towers", "two-towers")
@@ -39,14 +39,14 @@ def test_a_new_backbone_works_as_it_is(
     assert "retune run --backbone ./our_towers.py" in capsys.readouterr().out
     assert main(["check", "backbone", "./our_towers.py"]) == 0
     assert f"keeps the contract: {len(CHECKS)} checks passed" in capsys.readouterr().out
-    made = {
+    broken = {
         "makes": TEXT.replace("    name =", "    def __init__(self):\n        [][0]\n\n    name ="),
         "encodes": TEXT.replace(
             "        with torch.inference", "        [][0]\n        with torch.inference"
         ),
     }
-    settings = [word for key, value in SETTINGS.items() for word in ("--set", f"{key}={value}")]
-    for name, text in made.items():
+    settings = ["--set", "data.images=60", "--set", "data.size=64", "--steps", "1"]
+    for name, text in broken.items():
         # Not the one whose features are kept.
         Path(f"{name}.py").write_text(text.replace('"adapter": 1', '"adapter": 2'))
         assert main(["run", "--backbone", f"./{name}.py", "--strategy", "ridge", *settings]) == 2
@@ -63,7 +63,9 @@ def test_a_broken_backbone_fails_its_check(tmp_path: Path, demand: str, right: s
     assert right in TEXT
     file = tmp_path / "mine.py"
     file.write_text(TEXT.replace(right, wrong))
-    assert demand in check_backbone(str(file)).failed
+    (check,) = (check for check in CHECKS if check.name == demand)
+    outcome, reason, _ = made(check, Encoder(registry("backbones").load(str(file)), {}), limit=20)
+    assert outcome == "failed", reason
 
 
 def test_every_check_is_failed_by_something() -> None:

@@ -88,6 +88,15 @@ def test_its_strategy_runs_on_its_scenario(told: dict[str, Told], folder: Path) 
     result = json.loads((folder / "out" / "result.json").read_text())
     assert result["strategy"]["origin"] == "retune-fixture-plugin"
     assert result["strategy"]["settings"] == {"prior": 10.0}
+    # Its metric is asked in every run, and the one that cannot be imported is told.
+    rises = [
+        end - start
+        for start, end in zip(result["auc_matrix"][0], result["auc_matrix"][-1], strict=True)
+        if end
+    ]
+    rise = result["own"]["rise"]
+    assert (rise["origin"], rise["value"]) == ("retune-fixture-plugin", pytest.approx(max(rises)))
+    assert "of retune-fixture-plugin" in result["own"]["gone"]["problem"]
     assert len(result["auc_matrix"]) == 3
 
 

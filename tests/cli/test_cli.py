@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from made_runs import made_run, made_scores, made_targets
 
 import retune
 from retune.catalog import KINDS, listing
@@ -37,10 +38,12 @@ def test_python_m_retune_is_the_same_command() -> None:
     assert (done.returncode, done.stdout) == (0, f"retune {retune.__version__}\n")
 
 
-def test_help_and_list_do_not_import_torch() -> None:
+def test_help_list_and_explain_do_not_import_torch(tmp_path: Path) -> None:
+    targets, patients = made_targets()
+    folder = str(made_run(tmp_path, "ridge", 0, made_scores(targets, 1.0, 0), targets, patients).folder)
     code = (
         "import sys, retune\nfrom retune.cli.main import main\n"
-        "for words in ([], ['--help'], ['list'], ['run', '--help']):\n"
+        f"for words in ([], ['--help'], ['list'], ['run', '--help'], ['explain', {folder!r}]):\n"
         "    if words: main(words)\n"
         "    heavy = {'torch', 'open_clip', 'transformers', 'pandas', 'sklearn'} & set(sys.modules)\n"
         "    if heavy: sys.exit(f'{words} imports {heavy}')\n"
@@ -56,6 +59,7 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         re.search(rf"\b{name}\b", out)
         for name in (
             "run",
+            "explain",
             "list",
             "show",
             "data",

@@ -36,7 +36,7 @@ def test_alone_it_lists_the_banks(capsys: pytest.CaptureFixture[str]) -> None:
     assert re.search(r"^chexzero +62 prompts", out, re.MULTILINE)
     _, as_json, _ = call(capsys, "--json")
     names = [row["name"] for row in json.loads(as_json)["prompts"]]
-    assert names == ["biovil", "chexzero", "language-model", "lay"]
+    assert names == ["biovil", "chexzero", "language-model", "lay", "long-tail"]
 
 
 @pytest.mark.parametrize("command", ["generate", "lint", "show", ""])

@@ -399,3 +399,23 @@ def test_a_table_of_patients_that_cannot_be_right(
 
 def test_dates_need_the_table_of_patients(tmp_path: Path) -> None:
     assert "it comes with MIMIC-IV" in failure(tree(tmp_path), MissingFiles, dates=True)
+
+
+def test_sex_age_and_race_come_from_mimic_iv_where_it_is_there(tmp_path: Path) -> None:
+    root = tree(tmp_path)
+    without = MimicCxr().read(root)
+    assert any("patients.csv is not there" in note for note in without.notes)
+    assert "sex" not in without.columns
+    # All studies are of 2180; its tables may lie in the folder that they come in.
+    patients(root / "hosp", "10000032,F,52,2177,2008 - 2010,", "11000935,M,91,2180,2014 - 2016,")
+    stays = ("10000032,1,,", "10000032,2,,WHITE", "10000032,3,,UNKNOWN")
+    save(root / "hosp" / "admissions.csv.gz", ["subject_id,hadm_id,admittime,race", *stays])
+    data = MimicCxr().read(root)
+    assert data.columns["sex"].tolist() == ["F", "F", ""]
+    np.testing.assert_array_equal(data.columns["age"], [55, 55, NAN])
+    assert data.columns["race"].tolist() == ["WHITE", "WHITE", ""]
+    assert data.choices["tables"].endswith("patients.csv.gz, admissions.csv.gz")
+    assert any("Sex and age of 2 patients are not known" in note for note in data.notes)
+    assert data.fingerprint == without.fingerprint
+    patients(root / "hosp", "10000032,female,52,2177,2008 - 2010,")
+    assert "row 2, column 'gender': 'female' is not M or F" in failure(root)

@@ -484,3 +484,29 @@ def test_the_published_boxes(tmp_path: Path) -> None:
     # Whatever has a box is labelled; what is labelled without one is not known.
     assert (labels[drawn] == 1).all()
     np.testing.assert_array_equal(regions.known(np.arange(880)), drawn | (labels == 0))
+
+
+def test_lists_that_others_follow_are_splits_by_name(tmp_path: Path) -> None:
+    tree(tmp_path)
+    (tmp_path / "labels").mkdir()
+    rows = {"train": [NAMES[0], NAMES[3]], "val": ["99999999_000.png", NAMES[2]], "test": [NAMES[1]]}
+    for part, names in rows.items():
+        text = "".join(f"{name} 0 1 0 0 0 0 0 0 0 0 0 0 0 0\n" for name in names)
+        (tmp_path / "labels" / f"{part}_list.txt").write_text(text)
+    # One of the lists is called like one of NIH's.
+    assert "choose split=arnoweng" in failure(tmp_path, MissingFiles)
+    data = NIH(split="arnoweng").read(tmp_path)
+    # The first patient is tested on, so is not learnt from.
+    assert data.split.tolist() == ["test", "test", "valid", "train"]
+    assert data.choices["split"].startswith("Arnoweng's lists, train_list.txt (sha256 ")
+    assert data.notes == (
+        "Images that the lists name and that are not here: 1 of val_list.txt's 2",
+        "The published split has 1 of its 1 test patients in training or validation, too: here they are test patients "
+        "only",
+    )
+    for part, names in {**rows, "train_1": [NAMES[3]]}.items():
+        (tmp_path / f"{part}.txt").write_text("".join(f"{name}\n" for name in names))
+    assert NIH(split="benchx").read(tmp_path).fingerprint == data.fingerprint
+    some = NIH(split="benchx-1").read(tmp_path)
+    assert (some.split.tolist(), some.dropped) == (["test", "valid", "train"], {"in none of the lists": 1})
+    assert "train_10.txt not found" in failure(tmp_path, MissingFiles, split="benchx-10")

@@ -393,3 +393,19 @@ def test_a_size_that_nobody_says(tmp_path: Path, name: str, words: str) -> None:
     with pytest.raises(BadImage) as caught:
         VinDrCxr().read(tmp_path).regions.masks(np.array([0]))  # type: ignore[union-attr]
     assert str(caught.value).startswith(f"{path}: {words}")
+
+
+def test_benchx_lists_are_a_split_by_name(tmp_path: Path) -> None:
+    physionet(tmp_path)
+    for part, names in (("train", [A]), ("train_10", [B]), ("val", [D]), ("test", [C])):
+        (tmp_path / f"{part}.txt").write_text("".join(f"{name}\n" for name in names))
+    data = VinDrCxr(split="benchx").read(tmp_path)
+    assert dict(zip(data.image_id.tolist(), data.split.tolist(), strict=True)) == {
+        A: "train",
+        C: "test",
+        D: "valid",
+    }
+    assert data.dropped == {"in none of the lists": 1}
+    assert "sha256" in data.choices["split"]
+    assert not any("Not read" in note for note in data.notes if "train.txt" in note)
+    assert VinDrCxr(split="benchx-10").read(tmp_path).image_id.tolist() == [B, C, D]

@@ -142,7 +142,7 @@ def test_every_stem_is_found_in_sentences_of_its_finding() -> None:
 def test_sentences_that_deny_a_finding_name_no_other(name: str) -> None:
     for one in BANKS[name].prompts:
         for finding, stem in STEMS.items():
-            if one.polarity == "negative" and finding != one.finding:
+            if one.polarity == "negative" and finding != one.finding and one.finding in FINDINGS:
                 shared = {finding, one.finding} in SHARED
                 assert shared or not re.search(stem, one.text.lower()), (finding, one)
 

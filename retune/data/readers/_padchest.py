@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from retune.data import findings
+
 NORMAL: Final = "normal"
 EXCLUDE: Final = "exclude"
 NOTHING: Final = frozenset(("", "unchanged", "suboptimal study", EXCLUDE))
@@ -101,3 +103,26 @@ vertebral anterior compression|vertebral compression|vertebral degenerative chan
     ).split("|")
 )
 """The published table's other labels, which no finding of the vocabulary stands for."""
+
+FINDINGS: Final = tuple(name for name in findings.FINDINGS if name in SPELLINGS)
+"""The findings that some of PadChest's labels are examples of."""
+COLUMNS_OF: Final[Mapping[str, list[int]]] = {
+    spelling.lower(): [k for k, name in enumerate(FINDINGS) if spelling in SPELLINGS[name]]
+    for name in FINDINGS
+    for spelling in SPELLINGS[name]
+}
+"""Where a label, in small letters, stands among these."""
+BESIDE_NORMAL: Final = NOTHING | {NORMAL, *map(str.lower, DEVICES)}
+"""Labels that leave a radiograph normal."""
+
+
+def narrowest(spelling: str) -> str:
+    """Of the findings that a label is an example of the one with the fewest labels."""
+    return min((name for name in SPELLINGS if spelling in SPELLINGS[name]), key=lambda n: len(SPELLINGS[n]))
+
+
+MAPPING: Final[Mapping[str, str]] = {
+    **{spelling: narrowest(spelling) for names in SPELLINGS.values() for spelling in names},
+    **dict.fromkeys((*sorted(NOTHING - {""}), *UNUSED), ""),
+}
+"""Every label, and the narrowest finding that it is an example of."""

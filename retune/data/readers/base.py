@@ -10,9 +10,11 @@ from typing import Any, ClassVar, Final, Literal, get_args, get_origin, get_type
 
 import numpy as np
 
-from retune.data.dataset import BoolArray, Dataset, IntArray
+from retune.data.dataset import Array, BoolArray, Dataset, FloatArray, IntArray
+from retune.data.images import FileImages
+from retune.data.regions import Regions, SomeRegions
 from retune.data.shares import Share
-from retune.errors import BadSetting, MissingFiles, UserError
+from retune.errors import BadSetting, BadTable, MissingFiles, UserError
 
 INTERPRETATION: Final = "photometric_interpretation"
 """Name of a data set's column of what DICOM says of black and white, where pictures no longer say it themselves."""
@@ -54,6 +56,7 @@ class Reader(ABC):
             may name the bank of ``prompts`` for runs that name none.
         beside: Settings of every data set, applied to what ``read`` returns.
         transfer: The data set that ``--transfer`` takes in a stream of this one, where none is named; this one if empty.
+        prompts: The prompt bank of runs that name none, where labels are outside the vocabulary of the usual one.
     """
 
     name: ClassVar[str]
@@ -69,6 +72,12 @@ class Reader(ABC):
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     beside: ClassVar[type[Share]] = Share
     transfer: ClassVar[str] = ""
+    prompts: ClassVar[str] = ""
+
+    @property
+    def expected(self) -> Published | None:
+        """What a complete copy holds when it is read with these settings; None where that is not known."""
+        return self.published
 
     @abstractmethod
     def read(self, root: Path | None) -> Dataset:
@@ -129,6 +138,76 @@ class HashedReader(Reader):
             raise BadSetting(
                 f"valid is {self.valid}", where=f"data set {self.name}", fix="choose from 0 to 0.8"
             )
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What tables say of N images, before any is dropped.
+
+    Args:
+        image_id: Unique identifier per image, (N,).
+        patient_id: Patient per image, (N,).
+        split: ``"train"``, ``"valid"`` or ``"test"`` per image, (N,); ``""`` for one that is dropped.
+        targets: float32 (N, C), C being the labels of the data set.
+        files: File of each image relative to the folder, (N,).
+        columns: Further columns of :class:`Dataset`, each (N,).
+        regions: Where findings are in these N images, if anybody outlined them.
+    """
+
+    image_id: Array
+    patient_id: Array
+    split: Array
+    targets: FloatArray
+    files: Array
+    columns: Mapping[str, Array]
+    regions: Regions | None = None
+
+
+def assembled(
+    reader: Reader,
+    rows: Rows,
+    folder: Path,
+    table: Path,
+    *,
+    drops: Mapping[str, BoolArray],
+    notes: Sequence[str],
+    choices: Mapping[str, str],
+    labels: Sequence[str] = (),
+) -> Dataset:
+    """The data set of the rows that no filter drops.
+
+    Args:
+        reader: Whose it is.
+        rows: All that the tables have.
+        folder: What files are relative to.
+        table: The table to name where nothing is left.
+        drops: Which rows (N,) each filter drops, by what is said of them.
+        notes: A line each.
+        choices: What was chosen on reading.
+        labels: Names of the columns of targets; the reader's where left out.
+
+    Raises:
+        BadTable: If no row is left.
+    """
+    keep, dropped = kept({"": np.zeros(len(rows.image_id), dtype=bool), **drops})
+    if not len(keep):
+        why = ", ".join(f"{name} ({count:,})" for name, count in dropped.items())
+        raise BadTable(f"no image is left: {why}", where=str(table), fix="try --set data.views=all")
+    return Dataset(
+        name=reader.name,
+        labels=tuple(labels or reader.labels),
+        image_id=rows.image_id[keep],
+        patient_id=rows.patient_id[keep],
+        split=rows.split[keep],
+        targets=rows.targets[keep],
+        images=FileImages(rows.files[keep], folder),
+        columns={name: values[keep] for name, values in rows.columns.items()},
+        dropped=dropped,
+        source=reader.source,
+        notes=tuple(notes),
+        choices=choices,
+        regions=SomeRegions(rows.regions, keep) if rows.regions else None,
+    )
 
 
 def kept(drops: Mapping[str, BoolArray]) -> tuple[IntArray, dict[str, int]]:

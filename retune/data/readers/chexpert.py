@@ -242,22 +242,23 @@ def _read_part(part: str, table: Path) -> tuple[dict[str, Array], tuple[str, ...
         "patient_id": text(pieces[1]),
         "part": np.full(n, part, dtype="U5"),
         "labels": read_labels(frame, table),
-        "view": _views(frame, table) if described else text(pieces[2]),
-        "age": _ages(frame, table) if described else np.full(n, np.nan, dtype=np.float32),
+        "view": views_of(frame, table) if described else text(pieces[2]),
+        "age": ages_of(frame, table) if described else np.full(n, np.nan, dtype=np.float32),
         "sex": recode(frame, SEX, SEXES, table) if described else np.full(n, "", dtype="U1"),
     }
     return columns, table_notes((frame, table))
 
 
-def _views(frame: pd.DataFrame, table: Path) -> Array:
-    side = recode(frame, SIDE, SIDES, table)
+def views_of(frame: pd.DataFrame, table: Path, side: str = SIDE, projection: str = PROJECTION) -> Array:
+    """View of each image, (N,)."""
+    sides = recode(frame, side, SIDES, table)
     # A few frontal images are marked LL or RL: whether PA or AP is then not known.
-    view, _ = read_views(text(frame[PROJECTION]))
-    return np.where(np.isin(view, KEPT["frontal"]) & (side == "frontal"), view, side)
+    view, _ = read_views(text(frame[projection]))
+    return np.where(np.isin(view, KEPT["frontal"]) & (sides == "frontal"), view, sides)
 
 
-def _ages(frame: pd.DataFrame, table: Path) -> FloatArray:
+def ages_of(frame: pd.DataFrame, table: Path, column: str = AGE) -> FloatArray:
     """Age in years, float32 (N,); 0 stands for unknown, as all patients are adults."""
-    years = numbers(frame, AGE, table)
-    refuse(frame, years < 0, AGE, table, "'{}' is not an age in years")
+    years = numbers(frame, column, table)
+    refuse(frame, years < 0, column, table, "'{}' is not an age in years")
     return np.where((years == 0) | (years > OLDEST), np.nan, years).astype(np.float32)

@@ -18,6 +18,8 @@ from retune.data.dataset import Array, Dataset, FloatArray, split_by_patient
 from retune.data.images import FileImages, listed
 from retune.data.lists import look_for, unread
 from retune.data.outlines import Outlined, Outlines, Square
+from retune.data.readers._lists import LISTS as LISTED
+from retune.data.readers._lists import listed_split, settled
 from retune.data.readers.base import HashedReader, Published, kept
 from retune.data.tables import (
     OLDEST,
@@ -123,7 +125,7 @@ class NIH(HashedReader):
     )
 
     views: Literal["frontal", "PA", "AP", "all"] = "frontal"
-    split: Literal["auto", "official", "hash"] = "auto"
+    split: Literal["auto", "official", "hash", "arnoweng", "benchx", "benchx-10", "benchx-1"] = "auto"
     valid: float = 0.1
 
     def read(self, root: Path | None) -> Dataset:
@@ -145,7 +147,12 @@ class NIH(HashedReader):
         columns = _columns(frame, table)
         columns["view"], strange = read_views(columns["view"])
         lists = self._official(folder)
-        if lists:
+        given = None
+        if self.split in LISTED:
+            stems = np.array([name.rpartition(".")[0] or name for name in names.tolist()])
+            given = settled(listed_split(folder, stems, self.split), patients)
+            split, in_lists, chosen = given.split, given.split != "", given.choice
+        elif lists:
             split, in_lists = _official_split(names, patients, lists, self.valid)
             chosen = f"official, by {' and '.join(path.relative_to(folder).as_posix() for path in lists)}"
         else:
@@ -155,7 +162,7 @@ class NIH(HashedReader):
             chosen = f"by a hash of patients, 20 % for testing{why}"
         keep, dropped = kept(
             {
-                "in no list of the official split": ~in_lists,
+                "in none of the lists" if given else "in no list of the official split": ~in_lists,
                 f"view is not {self.views}": ~in_views(columns["view"], self.views),
             }
         )
@@ -176,7 +183,12 @@ class NIH(HashedReader):
             notes=(
                 *table_notes((frame, table)),
                 *strange,
-                *unread(folder, [table, *lists], f"call them {' and '.join(LISTS)} to split by them"),
+                *(given.notes if given else ()),
+                *unread(
+                    folder,
+                    [table, *(given.lists if given else lists)],
+                    f"call them {' and '.join(LISTS)} to split by them",
+                ),
             ),
             choices={"split": chosen, "table": table.name},
             regions=Outlined(
@@ -190,7 +202,7 @@ class NIH(HashedReader):
 
     def _official(self, folder: Path) -> list[Path]:
         """The two lists of the official split, where it is the one to take."""
-        if self.split == "hash":
+        if self.split not in ("auto", "official"):
             return []
         found = {name: look_for(folder, names, deep=True) for name, names in LISTS.items()}
         missing = [name for name, path in found.items() if path is None]
@@ -200,10 +212,11 @@ class NIH(HashedReader):
             # One list alone is a broken download: falling back would silently be another benchmark.
             there = [path for path in found.values() if path]
             others = " ".join(unread(folder, there, "rename it if it is the one"))
+            other = "arnoweng" if look_for(folder, LISTED["arnoweng"][1:2], deep=True) else "hash"
             raise MissingFiles(
                 f"{' and '.join(missing)} of the official split not found{f' ({others})' if others else ''}",
                 where=str(folder),
-                fix="add it or choose split=hash",
+                fix=f"add it or choose split={other}",
             )
         return [path for path in found.values() if path]
 

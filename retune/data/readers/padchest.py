@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, ClassVar, Final, Literal
 
 import numpy as np
 
-from retune.data import findings
 from retune.data.dataset import Array, BoolArray, Dataset, FloatArray, split_by_patient
 from retune.data.dates import read_dates
 from retune.data.images import FileImages, listed
 from retune.data.lists import unread
-from retune.data.readers._padchest import DEVICES, EXCLUDE, NORMAL, NOTHING, SPELLINGS, UNUSED
+from retune.data.readers._padchest import BESIDE_NORMAL, COLUMNS_OF, EXCLUDE, FINDINGS, MAPPING, NOTHING
 from retune.data.readers.base import INTERPRETATION, HashedReader, Published, kept
 from retune.data.tables import (
     OLDEST,
@@ -58,20 +57,9 @@ _MONOCHROME: Final = re.compile(r"(?:b?['\"])?\s*monochrome[\W_]*([12])\s*['\"]?
 """What the column says of pictures whose DICOM file held high values for black."""
 METHODS: Final = ("Physician", "RNN_model")
 
-_FINDINGS: Final = tuple(name for name in findings.FINDINGS if name in SPELLINGS)
-_COLUMNS_OF: Final[dict[str, list[int]]] = {
-    spelling.lower(): [k for k, name in enumerate(_FINDINGS) if spelling in SPELLINGS[name]]
-    for name in _FINDINGS
-    for spelling in SPELLINGS[name]
-}
-_BESIDE_NORMAL: Final = NOTHING | {NORMAL, *map(str.lower, DEVICES)}
 _ITEM: Final = r"""(?:'[^'"\\]*'|"[^'"\\]*")"""
 _LIST: Final = re.compile(rf"\[\s*(?:{_ITEM}(?:\s*,\s*{_ITEM})*)?\s*\]")
 _LABEL: Final = re.compile(r"""['"]([^'"\\]*)['"]""")
-
-
-def _narrowest(spelling: str) -> str:
-    return min((name for name in SPELLINGS if spelling in SPELLINGS[name]), key=lambda n: len(SPELLINGS[n]))
 
 
 @dataclass(frozen=True)
@@ -106,11 +94,8 @@ class PadChest(HashedReader):
         "Medical Image Analysis 66, 2020"
     )
     licence: ClassVar[str] = "PadChest Dataset Research Use Agreement of BIMCV, to be accepted on downloading"
-    labels: ClassVar[tuple[str, ...]] = _FINDINGS
-    mapping: ClassVar[Mapping[str, str]] = {
-        **{spelling: _narrowest(spelling) for names in SPELLINGS.values() for spelling in names},
-        **dict.fromkeys((*sorted(NOTHING - {""}), *UNUSED), ""),
-    }
+    labels: ClassVar[tuple[str, ...]] = FINDINGS
+    mapping: ClassVar[Mapping[str, str]] = MAPPING
     published: ClassVar[Published | None] = Published(images=160_861, patients=67_625)
 
     views: Views = "frontal"
@@ -209,7 +194,7 @@ def _targets(frame: pd.DataFrame, table: Path) -> tuple[FloatArray, BoolArray, B
 
     # A few ten thousand combinations stand for all rows.
     codes, cells = pd.factorize(frame[LABELS])
-    matrix = np.zeros((len(cells), len(_FINDINGS)), dtype=np.float32)
+    matrix = np.zeros((len(cells), len(FINDINGS)), dtype=np.float32)
     known, excluded = np.zeros((2, len(cells)), dtype=bool)
     for k, cell in enumerate(map(str.strip, cells)):
         if cell in BLANK:
@@ -219,9 +204,9 @@ def _targets(frame: pd.DataFrame, table: Path) -> tuple[FloatArray, BoolArray, B
             refuse(frame, codes == k, LABELS, table, "'{}' is not a list such as ['nodule', 'scoliosis']")
         labels = {label.strip().lower() for label in _LABEL.findall(cell)}
         known[k], excluded[k] = not labels <= NOTHING, EXCLUDE in labels
-        matrix[k, [column for label in labels for column in _COLUMNS_OF.get(label, ())]] = 1
-        if not labels <= _BESIDE_NORMAL:
-            matrix[k, _FINDINGS.index("No Finding")] = 0
+        matrix[k, [column for label in labels for column in COLUMNS_OF.get(label, ())]] = 1
+        if not labels <= BESIDE_NORMAL:
+            matrix[k, FINDINGS.index("No Finding")] = 0
     return matrix[codes], known[codes], excluded[codes]
 
 

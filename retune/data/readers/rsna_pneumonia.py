@@ -14,7 +14,7 @@ from retune.data.dataset import Array, Dataset, split_by_patient
 from retune.data.images import FileImages, listed
 from retune.data.lists import look_for, unread
 from retune.data.outlines import Outlined, Outlines, Square
-from retune.data.readers._lists import drawn_split, listed_split, settled
+from retune.data.readers._lists import LISTS, Chosen, drawn_split, listed_split, settled
 from retune.data.readers.base import HashedReader, Published
 from retune.data.tables import (
     find_table,
@@ -61,7 +61,8 @@ class RsnaPneumonia(HashedReader):
 
     Args:
         split: patient, 20 % of the patients for testing, by a hash; nih, by NIH's official lists, which must lie there
-            with the mapping; mgca, the one that GLoRIA's successors share, over images; benchx, by its three lists.
+            with the mapping; mgca, the one that GLoRIA's successors share, over images; benchx, by its three lists, and
+            benchx-10 and benchx-1, by those with a part of the training images.
         valid: Share of validation images, where the split has none of its own.
     """
 
@@ -82,7 +83,7 @@ class RsnaPneumonia(HashedReader):
     )
     part_of: ClassVar[tuple[str, ...]] = ("nih",)
 
-    split: Literal["patient", "nih", "mgca", "benchx"] = "patient"
+    split: Literal["patient", "nih", "mgca", "benchx", "benchx-10", "benchx-1"] = "patient"
     valid: float = 0.1
 
     def read(self, root: Path | None) -> Dataset:
@@ -115,8 +116,8 @@ class RsnaPneumonia(HashedReader):
         if mapping is not None:
             original = _mapped(mapping, names)
             patients, notes = np.array([name[:8] for name in original.tolist()]), []
-        split, wrong, choice = self._split(folder, names, patients, original)
-        kept = np.flatnonzero(split != "")
+        chosen = self._split(folder, names, patients, original)
+        kept = chosen.kept
         place = np.full(len(names), -1, dtype=np.int64)
         place[kept] = np.arange(len(kept))
         return Dataset(
@@ -124,30 +125,27 @@ class RsnaPneumonia(HashedReader):
             labels=labels,
             image_id=names[kept],
             patient_id=patients[kept],
-            split=split[kept],
+            split=chosen.split[kept],
             targets=np.stack(columns, axis=1)[kept],
             images=FileImages(_paths(folder, names[kept]), folder),
-            dropped={"in none of the lists": len(names) - len(kept)} if len(kept) < len(names) else {},
+            dropped=chosen.dropped,
             source=self.source,
             notes=(
                 *notes,
-                *wrong,
+                *chosen.notes,
                 *table_notes(*read),
-                *unread(folder, [path for _, path in read], "see split"),
+                *unread(folder, [*(path for _, path in read), *chosen.lists], "see split"),
             ),
-            choices={"split": choice},
+            choices={"split": chosen.choice},
             regions=Outlined(
                 ("Pneumonia",), partial(_boxes, frame, table, place[image], len(kept)), Square(SIDE)
             ),
         )
 
-    def _split(
-        self, folder: Path, names: Array, patients: Array, original: Array | None
-    ) -> tuple[Array, list[str], str]:
-        """The split of each image, what is wrong with it, and how it came about."""
-        if self.split == "benchx":
-            found, told = listed_split(folder, names)
-            return *settled(found, patients), f"BenchX's lists, {told}"
+    def _split(self, folder: Path, names: Array, patients: Array, original: Array | None) -> Chosen:
+        """The split of each image."""
+        if self.split in LISTS:
+            return settled(listed_split(folder, names, self.split), patients)
         if self.split == "mgca":
             if len(names) <= 2 * HELD:
                 raise BadTable(
@@ -155,7 +153,8 @@ class RsnaPneumonia(HashedReader):
                     where=str(folder / TABLE),
                     fix="leave split out",
                 )
-            return *settled(drawn_split(len(names), 2 * HELD, HELD), patients), "MGCA's rule, over images"
+            drawn = Chosen(drawn_split(len(names), 2 * HELD, HELD), "MGCA's rule, over images")
+            return settled(drawn, patients)
         if self.split == "nih":
             if original is None:
                 raise MissingFiles(
@@ -170,8 +169,8 @@ class RsnaPneumonia(HashedReader):
             )
             part = split_by_patient(patients, valid=self.valid, test=0.0)
             found = np.where(tested, "test", np.where(learnt, part, ""))
-            return found, [], f"NIH's official, by {' and '.join(NIH_LISTS)}"
-        return split_by_patient(patients, valid=self.valid), [], "by a hash of patients, 20 % for testing"
+            return Chosen(found, f"NIH's official, by {' and '.join(NIH_LISTS)}")
+        return Chosen(split_by_patient(patients, valid=self.valid), "by a hash of patients, 20 % for testing")
 
 
 def _targets(frame: pd.DataFrame, table: Path) -> tuple[Array, Array, Array]:

@@ -6,7 +6,7 @@ import hashlib
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final, Literal
@@ -17,7 +17,7 @@ from PIL import Image
 from retune.data.dataset import Array, BoolArray, Dataset, IntArray, split_by_patient
 from retune.data.images import FileImages
 from retune.data.lists import look_for
-from retune.data.readers._lists import drawn_split, listed_split, settled
+from retune.data.readers._lists import LISTS, Chosen, drawn_split, listed_split, settled
 from retune.data.readers.base import HashedReader, Published
 from retune.data.shapes import Runs, dialect_of, runs_mask
 from retune.data.tables import (
@@ -57,7 +57,7 @@ class Siim(HashedReader):
     Args:
         split: patient, 20 % of the images for testing, by a hash; kaggle, the copy's own, as PNG; mgca, the one that
             GLoRIA's successors share, over rows of the table, so that images with several rows stand in several parts;
-            benchx, by its three lists.
+            benchx, by its three lists, and benchx-10 and benchx-1, by those with a part of the training images.
         valid: Share of validation images, where the split has none of its own.
     """
 
@@ -73,7 +73,7 @@ class Siim(HashedReader):
     published: ClassVar[Published | None] = Published(images=12_047, positives={"Pneumothorax": 2_669})
     part_of: ClassVar[tuple[str, ...]] = ("nih",)
 
-    split: Literal["patient", "kaggle", "mgca", "benchx"] = "patient"
+    split: Literal["patient", "kaggle", "mgca", "benchx", "benchx-10", "benchx-1"] = "patient"
     valid: float = 0.1
 
     def read(self, root: Path | None) -> Dataset:
@@ -118,11 +118,10 @@ class Siim(HashedReader):
             rows[image[k]].append(k)
         where = [f"{table}, row {number}" for number in frame.index]
         if self.split == "mgca":
-            part = drawn_split(len(frame), 0.3, 0.5)
             # An image with several rows may stand in several parts.
-            split, wrong = settled(part, image)
-            first = np.unique(image, return_index=True)[1]
-            chosen: tuple[Array, list[str], str] = split[first], wrong, "MGCA's rule, over rows of the table"
+            drawn = Chosen(drawn_split(len(frame), 0.3, 0.5), "MGCA's rule, over rows of the table")
+            of_rows = settled(drawn, image)
+            chosen = replace(of_rows, split=of_rows.split[np.unique(image, return_index=True)[1]])
         else:
             chosen = self._split(folder, np.asarray(names))
         paths = _dicoms(folder, np.asarray(names))
@@ -155,11 +154,8 @@ class Siim(HashedReader):
             )
         if self.split == "kaggle":
             by_hash = split_by_patient(names, valid=self.valid, test=0.0)
-            chosen = (
-                np.where(whole["part"] == "test", "test", by_hash),
-                list[str](),
-                f"by {' and '.join(SHEETS.values())}",
-            )
+            parted = np.where(whole["part"] == "test", "test", by_hash)
+            chosen = Chosen(parted, f"by {' and '.join(SHEETS.values())}")
         else:
             chosen = self._split(folder, names)
         files = [f"{PNG[0]}/{name}" for name in whole[FILE].tolist()]
@@ -167,18 +163,17 @@ class Siim(HashedReader):
         regions = PictureRegions(folder, np.array(files), np.array(masks), positive)
         return self._dataset(folder, names, positive, np.array(files), chosen, regions, *tables)
 
-    def _split(self, folder: Path, names: Array) -> tuple[Array, list[str], str]:
-        """The split of each image, what is wrong with it, and how it came about."""
-        if self.split == "benchx":
-            found, told = listed_split(folder, names)
-            return found, [], f"BenchX's lists, {told}"
+    def _split(self, folder: Path, names: Array) -> Chosen:
+        """The split of each image."""
+        if self.split in LISTS:
+            return listed_split(folder, names, self.split)
         if self.split == "kaggle":
             raise BadSetting(
                 f"is kaggle, and {' and '.join(SHEETS.values())} are not there",
                 where="data set siim, setting split",
                 fix="choose patient, mgca or benchx",
             )
-        return split_by_patient(names, valid=self.valid), [], "by a hash of images, 20 % for testing"
+        return Chosen(split_by_patient(names, valid=self.valid), "by a hash of images, 20 % for testing")
 
     def _dataset(
         self,
@@ -186,33 +181,29 @@ class Siim(HashedReader):
         names: Array,
         positive: BoolArray,
         paths: Array,
-        chosen: tuple[Array, list[str], str],
+        chosen: Chosen,
         regions: RunRegions | PictureRegions,
         *tables: tuple[pd.DataFrame, Path],
     ) -> Dataset:
-        split, wrong, choice = chosen
-        kept = np.flatnonzero(split != "")
         whole = Dataset(
             name=self.name,
             labels=self.labels,
             image_id=names,
             patient_id=names,
             # What is in none of the lists is left out below.
-            split=np.where(split == "", "train", split),
+            split=np.where(chosen.split == "", "train", chosen.split),
             targets=positive.astype(np.float32)[:, None],
             images=FileImages(paths, folder),
             source=self.source,
             notes=(
                 "Patients are not published: every image counts as a patient, so one may be in training and test",
-                *wrong,
+                *chosen.notes,
                 *table_notes(*tables),
             ),
-            choices={"split": choice},
+            choices={"split": chosen.choice},
             regions=regions,
         )
-        if len(kept) == len(names):
-            return whole
-        return whole.take(kept, dropped={"in none of the lists": len(names) - len(kept)})
+        return whole.take(chosen.kept, dropped=chosen.dropped) if chosen.dropped else whole
 
 
 @dataclass(frozen=True)

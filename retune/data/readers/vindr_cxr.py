@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
@@ -17,6 +17,7 @@ from retune.data.dicom import dicom_size
 from retune.data.images import FileImages, listed
 from retune.data.lists import unread
 from retune.data.outlines import Outlined, Outlines
+from retune.data.readers._lists import LISTS, Chosen, listed_split
 from retune.data.readers.base import HashedReader, Published
 from retune.data.tables import (
     find_table,
@@ -30,6 +31,7 @@ from retune.data.tables import (
     whole_numbers,
 )
 from retune.errors import BadImage, BadTable, MissingFiles
+from retune.settings import LATER
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -121,6 +123,8 @@ class VinDrCxr(HashedReader):
             if any did, or only if all did. No Finding is the absence of all, so ``any`` and ``all`` change places.
         valid: Share of validation images: of PhysioNet's training images, or of all of Kaggle's, of which 20 %
             are test images, chosen by a hash.
+        split: ``official``: as said; ``benchx``: by BenchX's three lists, whose test images are PhysioNet's;
+            ``benchx-10`` and ``benchx-1``: by those with a part of the training images.
     """
 
     name: ClassVar[str] = "vindr-cxr"
@@ -138,6 +142,9 @@ class VinDrCxr(HashedReader):
 
     vote: Literal["majority", "any", "all"] = "majority"
     valid: float = 0.1
+    split: Literal["official", "benchx", "benchx-10", "benchx-1"] = field(
+        default="official", kw_only=True, metadata=LATER
+    )
 
     def read(self, root: Path | None) -> Dataset:
         """Read the tables and where the pictures lie.
@@ -163,6 +170,14 @@ class VinDrCxr(HashedReader):
             read, names, targets = self._kaggle(folder)
             split = split_by_patient(names, valid=self.valid)
             labels, places = self._kaggle_labels(), np.full(len(names), "train")
+        chosen = Chosen(
+            split,
+            f"official, by {TRAIN} and {TEST}"
+            if train and test
+            else f"by a hash of images, 20 % for testing; {TRAIN} and {TEST} are not there",
+        )
+        if self.split in LISTS:
+            chosen = listed_split(folder, names, self.split)
         images = FileImages(_paths(folder, names, places), folder)
         if train and test:
             boxes = [path for name in BOXES.values() if (path := _find(folder, name))]
@@ -171,28 +186,28 @@ class VinDrCxr(HashedReader):
         outlined = tuple(
             name for name in labels if name in {CLASSES[kind] for kind in CLASSES if kind not in GLOBAL}
         )
-        return Dataset(
+        whole = Dataset(
             name=self.name,
             labels=labels,
             image_id=names,
             patient_id=names,
-            split=split,
+            # What is in none of the lists is left out below.
+            split=np.where(chosen.split == "", "train", chosen.split),
             targets=targets,
             images=images,
             columns={"view": np.full(len(names), "PA")},
             source=self.source,
             notes=(
                 *table_notes(*read),
+                *chosen.notes,
                 *unread(
                     folder,
-                    [table for _, table in read],
+                    [*(table for _, table in read), *chosen.lists],
                     f"only {TRAIN} with {TEST}, or {KAGGLE}, say what is trained and tested on",
                 ),
             ),
             choices={
-                "split": f"official, by {TRAIN} and {TEST}"
-                if train and test
-                else f"by a hash of images, 20 % for testing; {TRAIN} and {TEST} are not there",
+                "split": chosen.choice,
                 "tables": ", ".join(table.name for _, table in read),
             },
             regions=Outlined(
@@ -201,6 +216,7 @@ class VinDrCxr(HashedReader):
             if boxes
             else None,
         )
+        return whole.take(chosen.kept, dropped=chosen.dropped) if chosen.dropped else whole
 
     def _physionet(self, train: Path, test: Path) -> tuple[list[Read], Array, FloatArray, Array]:
         import pandas as pd
