@@ -103,6 +103,7 @@ def _strategy(name: str, dim: int, n_labels: int, paper: bool) -> dict[str, Any]
         "version": cls.version,
         "needs": sorted(cls.needs),
         "sees_everything": cls.sees_everything,
+        **({"floor": True} if cls.floor else {}),
         "keeps_samples": cls.keeps_samples,
         "dim": dim,
         "n_labels": n_labels,

@@ -130,6 +130,23 @@ def save_bert(folder: Path, head: str) -> None:
     transformers.BertTokenizer(str(folder / "vocab.txt")).save_pretrained(folder)
 
 
+def save_pooling(folder: Path, about: dict[str, Any], *more: str) -> None:
+    """What sentence-transformers writes beside a BERT."""
+    modules = ["Transformer", "Pooling", *more]
+    listed = [
+        {
+            "idx": k,
+            "name": str(k),
+            "path": f"{k}_{kind}" if k else "",
+            "type": f"sentence_transformers.models.{kind}",
+        }
+        for k, kind in enumerate(modules)
+    ]
+    (folder / "modules.json").write_text(json.dumps(listed))
+    (folder / "1_Pooling").mkdir(exist_ok=True)
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps(about))
+
+
 def save_gpt2(folder: Path) -> None:
     from tokenizers import pre_tokenizers
 
@@ -205,7 +222,9 @@ def save_tower(kind: str, folder: Path) -> None:
     elif kind in ("gpt2", "roberta"):
         (save_gpt2 if kind == "gpt2" else save_roberta)(folder)
     else:
-        save_bert(folder, {"bert": "BertModel", "masked": "BertForMaskedLM"}[kind])
+        save_bert(folder, "BertForMaskedLM" if kind == "masked" else "BertModel")
+        if kind == "sentences":
+            save_pooling(folder, {"pooling_mode_cls_token": False, "pooling_mode_mean_tokens": True})
 
 
 def require_maps(backbone: Any, pixels: torch.Tensor) -> None:

@@ -13,6 +13,7 @@ import torch
 
 from retune.backbones.base import Backbone
 from retune.check.tower import SmallTower
+from retune.data.attributes import ATTRIBUTES
 from retune.methods.given import Context, Images, Training, training
 from retune.methods.strategy import Strategy
 from retune.methods.towers import Towers
@@ -151,6 +152,7 @@ class Lab:
             "features": lambda: self._features(n, seed)[chosen],
             "tokens": lambda: LazyRows(partial(self._tokens, n, seed), chosen),
             "pixels": lambda: LazyRows(partial(self._pixels, n, seed), chosen),
+            "table": lambda: self._table(n, seed)[chosen],
         }
         needs = strategy.requires()
         return Images(len(chosen), {kind: get for kind, get in sources.items() if kind in needs})
@@ -200,6 +202,12 @@ class Lab:
     def _tokens(self, n: int, seed: int, chosen: torch.Tensor) -> torch.Tensor:
         signs = self.truth(n, seed)[chosen].float() * 2 - 1
         return (signs @ self.directions)[:, None] + self.places
+
+    def _table(self, n: int, seed: int) -> torch.Tensor:
+        """A column for each label, which tells it."""
+        told = torch.zeros(n, len(ATTRIBUTES))
+        told[:, : len(LABELS)] = self.truth(n, seed).float()
+        return told
 
     def _pixels(self, n: int, seed: int, chosen: torch.Tensor) -> torch.Tensor:
         """A bright stripe for each label that is there."""

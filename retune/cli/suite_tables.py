@@ -95,7 +95,7 @@ def _print_orders(console: Console, found: OrderTable) -> None:
 
 
 def _style(row: Row) -> str:
-    return {"best": "bold", "tied": "bold", "upper bound": "dim"}.get(row.role, "")
+    return {"best": "bold", "tied": "bold", "upper bound": "dim", "floor": "dim"}.get(row.role, "")
 
 
 def _packed(heads: Sequence[str], rows: Sequence[Sequence[Cell]], width: int) -> list[list[int]]:

@@ -23,6 +23,11 @@ from retune.results.text import number
 from retune.results.verdict import Standing, standings, verdict
 from retune.suite.runs import prompts_words
 
+BOUND_LINES: Final = {
+    "upper bound": "Upper bound: it sees all images and all labels at once, as no continual method may.",
+    "floor": "Floor, no method: reached without the picture, without a backbone, or with labels shuffled.",
+}
+
 MARKS: Final[dict[Standing, str]] = {"below": "<.5", "at": "~.5"}
 """Below the column of a label that is no better than chance."""
 CHANCES: Final[dict[Standing, str]] = {
@@ -112,13 +117,8 @@ def _headline(out: Console, result: Result, seeds: int = 0) -> None:
             f"{seeds} seeds" if seeds else f"seed {result.run.seed}",
         )
     )
-    if result.strategy.sees_everything:
-        out.print(
-            Text(
-                "Upper bound: it sees all images and all labels at once, as no continual method may.",
-                "yellow",
-            )
-        )
+    if result.strategy.bound:
+        out.print(Text(BOUND_LINES[result.strategy.bound], "yellow"))
     for line in _asked(result):
         out.print(Text(line, "dim"))
     if not seeds:

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from retune.backbones.base import MEANINGS
 from retune.errors import UnknownName, UserError
+from retune.methods.given import OF_DATA
 from retune.methods.strategy import Strategy
 from retune.settings import settings_of
 
@@ -25,6 +26,7 @@ ABOUT: Final = (
     "needs",
     "presets",
     "sees_everything",
+    "floor",
     "keeps_samples",
     "statistics",
 )
@@ -77,8 +79,9 @@ def require_needs(needs: object, owner: str) -> None:
             where=where,
             fix='write needs = frozenset({"features"})',
         )
-    for need in sorted(needs - set(MEANINGS)):
-        raise UnknownName("need", need, MEANINGS, where=where)
+    known = {*MEANINGS, *OF_DATA}
+    for need in sorted(needs - known):
+        raise UnknownName("need", need, known, where=where)
 
 
 def described(cls: type[Strategy]) -> bool:

@@ -21,9 +21,20 @@ if TYPE_CHECKING:
 
 
 Need = Literal[
-    "features", "joint", "texts", "tokens", "pixels", "text-gradients", "trainable-tower", "prompted-tower"
+    "features",
+    "joint",
+    "texts",
+    "tokens",
+    "pixels",
+    "text-gradients",
+    "trainable-tower",
+    "prompted-tower",
+    "table",
 ]
-"""What a strategy may ask of a backbone; see :data:`retune.backbones.base.MEANINGS`."""
+"""What a strategy may ask of a backbone; see :data:`retune.backbones.base.MEANINGS`. The last is the data set's."""
+
+OF_DATA: Final[frozenset[Need]] = frozenset({"table"})
+"""What no backbone gives: view, sex and age, as the data set's table has them."""
 
 PLACED: Final[frozenset[Need]] = frozenset({"tokens", "pixels"})
 """What shows where in a picture something is: maps can be made of it, and of one vector they cannot."""
@@ -82,6 +93,16 @@ class Images:
             StrategyError: If the strategy did not declare the need ``pixels``.
         """
         found: Lazy = self._get("pixels")
+        return found
+
+    @property
+    def table(self) -> torch.Tensor:
+        """View, sex and age, float32 (N, 10), in the order of :data:`retune.data.attributes.ATTRIBUTES`.
+
+        Raises:
+            StrategyError: If the strategy did not declare the need ``table``.
+        """
+        found: torch.Tensor = self._get("table")
         return found
 
     def _get(self, kind: str) -> Any:

@@ -17,7 +17,7 @@ import torch
 from retune.methods.adaptors import normalised
 from retune.methods.given import Context, Images, Training
 from retune.methods.linear import LinearStrategy
-from retune.methods.strategy import State
+from retune.methods.strategy import State, Strategy
 from retune.settings import Positive
 
 PENALTIES: Final = tuple(10.0 ** (k / 2) for k in range(-8, 17))
@@ -178,12 +178,12 @@ class RidgeMoments:
 
 
 @dataclass
-class RidgeStrategy(LinearStrategy):
-    """Ridge regression of targets 1 and -1 on fixed functions of the normalised features.
+class RidgeRegression(Strategy):
+    """Ridge regression of targets 1 and -1 on fixed functions of what is seen of an image.
 
     Args:
-        start: What a label scores until both a positive and a negative image have been seen.
-        penalty: Of the squared norm of each label's weights; none chooses it.
+        penalty: Of the squared norm of each label's weights; none chooses it for each label by generalised
+            cross-validation on all training images so far.
     """
 
     # Weights are solved for from the moments.
@@ -193,19 +193,24 @@ class RidgeStrategy(LinearStrategy):
     penalty: Positive | None = None
 
     @abstractmethod
-    def lift(self, unit: torch.Tensor) -> torch.Tensor:
-        """What is regressed on.
+    def seen(self, images: Images) -> torch.Tensor:
+        """What is seen of images, (N, w)."""
+
+    @abstractmethod
+    def regressors(self, seen: torch.Tensor) -> torch.Tensor:
+        """What is regressed on, float64 (N, :meth:`width`); called with some rows at a time.
 
         Args:
-            unit: Normalised features, float64 (N, d).
-
-        Returns:
-            float64 (N, :meth:`width`).
+            seen: As :meth:`seen` gives it, (N, w).
         """
 
     @abstractmethod
     def width(self) -> int:
-        """How many features :meth:`lift` gives."""
+        """How many numbers :meth:`regressors` gives."""
+
+    def unlearnt(self, seen: torch.Tensor) -> torch.Tensor:
+        """Scores (N, C) of labels until both a positive and a negative image have been seen: all alike."""
+        return seen.new_zeros(len(seen), len(self.context.labels), dtype=torch.float32)
 
     def setup(self, context: Context) -> None:
         """Begin without any moments; see :meth:`Strategy.setup`."""
@@ -219,18 +224,18 @@ class RidgeStrategy(LinearStrategy):
 
     def fit(self, experience: Training) -> None:
         """Add to the moments, then solve for the labels that are observed."""
-        unit, signs = normalised(experience.images.features.double()), 2 * experience.targets - 1
-        for block in torch.arange(len(unit), device=unit.device).split(BLOCK):
-            self.moments.add(self.lift(unit[block]), signs[block])
+        seen, signs = self.seen(experience.images), 2 * experience.targets - 1
+        for block in torch.arange(len(seen), device=seen.device).split(BLOCK):
+            self.moments.add(self.regressors(seen[block]), signs[block])
         for columns, weight, intercept, penalty in self.moments.solve(experience.observed, self.penalty):
             self.head[columns], self.intercept[columns], self.penalties[columns] = weight, intercept, penalty
 
     def score(self, images: Images) -> torch.Tensor:
         """Float32 (N, C): the regressed sign, between -1 and 1 or near it; as at the start for other labels."""
-        features = images.features
+        seen = self.seen(images)
         # In double precision: a row must not depend on how a product over many features is blocked.
-        regressed = self.lift(normalised(features.double())) @ self.head.T + self.intercept
-        return torch.where(self.penalties > 0, regressed.float(), self.logits(normalised(features)))
+        regressed = self.regressors(seen) @ self.head.T + self.intercept
+        return torch.where(self.penalties > 0, regressed.float(), self.unlearnt(seen))
 
     def state_dict(self) -> State:
         """Weights (C, p), intercepts (C,) and penalties (C,) of the labels learnt, and the moments."""
@@ -252,3 +257,36 @@ class RidgeStrategy(LinearStrategy):
         """The penalty of each label learnt."""
         penalties = zip(self.context.labels, self.penalties.tolist(), strict=True)
         return {"penalty": {label: penalty for label, penalty in penalties if penalty > 0}}
+
+
+@dataclass
+class RidgeStrategy(RidgeRegression, LinearStrategy):
+    """Ridge regression on fixed functions of the normalised features; until it is learnt, a label may score by prompts.
+
+    Args:
+        start: What a label scores until both a positive and a negative image have been seen.
+        penalty: Of the squared norm of each label's weights; none chooses it.
+    """
+
+    def seen(self, images: Images) -> torch.Tensor:
+        """Features (N, d)."""
+        return images.features
+
+    def regressors(self, seen: torch.Tensor) -> torch.Tensor:
+        """Of the normalised features."""
+        return self.lift(normalised(seen.double()))
+
+    @abstractmethod
+    def lift(self, unit: torch.Tensor) -> torch.Tensor:
+        """What is regressed on.
+
+        Args:
+            unit: Normalised features, float64 (N, d).
+
+        Returns:
+            float64 (N, :meth:`width`).
+        """
+
+    def unlearnt(self, seen: torch.Tensor) -> torch.Tensor:
+        """As the linear classifier starts."""
+        return self.logits(normalised(seen))

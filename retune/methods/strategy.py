@@ -52,6 +52,9 @@ class Strategy(ABC):
     """Named settings: ``re-tune/paper`` is ``re-tune`` with the settings of its preset ``paper``."""
     sees_everything: ClassVar[bool] = False
     """An upper bound: it is given all training images and all labels at once, and marked so."""
+    floor: ClassVar[bool] = False
+    """A lower bound: what it learns from says nothing of a finding, or little, so that what it reaches is no merit. It
+    stands in tables beside the methods, marked so, and is not ranked among them."""
     optimises: ClassVar[bool] = True
     """Whether ``fit`` may use an optimiser of PyTorch. The first of a process imports for a second, which is
     done before the time of learning is taken; closed forms are spared it."""

@@ -116,7 +116,7 @@ def _on_page(key: str, value: str, prefix: str) -> str:
 
 def name_of(method: Method, length: int = 44) -> str:
     """A method's name as every figure shows it, cut after about ``length`` characters."""
-    bound = " (upper bound)" if method.upper_bound else ""
+    bound = f" ({method.bound})" if method.bound else ""
     return f"{shown(method.short, length - len(bound))}{bound}"
 
 

@@ -94,7 +94,7 @@ def _one_panel(rows: list[dict[str, Any]], methods: Sequence[Method], x: Any, y:
 
 def _curve(group: MethodGroup) -> list[dict[str, Any]]:
     method = group.method
-    same = {"method": method.short, "bound": method.upper_bound}
+    same = {"method": method.short, "bound": bool(method.bound)}
     return [
         {**same, "step": i + 1, "auc": number(mean), **span(mean, sd)}
         for i, (mean, sd) in enumerate(zip(*group.curve(), strict=True))

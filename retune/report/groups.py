@@ -22,7 +22,7 @@ from retune.metrics.continual import check_first, nan_mean
 from retune.metrics.seeds import mean_and_sd
 from retune.metrics.table import DECIDES
 from retune.results.compare import Estimate
-from retune.results.result import Result
+from retune.results.result import BOUNDS, Bound, Result
 from retune.results.transfers import measured, title
 from retune.settings import typed
 from retune.suite.runs import order_words
@@ -46,7 +46,7 @@ class Method:
         name: The same, with the preset that it was asked for by, if any.
         settings: All of them.
         circumstances: What else tells two methods of one name apart, most telling first.
-        upper_bound: Whether it sees what no continual method may.
+        bound: Whether it is an upper bound or a floor, beside the methods; empty for a method.
         label: What its suite calls it; else its name, with the settings that tell it from others of this name. No
             two methods of a section share one.
         short: The same for narrow places: of settings that are words, the word alone.
@@ -56,7 +56,7 @@ class Method:
     name: str
     settings: dict[str, Any]
     circumstances: dict[str, Any]
-    upper_bound: bool
+    bound: Bound
     label: str = ""
     short: str = ""
 
@@ -81,7 +81,12 @@ class Method:
         # Seeds may choose different values: it is the search that makes the method.
         searched = dict.fromkeys(strategy.search.chosen, "searched") if strategy.search else {}
         settings = {**strategy.settings, **searched}
-        return cls(strategy.name, strategy.called, settings, circumstances, strategy.sees_everything)
+        return cls(strategy.name, strategy.called, settings, circumstances, strategy.bound)
+
+    @property
+    def upper_bound(self) -> bool:
+        """Whether it sees what no continual method may."""
+        return self.bound == "upper bound"
 
     @property
     def key(self) -> str:
@@ -156,7 +161,7 @@ class StreamGroup:
 
     Args:
         title: Of the stream.
-        groups: By final AUC, the best first; upper bounds last.
+        groups: By final AUC, the best first; bounds last.
         setting: The same as a suite's table has it, where the methods can be compared.
     """
 
@@ -173,7 +178,7 @@ class StreamGroup:
     @property
     def ranks(self) -> dict[str, int]:
         """Of each continual method by its label, 1 for the best; equal values share a rank."""
-        finals = {g.method.label: g.final for g in self.groups if not g.method.upper_bound}
+        finals = {g.method.label: g.final for g in self.groups if not g.method.bound}
         known = {label: value for label, value in finals.items() if value is not None}
         return {label: 1 + sum(other > value for other in known.values()) for label, value in known.items()}
 
@@ -195,7 +200,7 @@ class StreamGroup:
 
 @dataclass(frozen=True)
 class Section:
-    """One data set, one backbone; methods by their mean rank over its streams, upper bounds last."""
+    """One data set, one backbone; methods by their mean rank over its streams, bounds last."""
 
     title: str
     methods: tuple[Method, ...]
@@ -282,9 +287,9 @@ def _section(title: str, results: list[Result], names: Mapping[str, str], compar
     ]
     ranks = [stream.ranks for stream in streams]
 
-    def standing(method: Method) -> tuple[bool, float, str]:
+    def standing(method: Method) -> tuple[int, float, str]:
         mine = [of[method.label] for of in ranks if method.label in of]
-        return method.upper_bound, float(np.mean(mine)) if mine else np.inf, method.label
+        return BOUNDS.index(method.bound), float(np.mean(mine)) if mine else np.inf, method.label
 
     return Section(title, tuple(sorted(methods.values(), key=standing)), tuple(streams))
 
@@ -304,7 +309,7 @@ def _stream(title: str, runs: list[Result], methods: dict[str, Method], compare:
     setting = compare(by_method)
     rows = {row.strategy: row for row in setting.rows} if setting else {}
     groups = [MethodGroup(by_label[label], tuple(same), rows.get(label)) for label, same in by_method.items()]
-    groups.sort(key=lambda g: (g.method.upper_bound, -(g.final or 0.0), g.method.label))
+    groups.sort(key=lambda g: (BOUNDS.index(g.method.bound), -(g.final or 0.0), g.method.label))
     return StreamGroup(title, tuple(groups), setting)
 
 

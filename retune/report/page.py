@@ -272,7 +272,7 @@ def _ranks(section: Section) -> Ranks:
         stream.title: {
             group.method.label: group.final
             for group in stream.groups
-            if not group.method.upper_bound and group.final is not None
+            if not group.method.bound and group.final is not None
         }
         for stream in section.streams
     }

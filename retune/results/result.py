@@ -157,6 +157,12 @@ class CandidateRecord(Record):
     failure: str | None
 
 
+Bound = Literal["", "floor", "upper bound"]
+"""Nothing, of a method; of what stands beside methods in a table, whether these are expected above it or below."""
+BOUNDS: Final[tuple[Bound, ...]] = get_args(Bound)
+"""In the order in which they stand in a table."""
+
+
 class SearchRecord(Record):
     """How settings were chosen: on held-out patients of the first experience; see :mod:`retune.runner.candidates`."""
 
@@ -177,6 +183,7 @@ class StrategyRecord(Record):
     code: str = ""
     """Digest of an installed plugin's code; ``origin`` has that of a file."""
     sees_everything: bool
+    floor: bool = False
     keeps_samples: bool
     diagnostics: dict[str, Any]
     search: SearchRecord | None = None
@@ -187,6 +194,11 @@ class StrategyRecord(Record):
     def called(self) -> str:
         """What a reader is told: ``NAME`` or ``NAME/PRESET``."""
         return f"{self.name}/{self.preset}" if self.preset else self.name
+
+    @property
+    def bound(self) -> Bound:
+        """Which side it bounds the methods from, if it is none of them."""
+        return "upper bound" if self.sees_everything else "floor" if self.floor else ""
 
 
 class Cost(Record):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from retune.backbones.base import Backbone
-from retune.data.dataset import Dataset, IntArray
+from retune.data.attributes import attributes, lacks_attributes
+from retune.data.dataset import Array, Dataset, IntArray
 from retune.errors import StrategyError, UserError
 from retune.features.encode import Encoded, ImageKind, encode_images, encode_texts
 from retune.methods.given import Images, Need
@@ -29,6 +30,15 @@ class View:
     """Images are lent to a strategy: for one experience, and no longer."""
 
     over: bool = False
+
+    def require(self) -> None:
+        """See that they are lent still.
+
+        Raises:
+            StrategyError: If they are not.
+        """
+        if self.over:
+            raise StrategyError("asks for images of an earlier call, which belong to the past")
 
 
 @dataclass(frozen=True)
@@ -61,8 +71,7 @@ class LazyRows:
         return self._copied(self.places)
 
     def _copied(self, places: IntArray) -> torch.Tensor:
-        if self.view.over:
-            raise StrategyError("asks for images of an earlier call, which belong to the past")
+        self.view.require()
         values = torch.from_numpy(self.encoded.take(places)).to(self.device)
         return values.float() if self.float32 else values
 
@@ -75,11 +84,13 @@ class Lent:
         encoded: What was made of the images that could be read, for each kind that is needed.
         place: Where each row of the data set is in it; -1 where it is not.
         device: Where values are wanted.
+        columns: Of the data set.
     """
 
     encoded: dict[ImageKind, Encoded]
     place: IntArray
     device: str
+    columns: Mapping[str, Array]
 
     @property
     def seconds(self) -> float:
@@ -106,10 +117,16 @@ class Lent:
             if need in needs:
                 values = LazyRows(self.encoded[kind], places, self.device, kind != "pixels", view)
                 sources[need] = values.whole if need == "features" else values.itself
+        if "table" in needs:
+            sources["table"] = lambda: self._told(rows, view)
         try:
             yield Images(len(rows), sources)
         finally:
             view.over = not for_good
+
+    def _told(self, rows: IntArray, view: View) -> torch.Tensor:
+        view.require()
+        return torch.from_numpy(attributes(self.columns, rows)).to(self.device)
 
 
 @dataclass(frozen=True)
@@ -146,6 +163,8 @@ def lend(
         skip_bad_images: Leave out images that are missing or cannot be decoded.
         progress: Told what is done.
     """
+    # Which images can be read is seen by encoding them: who needs none is judged on the same ones.
+    needed: frozenset[Need] = needs if needs & set(KINDS) else frozenset({"features"})
     encoded = {
         kind: encode_images(
             backbone,
@@ -157,13 +176,13 @@ def lend(
             progress=progress,
         )
         for need, kind in KINDS.items()
-        if need in needs
+        if need in needed
     }
     # Whether a picture can be read does not depend on what is made of it.
     good = np.logical_and.reduce([e.good for e in encoded.values()] or [np.ones(len(rows), dtype=bool)])
     place = np.full(len(dataset), -1, dtype=np.int64)
     place[rows[good]] = np.arange(int(good.sum()))
-    return Lent(encoded, place, str(backbone.torch_device))
+    return Lent(encoded, place, str(backbone.torch_device), dataset.columns)
 
 
 def encode(plan: Plan, progress: Progress) -> Inputs:
@@ -204,7 +223,12 @@ def encode(plan: Plan, progress: Progress) -> Inputs:
         note = f"{len(contradictions):,} files contradict themselves, such as {min(contradictions)}"
         dataset = replace(stream.dataset, notes=(*stream.dataset.notes, note))
         stream = replace(stream, dataset=dataset)
-    return Inputs(encoded, place, lent.device, stream, unreadable)
+    if "table" in plan.parts.needs and lacks_attributes(stream.dataset.columns):
+        note = (
+            "Its table has no view, no sex and no age: what learns from these alone scores all images alike"
+        )
+        stream = replace(stream, dataset=replace(stream.dataset, notes=(*stream.dataset.notes, note)))
+    return Inputs(encoded, place, lent.device, stream.dataset.columns, stream, unreadable)
 
 
 def embed_prompts(

@@ -170,6 +170,7 @@ def _document(plan: Plan, outcome: Outcome, report: ContinualReport, command: st
             "code": parts.strategy_code,
             "settings": values_of(strategy),
             "sees_everything": strategy.sees_everything,
+            "floor": strategy.floor,
             "keeps_samples": strategy.keeps_samples,
             "diagnostics": outcome.diagnostics,
             "search": asdict(outcome.search) if outcome.search else None,

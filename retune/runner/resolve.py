@@ -223,11 +223,13 @@ def require(needs: frozenset[Need], who: str, backbone: Backbone) -> None:
     Raises:
         UserError: Says what is lacking, and which backbones would do.
     """
-    lacking = sorted(needs - backbone.capabilities)
+    # What the data set gives is asked of no backbone.
+    asked = {capability for capability in MEANINGS if capability in needs}
+    lacking = sorted(asked - backbone.capabilities)
     if not lacking:
         return
     known = registry("backbones")
-    able = [n for n in known.names() if needs <= known.load(n)().capabilities]
+    able = [n for n in known.names() if asked <= known.load(n)().capabilities]
     raise UserError(
         f"{who} needs {' and '.join(f'{need} ({MEANINGS[need]})' for need in lacking)}, "
         f"which backbone {backbone.name} does not give",

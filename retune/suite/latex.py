@@ -53,7 +53,7 @@ ESCAPES: Final = {
 def latex(summary: Summary) -> str:
     r"""The tables as floats that need ``\usepackage{booktabs}`` and nothing else, as wide as a page of text.
 
-    The best method and all that are tied with it are bold; upper bounds stand apart, below a rule.
+    The best method and all that are tied with it are bold; bounds stand apart, below a rule.
     """
     parts = [_comment(line) for line in ("\\usepackage{booktabs}", *reading(summary.bootstrap))]
     parts += [_comment(line) for line in failed_lines(summary)]
@@ -102,7 +102,7 @@ def _floats(caption: Sequence[str], setting: Setting, heads: Sequence[str]) -> l
     parts: list[list[str]] = [[]]
     for i, row in enumerate(setting.rows):
         lines = _lines(row, setting, heads)
-        if row.role == "upper bound" and i and setting.rows[i - 1].role != "upper bound":
+        if row.bound and i and not setting.rows[i - 1].bound:
             lines.insert(0, "\\midrule")
         if len(parts[-1]) + len(lines) > PAGE:
             parts.append([])

@@ -22,7 +22,7 @@ STANDING: Final = ("to best", "detectable", "share of the way")
 """How what methods are ranked by stands to that of others."""
 COSTS: Final = ("trained", "fit", "kept")
 """Last columns."""
-MARKS: Final = {"best": "best", "tied": "tied", "upper bound": "bound"}
+MARKS: Final = {"best": "best", "tied": "tied", "upper bound": "bound", "floor": "floor"}
 RANK_HEADS: Final = ("method", "mean rank", "tied with")
 
 
@@ -191,6 +191,8 @@ def reading(bootstrap: Bootstrap) -> list[str]:
         "share of the way: (final AUC - zero-shot AUC) / (upper bound's final AUC - zero-shot AUC), with the interval "
         "of the quotient; undefined where the upper bound is not above zero-shot beyond its interval.",
         "bound: an upper bound, which sees all images and all labels at once, as no continual method may; never best.",
+        "floor: no method, but what is reached without the picture (view, sex, age), without a backbone (32 x 32 grey "
+        "values) or without the labels (shuffled); never best, and not ranked.",
         "Forgetting subtracts from a maximum over time, which noise raises: its interval lies somewhat high.",
         "trained: parameters. fit: wall time of all experiences, mean over seeds. kept: the most kept at any time of "
         "single past images.",

@@ -10,6 +10,7 @@ from typing import Final
 
 from retune.metrics.seeds import mean_and_sd
 from retune.metrics.table import DECIDES
+from retune.results.result import BOUNDS
 from retune.results.text import number
 from retune.suite.summary import Setting
 
@@ -32,7 +33,7 @@ class OrderTable:
 
     Args:
         title: What they were run on.
-        rows: A cell for each of :data:`ORDER_HEADS`; the best mean first, upper bounds last.
+        rows: A cell for each of :data:`ORDER_HEADS`; the best mean first, bounds last.
     """
 
     title: str
@@ -64,6 +65,6 @@ def _rows(group: list[Setting]) -> list[list[str]]:
             mean, sd = map(float, mean_and_sd(means))
             cells += [mean, sd, sqrt(fmean(within)) if within else float("nan")]
         found[name] = (len(rows), cells)
-    bounds = {row.strategy for row in group[0].rows if row.role == "upper bound"}
-    ordered = sorted(names, key=lambda name: (name in bounds, -found[name][1][0]))
+    bounds = {row.strategy: BOUNDS.index(row.role) for row in group[0].rows if row.role in BOUNDS}
+    ordered = sorted(names, key=lambda name: (bounds.get(name, 0), -found[name][1][0]))
     return [[name, str(found[name][0]), *map(number, found[name][1])] for name in ordered]

@@ -15,7 +15,7 @@ from retune.metrics.table import DECIDES
 from retune.results.cautions import batches, breaches, contaminated, hidden, pictures, undefined, unlearnable
 from retune.results.compare import Comparison, Difference, Estimate
 from retune.results.own import NOT_OURS, problems
-from retune.results.result import Bootstrap, Record, Result
+from retune.results.result import BOUNDS, Bootstrap, Record, Result
 from retune.results.transfers import across
 from retune.sealed import open_json
 from retune.suite.compare import compare
@@ -30,7 +30,7 @@ SCHEMA: Final = "retune.suite/1"
 LEVEL: Final = 0.95
 """Coverage of the intervals."""
 
-Role = Literal["best", "tied", "worse", "not compared", "upper bound"]
+Role = Literal["best", "tied", "worse", "not compared", "floor", "upper bound"]
 
 
 class _Sparse(Record):
@@ -51,11 +51,11 @@ class Row(_Sparse):
         strategy: Its name.
         role: ``best`` of the continual methods by mean final AUC; ``worse`` if the interval of the paired
             difference to that lies below 0, else ``tied``; ``not compared`` if the two share no seed;
-            ``upper bound`` if it sees everything at once.
+            ``upper bound`` if it sees everything at once, ``floor`` if it learns from what says next to nothing.
         seeds: It was run with.
         metrics: Of each metric, over seeds and patients.
         to_best: The same minus that of the best method, paired; empty for the best itself.
-        share: Of the way from zero-shot to the setting's first upper bound; null for upper bounds, where there is none,
+        share: Of the way from zero-shot to the setting's first upper bound; null for bounds, where there is none,
             and in older tables.
         trained_parameters: The most over seeds, as are the following three.
         stored_images: Past images kept as pictures.
@@ -82,6 +82,11 @@ class Row(_Sparse):
     searched: bool
     own: dict[str, Estimate] = Field(default_factory=dict)
 
+    @property
+    def bound(self) -> bool:
+        """Whether it is none of the methods that are compared."""
+        return self.role in BOUNDS
+
 
 class Beyond(Record):
     """A method that did better than an upper bound, beyond the interval of their paired difference."""
@@ -106,7 +111,7 @@ class BoundCheck(Record):
 
 
 class Setting(_Sparse):
-    """One stream with every method run on it, the best continual method first, upper bounds last."""
+    """One stream with every method run on it, the best continual method first, then floors, upper bounds last."""
 
     sparse = ("transfer", "own")
 
@@ -236,11 +241,11 @@ def _setting(runs: Sequence[Finished], compared: Comparison) -> Setting:
     by_strategy: dict[str, list[Result]] = {}
     for run in runs:
         by_strategy.setdefault(run.strategy, []).append(run.result)
-    seeing = {s for s, results in by_strategy.items() if results[0].strategy.sees_everything}
+    sides = {s: results[0].strategy.bound for s, results in by_strategy.items()}
     means = {s: compared.estimate(s, DECIDES.key).mean for s in by_strategy}
-    ordered = sorted(by_strategy, key=lambda s: (s in seeing, -(means[s] or 0.0), s))
-    bounds = [s for s in ordered if s in seeing]
-    continual = [s for s in by_strategy if s not in seeing]
+    ordered = sorted(by_strategy, key=lambda s: (BOUNDS.index(sides[s]), -(means[s] or 0.0), s))
+    bounds = [s for s in ordered if sides[s] == "upper bound"]
+    continual = [s for s in by_strategy if not sides[s]]
     best = next((s for s in ordered if s in continual and means[s] is not None), None)
     one = runs[0].result
     return Setting(
@@ -265,17 +270,17 @@ def _setting(runs: Sequence[Finished], compared: Comparison) -> Setting:
 def _row(
     strategy: str, results: list[Result], compared: Comparison, best: str | None, bounds: Sequence[str]
 ) -> Row:
-    bound = strategy in bounds
+    side = results[0].strategy.bound
     to_best: dict[str, Difference] = {}
     if best is not None and strategy != best:
         to_best = {m.key: compared.difference(strategy, best, m.key) for m in compared.metrics}
     return Row(
         strategy=strategy,
-        role="upper bound" if bound else "best" if strategy == best else _role(to_best),
+        role=side or ("best" if strategy == best else _role(to_best)),
         seeds=sorted(compared.samples[strategy]),
         metrics={m.key: compared.estimate(strategy, m.key) for m in compared.metrics},
         to_best=to_best,
-        share=compared.share(strategy, bounds[0]) if bounds and not bound else None,
+        share=compared.share(strategy, bounds[0]) if bounds and not side else None,
         trained_parameters=max(r.cost.trainable_parameters for r in results),
         stored_images=max(r.cost.stored_images for r in results),
         stored_features=max(r.cost.stored_features for r in results),
@@ -325,7 +330,7 @@ def _ranks(settings: Sequence[Setting]) -> Ranks:
         setting.name: {
             row.strategy: value
             for row in setting.rows
-            if row.role != "upper bound" and (value := row.metrics[DECIDES.key].mean) is not None
+            if not row.bound and (value := row.metrics[DECIDES.key].mean) is not None
         }
         for setting in settings
     }

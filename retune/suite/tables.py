@@ -82,7 +82,7 @@ def comma_separated(summary: Summary) -> str:
                     " ".join(map(str, row.seeds)),
                     *(value for several in values for value in several),
                     *(getattr(row, name) for name in cost),
-                    "" if row.role == "upper bound" else ranks.get(row.strategy, ""),
+                    "" if row.bound else ranks.get(row.strategy, ""),
                 ]
             )
     return file.getvalue()

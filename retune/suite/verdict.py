@@ -22,14 +22,19 @@ def verdict(setting: Setting) -> str:
     best = next((row for row in setting.rows if row.role == "best"), None)
     if best is None:
         return ""
-    told = [_who(best, setting.rows), _how_far(best, setting), *_others(best, setting.rows)]
+    told = [
+        _who(best, setting.rows),
+        _how_far(best, setting),
+        *_others(best, setting.rows),
+        _floors(best, setting.rows),
+    ]
     return " ".join(filter(None, told))
 
 
 def _who(best: Row, rows: Sequence[Row]) -> str:
     final = best.metrics[DECIDES.key]
     ends = f"{best.strategy} ends at a {DECIDES.heading} of {number(final.mean)} ({span(final)})"
-    others = [row for row in rows if row.role not in ("best", "upper bound")]
+    others = [row for row in rows if row.role != "best" and not row.bound]
     tied = [row.strategy for row in others if row.role == "tied"]
     if not others:
         return f"{ends}."
@@ -73,7 +78,8 @@ def _others(best: Row, rows: Sequence[Row]) -> list[str]:
         names = [
             row.strategy
             for row in rows
-            if row.role not in ("best", "upper bound")
+            if row.role != "best"
+            and not row.bound
             and (gain := row.metrics.get(GAIN.key)) is not None
             and gain.mean is not None
             and row.metrics[ZERO_SHOT.key].mean != CHANCE
@@ -82,6 +88,16 @@ def _others(best: Row, rows: Sequence[Row]) -> list[str]:
         if names:
             found.append(f"{words}: {listed(names)}.")
     return found
+
+
+def _floors(best: Row, rows: Sequence[Row]) -> str:
+    """Which floors the best method is not above."""
+    reached = [
+        f"{row.strategy} ({number(row.metrics[DECIDES.key].mean)})"
+        for row in rows
+        if row.role == "floor" and (high := row.to_best[DECIDES.key].high) is not None and high >= 0
+    ]
+    return f"{best.strategy} is not told from a floor: {listed(reached)}." if reached else ""
 
 
 def _standing(gain: Estimate) -> str:

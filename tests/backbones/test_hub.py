@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from huggingface_hub.errors import RemoteEntryNotFoundError
 
 from retune.backbones.openclip.model import OpenClip
+from retune.backbones.pair.text import TextHalf
 
 COMMIT = "0" * 40
 Files = dict[str, dict[str, Path]]
@@ -24,6 +26,7 @@ def put(cache: Path, repository: str, name: str, source: Path) -> Path:
     snapshot.mkdir(parents=True, exist_ok=True)
     (root / "refs").mkdir(exist_ok=True)
     (root / "refs" / "main").write_text(COMMIT)
+    (snapshot / name).parent.mkdir(exist_ok=True)
     return Path(shutil.copy(source, snapshot / name))
 
 
@@ -99,3 +102,22 @@ def test_what_is_not_cached_is_fetched_once(
     asked.clear()
     assert OpenClip("hf-hub:org/model").fingerprint == fingerprint
     assert not asked
+
+
+def test_how_texts_are_pooled_is_asked_where_transformers_fetched_the_rest(
+    towers: Callable[[str], Path], cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, reached = towers("sentences"), False
+
+    def fetch(repository: str, name: str, **_: Any) -> str:
+        if not reached:
+            raise OSError("no network")
+        return str(put(cache, repository, name, folder / name))
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", fetch)
+    for path in folder.glob("*"):
+        if path.is_file() and path.name != "modules.json":
+            put(cache, "org/model", path.name, path)
+    without = TextHalf("hf-hub:org/model").fingerprint
+    reached = True
+    assert TextHalf("hf-hub:org/model").fingerprint == TextHalf(f"local-dir:{folder}").fingerprint != without

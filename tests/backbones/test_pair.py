@@ -146,9 +146,9 @@ def test_images_are_those_of_torchxrayvision(
 def upstream_texts(folder: Path, kind: str) -> tuple[torch.Tensor, list[torch.Tensor]]:
     """Vectors and word states, each text encoded alone and without padding."""
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-    name = {"gpt2": "GPT2Model", "bert": "BertModel", "masked": "BertForMaskedLM", "roberta": "RobertaModel"}[
-        kind
-    ]
+    name = {"gpt2": "GPT2Model", "masked": "BertForMaskedLM", "roberta": "RobertaModel"}.get(
+        kind, "BertModel"
+    )
     model = getattr(transformers, name).from_pretrained(folder).eval()
     model = model.bert if kind == "masked" else model
     vectors, words = [], []
@@ -165,14 +165,14 @@ def upstream_texts(folder: Path, kind: str) -> tuple[torch.Tensor, list[torch.Te
         states = out.last_hidden_state[0]
         words.append(states)
         vectors.append(
-            {"gpt2": states[-1], "masked": states[0]}[kind]
-            if kind in ("gpt2", "masked")
+            {"gpt2": states[-1], "masked": states[0], "sentences": states.mean(0)}[kind]
+            if kind in ("gpt2", "masked", "sentences")
             else out.pooler_output[0]
         )
     return torch.stack(vectors), words
 
 
-@pytest.mark.parametrize("kind", ["bert", "masked", "roberta", "gpt2"])
+@pytest.mark.parametrize("kind", ["bert", "masked", "roberta", "gpt2", "sentences"])
 def test_texts_are_those_of_transformers(towers: Towers, kind: str) -> None:
     expected, words = upstream_texts(towers(kind), kind)
     backbone = pair(towers, text=kind)
@@ -186,7 +186,7 @@ def test_texts_are_those_of_transformers(towers: Towers, kind: str) -> None:
         assert not given[~real].any()
 
 
-@pytest.mark.parametrize("kind", ["bert", "masked", "roberta", "gpt2"])
+@pytest.mark.parametrize("kind", ["bert", "masked", "roberta", "gpt2", "sentences"])
 def test_a_text_does_not_depend_on_its_neighbours(towers: Towers, kind: str) -> None:
     backbone = pair(towers, text=kind)
     # Some fill their padded length to the last word, some do not.
@@ -198,7 +198,7 @@ def test_a_text_does_not_depend_on_its_neighbours(towers: Towers, kind: str) -> 
     assert backbone.encode_texts([]).shape == (0, 32)
 
 
-@pytest.mark.parametrize("kind", ["bert", "masked", "roberta", "gpt2"])
+@pytest.mark.parametrize("kind", ["bert", "masked", "roberta", "gpt2", "sentences"])
 def test_the_text_path_agrees_and_has_gradients(towers: Towers, kind: str) -> None:
     backbone = pair(towers, text=kind)
     path = backbone.text_path()
@@ -277,10 +277,11 @@ def test_the_fingerprint_follows_both_towers_not_their_places(towers: Towers, tm
     others = [
         pair(towers, "registers"),
         pair(towers, text="masked"),
+        pair(towers, text="sentences"),
         pair(towers, "test_vit"),
         pair(towers, "test_resnet"),
     ]
-    assert len({first, *(other.fingerprint for other in others)}) == 5
+    assert len({first, *(other.fingerprint for other in others)}) == 6
     (tmp_path / "v" / "preprocessor_config.json").write_text(
         json.dumps({**PROCESSOR, "image_mean": [0.4, 0.5, 0.61]})
     )

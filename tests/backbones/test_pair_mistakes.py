@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_towers import Towers, pictures
+from made_towers import Towers, pictures, save_pooling
 from safetensors.torch import save_file
 
 from retune.backbones.pair.model import Pair
@@ -133,6 +133,14 @@ SPOILT: dict[str, tuple[str, Spoil, type[UserError], str]] = {
     "text: small vocabulary": ("bert", unknown_piece, UserError, "word piece 40"),
     "text: odd heads": ("bert", lambda f: edit(f / "config.json", num_attention_heads=5), UserError, "cannot build"),
     "text: half a pooler": ("bert", lambda f: without(f, "pooler.dense.bias"), UserError, "pooler.dense.bias"),
+    "text: further layers": ("bert", lambda f: save_pooling(f, {}, "Dense", "Normalize"), UserError, "Dense"),
+    "text: unknown pooling": ("bert", lambda f: save_pooling(f, {"pooling_mode": "max"}), UserError, "pools words by"),
+    "text: no pooling": (
+        "sentences",
+        lambda f: (f / "1_Pooling" / "config.json").unlink(),
+        MissingFiles,
+        "holds no 1_Pooling/config.json",
+    ),
     "text: no eos": ("gpt2", lambda f: edit(f / "tokenizer_config.json", eos_token=None), UserError, "eos_token"),
 }  # fmt: skip
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -41,6 +41,8 @@ _VOCABULARIES: Final = (
     "tokenizer.model",
     "tokenizer.json",
 )
+SENTENCES: Final = ("modules.json", "1_Pooling/config.json")
+"""How a model of sentence-transformers, and only such a one, makes one vector of a text."""
 NEEDS: Final = "config.json, model.safetensors (or pytorch_model.bin), preprocessor_config.json and the tokenizer's files"
 # What a configuration says that no feature depends on: it is taken out before transformers sees it, and weights
 # are read as float32.
@@ -124,7 +126,7 @@ def find_hf_files(name: str, *, image: bool = True, text: bool = True, writes: b
             fix="use the model before it was quantised",
         )
     if scheme == "hf-hub":
-        _download(rest, folder.name, image=image, text=text)
+        _download(rest, folder.name, image=image, text=text, pooled=text and not image and not writes)
     parts = _weights(where, folder)
     if image:
         parts |= _some(where, folder, _PROCESSORS, "image processor settings", "preprocessor_config.json")
@@ -233,7 +235,7 @@ def count_all_parameters(files: HfFiles) -> int:
     return sum(counts[path.suffix](path) for path in files.parts.values() if path.suffix in counts)
 
 
-def _download(repository: str, revision: str, *, image: bool, text: bool) -> None:
+def _download(repository: str, revision: str, *, image: bool, text: bool, pooled: bool) -> None:
     """See that everything is in the local cache; the weights come last, so that they mark a whole model."""
 
     def is_there(names: Sequence[str]) -> bool:
@@ -251,6 +253,12 @@ def _download(repository: str, revision: str, *, image: bool, text: bool) -> Non
         for name in wanted:
             if not known_absent(repository, name, revision=revision):
                 fetched(repository, (name,), needs=NEEDS, revision=revision)
+    if pooled and not all(is_there((name,)) for name in SENTENCES):
+        # transformers, which may have fetched the rest, knows nothing of them; without a network there are none.
+        with suppress(MissingFiles):
+            for name in SENTENCES:
+                if not known_absent(repository, name, revision=revision):
+                    fetched(repository, (name,), needs=NEEDS, revision=revision)
     weights = from_hub(repository, WEIGHTS, needs=NEEDS, revision=revision)
     for shard in _shards(weights):
         from_hub(repository, (shard,), needs=NEEDS, revision=revision)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from PIL import Image
 
 from retune.backbones.base import Backbone, BackboneCard, TextPath
-from retune.backbones.files import fingerprint
+from retune.backbones.files import digests, fingerprint
 from retune.backbones.told import in_one_line
 from retune.errors import UnknownName, UserError
 
@@ -72,7 +72,14 @@ KNOWN: Final[dict[str, Known]] = {
     "xrv:densenet121-res224-mimic_ch": Known("Apache-2.0", ("mimic-cxr",)),
     "xrv:resnet50-res512-all": Known("Apache-2.0", ("padchest", "nih", "rsna", "siim", "vindr-cxr")),
     "xrv:resnetae-101-elastic": Known("Apache-2.0", ("nih", "padchest", "rsna", "mimic-cxr", "chexpert")),
+    # EfficientNet-Lite0 as retune.backbones.pair.packaged writes it.
+    "384371dbd49f5bd24d4e89f607c22e2b1babbdb5c58d86a1cf3279ac1d490191": Known("Apache-2.0", ("ImageNet-1k",)),
+    # all-MiniLM-L6-v2, wherever it comes from.
+    "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db": Known(
+        "Apache-2.0", ("1.17 billion pairs of sentences (Reddit, S2ORC, WikiAnswers and others)",)
+    ),
 }
+"""By the tower's name, or by the SHA-256 of its one file of weights."""
 
 
 @in_one_line
@@ -81,8 +88,9 @@ class Pair(Backbone):
 
     An image's vector is the class token after the last norm (DINOv2, ViT), what the model itself pools
     (the vision halves of CLIP and SigLIP, ResNet, Swin, timm), or the mean of the last feature map
-    (torchxrayvision). A text's is the pooler's output where the checkpoint holds a pooler, the first word's
-    state where it does not, and the last word's state for GPT-2. Texts are cut after 256 word pieces.
+    (torchxrayvision). A text's is pooled as its files say where it is a model of sentence-transformers; else it is
+    the pooler's output where the checkpoint holds a pooler, the first word's state where it does not, and the last
+    word's state for GPT-2. Texts are cut after 256 word pieces.
 
     Args:
         source: ``pair:VISION+TEXT``. VISION is ``hf-hub:ORG/REPO``, ``local-dir:PATH``, ``timm:NAME[.TAG]``,
@@ -110,7 +118,7 @@ class Pair(Backbone):
     def card(self) -> BackboneCard:
         """Sizes from the towers' files; licences and pre-training data where the towers are known ones."""
         dim, token_dim, _ = self._vision.shapes
-        halves = [KNOWN.get(name.partition("@")[0], UNKNOWN) for name in (self.vision_name, self.text_name)]
+        halves = _known(self.vision_name, self._vision), _known(self.text_name, self._text)
         return BackboneCard(
             source=self.source,
             licence=" and ".join(dict.fromkeys(half.licence for half in halves)),
@@ -194,6 +202,13 @@ class Pair(Backbone):
     @cached_property
     def _loaded_text(self) -> TextModel:
         return self._text.load(self.torch_device, self.autocast)
+
+
+def _known(name: str, tower: VisionTower | TextHalf) -> Known:
+    found = KNOWN.get(name.partition("@")[0])
+    if found is None and tower.weights is not None:
+        found = KNOWN.get(digests({"weights": tower.weights})["weights"])
+    return found or UNKNOWN
 
 
 def split(source: str) -> tuple[str, str]:

@@ -22,6 +22,7 @@ from retune.backbones.hf.load import (
     refuse_code,
     with_files,
 )
+from retune.backbones.pair.pooling import Vector, pooling_of
 from retune.backbones.quiet import quiet
 from retune.backbones.towers import TEXT_BATCH, Autocast, TextTower
 from retune.errors import UserError, gist
@@ -63,8 +64,8 @@ KINDS: Final[dict[str, _Kind]] = {
 class TextHalf:
     """A frozen language model, found but not loaded until it is asked to encode.
 
-    A text's vector is the pooler's output where the checkpoint holds a pooler, else the first word's
-    state (BERT-like), or the last word's state (GPT-2).
+    A text's vector is what the files of sentence-transformers say, where there are some; else the pooler's output
+    where the checkpoint holds a pooler, else the first word's state (BERT-like), or the last word's state (GPT-2).
 
     Args:
         name: ``hf-hub:ORG/REPO`` or ``local-dir:PATH``.
@@ -78,10 +79,16 @@ class TextHalf:
         """Configuration, weights and tokenizer; found, and downloaded if need be, at first use."""
         return find_hf_files(self.name, image=False)
 
+    @property
+    def weights(self) -> Path | None:
+        """The one file of its weights, where there is one."""
+        return self.files.parts.get("model.safetensors")
+
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of weights, configuration, tokenizer and this adapter."""
-        return fingerprint_of(ADAPTER, self.files)
+        said = pooling_of(self.files.folder)
+        return fingerprint_of(ADAPTER if said is None else f"{ADAPTER}, {said}", self.files)
 
     @property
     def dim(self) -> int:
@@ -119,7 +126,7 @@ class TextHalf:
             model.to(device),
             tokenizer,
             limit,
-            causal=self._kind.causal,
+            vector=self._vector,
             autocast=autocast,
         )
 
@@ -148,7 +155,15 @@ class TextHalf:
         if self._kind.causal:
             return {}
         # transformers would fill a missing pooler with random numbers.
-        return {"add_pooling_layer": any(key.endswith("pooler.dense.weight") for key in _keys(self.files))}
+        return {"add_pooling_layer": self._vector == "pooler"}
+
+    @cached_property
+    def _vector(self) -> Vector:
+        if said := pooling_of(self.files.folder):
+            return said
+        if self._kind.causal:
+            return "last"
+        return "pooler" if any(key.endswith("pooler.dense.weight") for key in _keys(self.files)) else "first"
 
 
 class TextModel(TextTower):
@@ -164,10 +179,10 @@ class TextModel(TextTower):
         tokenizer: Any,
         limit: int,
         *,
-        causal: bool,
+        vector: Vector,
         autocast: Autocast,
     ) -> None:
-        self.where, self._causal = where, causal
+        self.where, self._vector = where, vector
         super().__init__(model, tokenizer, limit, autocast)
 
     def vectors(self, texts: Sequence[str]) -> Tensor:
@@ -205,10 +220,12 @@ class TextModel(TextTower):
     def _forward(self, words: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         out = self.tower(inputs_embeds=words, attention_mask=mask.long(), use_cache=False)
         states: Tensor = out.last_hidden_state
-        if self._causal:
-            last = mask.long().sum(1).sub(1).clamp(min=0)
-            return states, states[torch.arange(len(states), device=states.device), last]
-        return states, states[:, 0] if out.pooler_output is None else out.pooler_output
+        n = mask.long().sum(1)
+        if self._vector == "last":
+            return states, states[torch.arange(len(states), device=states.device), n.sub(1).clamp(min=0)]
+        if self._vector == "mean":
+            return states, (states * mask[..., None]).sum(1) / n.clamp(min=1)[:, None]
+        return states, out.pooler_output if self._vector == "pooler" else states[:, 0]
 
     def _batches(self, texts: Sequence[str]) -> Iterator[tuple[list[int], Tensor, Tensor, Tensor]]:
         """Texts of one padded length, so many at a time: their indices, vectors, states and mask."""

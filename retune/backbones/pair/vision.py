@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from pathlib import Path
 
 import torch
 from PIL import Image
@@ -70,6 +71,11 @@ class VisionTower(ABC):
     @abstractmethod
     def fingerprint(self) -> str:
         """SHA-256 of weights, architecture and preprocessing."""
+
+    @property
+    def weights(self) -> Path | None:
+        """The one file of its weights, where there is one that others may have too."""
+        return None
 
     @abstractmethod
     def preprocess(self, image: Image.Image) -> Tensor:

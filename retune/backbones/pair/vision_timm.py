@@ -60,6 +60,11 @@ class TimmVision(VisionTower):
         """Configuration and weights; found, and downloaded if need be, at first use."""
         return _find(self.name)
 
+    @property
+    def weights(self) -> Path:
+        """The checkpoint."""
+        return self.files.weights
+
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of weights, architecture, preprocessing and this adapter."""
