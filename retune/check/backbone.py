@@ -76,10 +76,8 @@ def says_what_it_is(encoder: Encoder) -> None:
     card = backbone.card
     require(isinstance(getattr(backbone, "name", None), str) and bool(backbone.name), "it has no name")
     require(bool(inspect.getdoc(inspect.getmodule(cls)) or cls.__doc__), "no docstring says what it is")
-    for fact in ("source", "licence", "pretraining_data"):
+    for fact in ("source", "licence"):
         require(bool(getattr(card, fact)), f"its card lacks {fact}")
-    listed = isinstance(card.pretraining_data, tuple)
-    require(listed, 'pretraining_data is no tuple; write ("unknown",) where nobody says')
     odd = sorted(set(backbone.capabilities) - set(MEANINGS))
     require(not odd, f"capabilities that there are not: {', '.join(odd)}; there are {', '.join(MEANINGS)}")
     whole = isinstance(backbone.parameters, int) and backbone.parameters >= 0

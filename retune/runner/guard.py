@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from retune.errors import RetuneError, StrategyError
+from retune.plugins import place
 from retune.runner.time_limit import OutOfTime, limited
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ class Guard:
             self._fail(f"{what} comes back from JSON as something else: a tuple as a list, the key 1 as '1'")
 
     def _fail(self, what: str) -> NoReturn:
-        raise StrategyError(f"strategy {self.strategy.name}: {what}")
+        raise StrategyError(f"strategy {self.strategy.name}: {what}{_check(self.strategy)}")
 
 
 @contextmanager
@@ -194,13 +194,15 @@ def attributed(strategy: Strategy | type[Strategy], doing: str) -> Iterator[None
     except (Exception, SystemExit) as error:
         what = " ".join(f"{type(error).__name__}: {error}".split())
         raise StrategyError(
-            f"strategy {name} failed in {doing}: {what[:300]} ({_place(error, strategy)})"
+            f"strategy {name} failed in {doing}: {what[:300]} ({place(error, strategy)})"
         ) from error
 
 
-def _place(error: BaseException, strategy: Strategy | type[Strategy]) -> str:
-    """The last line of the strategy's own file that led to an error, else the last of all."""
-    frames = traceback.extract_tb(error.__traceback__)
-    own = getattr(sys.modules.get(strategy.__module__), "__file__", None)
-    last = next((frame for frame in reversed(frames) if frame.filename == own), frames[-1])
-    return f"{Path(last.filename).name}, line {last.lineno}"
+def _check(strategy: Strategy) -> str:
+    """How the author of a strategy's file finds out more."""
+    home = type(strategy).__module__
+    file = getattr(sys.modules.get(home), "__file__", None)
+    if file is None or home.startswith("retune."):
+        return ""
+    here = Path.cwd() in Path(file).parents
+    return f"; 'retune check {Path(file).relative_to(Path.cwd()) if here else file}' finds such things"
