@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -207,7 +206,7 @@ CHECKS: Final = tuple(
 
 
 def check_backbone(
-    backbone: str | type[Backbone],
+    backbone: str | type[Backbone] | Backbone,
     settings: Mapping[str, Any] | None = None,
     *,
     limit: float = LIMIT,
@@ -216,7 +215,7 @@ def check_backbone(
     """See whether a backbone keeps the contract, on a few made-up pictures, on the processor.
 
     Args:
-        backbone: Name of a backbone, a Python file, or a class.
+        backbone: Name of a backbone, a Python file, a class, or an instance.
         settings: Others than the default ones; values may be text.
         limit: Seconds that a check may take.
         progress: Called with what is done, how much of it and how much there is to do.
@@ -224,8 +223,7 @@ def check_backbone(
     Raises:
         UserError: If there is no such backbone or setting, or it cannot be imported.
     """
-    subject = partial(Encoder, settings=dict(settings or {}))
-    return checked("backbones", backbone, subject, CHECKS, limit=limit, progress=progress)
+    return checked("backbones", backbone, Encoder, CHECKS, settings=settings, limit=limit, progress=progress)
 
 
 def _require_vectors(found: torch.Tensor, n: int, dim: int, what: str) -> None:

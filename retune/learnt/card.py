@@ -104,8 +104,8 @@ def _warnings(result: Result, kept: Stored) -> list[str]:
     never = [label for label, limit in zip(result.labels, result.thresholds, strict=True) if limit is None]
     samples = stored(kept.images, kept.features, kept.bytes)
     return [
-        f"Contamination: {seen}. Pre-training data of the backbone: {past}; what it saw of the test data then decides what "
-        "the numbers below are worth.",
+        f"Contamination: {seen}. Pre-training data of the backbone: {past}; what it saw of the test data then decides "
+        "what the numbers below are worth.",
         *(
             [f"It holds samples of training patients ({samples}): pass it on no further than their images."]
             if samples

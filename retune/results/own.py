@@ -118,7 +118,7 @@ def _measured(asked: str, *given: npt.NDArray[Any]) -> OwnRecord:
     except RetuneError as error:
         told["problem"] = str(error)
     except (Exception, SystemExit) as error:
-        what = f"{type(error).__name__}: {error} ({place(error, cls)})"
+        what = f"{type(error).__name__}: {error} ({place(error, cls or OwnMetric)})"
         told["problem"] = f"{what}; mend it, and look with: retune check metric {asked}"
     better = getattr(cls, "better", "higher")
     return OwnRecord(

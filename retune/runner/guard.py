@@ -202,7 +202,7 @@ def _check(strategy: Strategy) -> str:
     """How the author of a strategy's file finds out more."""
     home = type(strategy).__module__
     file = getattr(sys.modules.get(home), "__file__", None)
-    if file is None or home.startswith("retune."):
+    if file is None or home == "__main__" or home.startswith("retune."):
         return ""
     here = Path.cwd() in Path(file).parents
     return f"; 'retune check {Path(file).relative_to(Path.cwd()) if here else file}' finds such things"

@@ -129,7 +129,8 @@ class Table:
                     both = compare(runs, replicates=drawn.replicates, level=drawn.level, seed=drawn.seed)
                     found = both.difference(strategy, other, metric)
                 rows.append((setting.name, found.mean, found.low, found.high, found.detectable, found.n))
-        return pd.DataFrame(rows, columns=["stream", "difference", "low", "high", "detectable", "n"])
+        numbers = ["difference", "low", "high", "detectable"]
+        return pd.DataFrame(rows, columns=["stream", *numbers, "n"]).astype(dict.fromkeys(numbers, float))
 
     def plot(self) -> Any:
         """Draw the mean AUC of each method after each experience, by stream; see :func:`retune.plot`."""

@@ -44,8 +44,10 @@ def _listed(value: Any) -> Any:
     return list(value) if isinstance(value, list | tuple) else [value]
 
 
-def _unset(kind: Kind, given: Any) -> str:
+def _unset(kind: Kind, given: Any) -> Any:
     """A name for a class, or for an instance that is set to nothing: its settings would have no place."""
+    if given is None:
+        return None
     found = part(kind, given, OPTIONS[kind], elsewhere=True)
     if found.settings:
         told = ", ".join(f"{key}={value!r}" for key, value in found.settings.items())
@@ -338,7 +340,8 @@ def _mistake(error: ValidationError, file: str, options: set[str], caller: str) 
     if option:
         where = f"{caller}, option {key}" if caller else f"--{_option(place[0], first['input'])}"
     if place == ["strategy"] and first["type"] == "dict_type":
-        return UnknownName("key", "strategy", (), where=caller or file, elsewhere=["strategies"])
+        kind = "option" if caller else "key"
+        return UnknownName(kind, "strategy", (), where=caller or file, elsewhere=["strategies"])
     if first["type"] == "extra_forbidden":
         tables: dict[str, type[Part]] = {
             "strategies": StrategyChoice,

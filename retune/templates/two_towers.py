@@ -24,7 +24,7 @@ class TwoTowers(Backbone):
         licence="of the weights",
         pretraining_data=(
             "unknown",
-        ),  # data sets seen, as `retune list datasets` has them; ("none",) where none was
+        ),  # or ("none",), or what it saw: names as `retune list datasets` has them
         image_size=SIDE,
         dim=DIM,
     )
