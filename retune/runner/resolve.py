@@ -14,7 +14,7 @@ from retune.errors import BadSetting, UnknownName, UserError
 from retune.methods.declared import require_declared, require_needs
 from retune.methods.given import Need
 from retune.methods.strategy import Strategy
-from retune.plugins import code_of, code_of_file, is_file, preset_of, registry
+from retune.plugins import blamed, code_of, code_of_file, is_file, preset_of, registry
 from retune.prompts import PromptBank
 from retune.runner.candidates import Candidates
 from retune.runner.guard import attributed, stdout_to_stderr
@@ -133,9 +133,11 @@ def resolve(spec: Spec, shared: Shared | None = None) -> Parts:
             f"transfer.{key} is set, and nothing is transferred", where="--set", fix="add --transfer"
         )
     source = DataSource.make(data, root, groups["data"], uncertain=spec.uncertain, blank=spec.blank)
+    with blamed(scenario_class, "scenario", "__init__"):
+        scenario: Scenario = make(scenario_class, groups["scenario"], owner=f"scenario {scenario_name}")
     return Parts(
         source=source,
-        scenario=make(scenario_class, groups["scenario"], owner=f"scenario {scenario_name}"),
+        scenario=scenario,
         strategy=strategy,
         origin=origin_of(plain_name),
         backbone=backbone,
