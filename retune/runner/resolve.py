@@ -16,6 +16,7 @@ from retune.methods.given import Need
 from retune.methods.strategy import Strategy
 from retune.plugins import blamed, code_of, code_of_file, is_file, preset_of, registry
 from retune.prompts import PromptBank
+from retune.results.own import asked_for
 from retune.runner.candidates import Candidates
 from retune.runner.guard import attributed, stdout_to_stderr
 from retune.runner.shared import Shared
@@ -92,6 +93,7 @@ def resolve(spec: Spec, shared: Shared | None = None) -> Parts:
     shared = shared or Shared()
     for metric in spec.metrics:
         registry("metrics").load(metric)
+    asked_for(spec.metrics)
     groups: dict[str, dict[str, Any]] = {"data": {}, "scenario": {}, "strategy": {}, "transfer": {}}
     for key, value in spec.settings.items():
         group, dot, name = key.partition(".")
