@@ -16,9 +16,9 @@ from retune.cli.main import main
 from retune.methods.given import training
 from retune.plugins import registry
 from retune.report.groups import sections
+from retune.results.cautions import cautions
 from retune.settings import make, settings_of, values_of
 from retune.streams.cuts import masked
-from retune.results.cautions import cautions
 
 CLASSES: dict[str, type[Scenario]] = {
     name: registry("scenarios").load(name) for name in registry("scenarios").names()
