@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from retune.errors import RetuneError, StrategyError
-from retune.plugins import place
+from retune.plugins import raised
 from retune.runner.time_limit import OutOfTime, limited
 
 if TYPE_CHECKING:
@@ -192,10 +192,7 @@ def attributed(strategy: Strategy | type[Strategy], doing: str) -> Iterator[None
     except RetuneError:
         raise
     except (Exception, SystemExit) as error:
-        what = " ".join(f"{type(error).__name__}: {error}".split())
-        raise StrategyError(
-            f"strategy {name} failed in {doing}: {what[:300]} ({place(error, strategy)})"
-        ) from error
+        raise StrategyError(f"strategy {name} failed in {doing}: {raised(error, strategy)}") from error
 
 
 def _check(strategy: Strategy) -> str:
