@@ -149,7 +149,9 @@ class Registry:
             if cls.__module__ == home and (not isinstance(point, EntryPoint) or point.attr == cls.__name__):
                 return name
         module = sys.modules.get(cls.__module__)
-        file, there = getattr(module, "__file__", None), getattr(module, cls.__name__, None) is cls
+        file, found = getattr(module, "__file__", None), getattr(module, cls.__name__, None)
+        # The file may have been imported again since.
+        there = getattr(found, "__qualname__", "") == cls.__qualname__
         name = f"{file}:{cls.__name__}" if file and there and is_file(file) else f"{NOTEBOOK}{cls.__name__}"
         self.held[name] = cls
         return name
