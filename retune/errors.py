@@ -106,6 +106,10 @@ class RunConflict(UserError):
     """An output directory that already holds another run."""
 
 
+class PluginError(UserError):
+    """The code of a plugin that is no strategy raised something."""
+
+
 class StrategyError(RetuneError):
     """A strategy broke its contract."""
 

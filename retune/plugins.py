@@ -25,9 +25,10 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any, Final, Literal
 
-from retune.errors import UnknownName, UserError
+from retune.errors import PluginError, RetuneError, UnknownName, UserError
 
 Kind = Literal["datasets", "backbones", "scenarios", "strategies", "transfers", "metrics"]
+Noun = Literal["data set", "backbone", "scenario", "strategy", "transfer", "metric"]
 BUILT_IN: Final = "retune"
 """The origin of what retune itself brings."""
 NOTEBOOK: Final = "notebook:"
@@ -41,7 +42,7 @@ _ROOMS: Final[dict[str, tuple[str, str]]] = {
     "transfers": ("retune.transfers", "retune.transfers.base:Transfer"),
     "metrics": ("retune.metrics.own", "retune.metrics.own.base:OwnMetric"),
 }
-_SINGULAR: Final = {
+_SINGULAR: Final[dict[Kind, Noun]] = {
     "datasets": "data set",
     "backbones": "backbone",
     "scenarios": "scenario",
@@ -233,7 +234,11 @@ class Registry:
         base = self._base_class()
         if not (inspect.isclass(loaded) and issubclass(loaded, base)):
             raise UserError(f"is not a subclass of {self._base.replace(':', '.')}", where=where)
-        missing = sorted(getattr(loaded, "__abstractmethods__", ()))
+        facts = (fact for fact, hint in inspect.get_annotations(base).items() if "ClassVar" in str(hint))
+        missing = [
+            *sorted(getattr(loaded, "__abstractmethods__", ())),
+            *(fact for fact in facts if not hasattr(loaded, fact)),
+        ]
         if missing:
             raise UserError(f"{loaded.__name__} lacks {', '.join(missing)}", where=where)
         return loaded
@@ -415,6 +420,38 @@ def _guarded(load: Callable[[], Any], where: str, home: Path | None) -> Any:
     except (Exception, SystemExit) as error:
         place = f"{where}{_line(error, where, home)}"
         raise UserError(f"cannot be imported ({type(error).__name__}: {error})", where=place) from error
+
+
+@contextmanager
+def blamed(part: object, noun: Noun, doing: str) -> Iterator[None]:
+    """Say in one line where a plugin failed; what retune's own parts raise by mistake is left as it is.
+
+    Args:
+        part: The plugin, or its class.
+        noun: What it is.
+        doing: What it was asked to do.
+
+    Raises:
+        PluginError: If it raised anything; what retune raises on purpose passes.
+    """
+    try:
+        yield
+    except RetuneError:
+        raise
+    except (Exception, SystemExit) as error:
+        if part.__module__.startswith("retune."):
+            raise
+        name = getattr(part, "name", None) or getattr(part, "__name__", type(part).__name__)
+        raise PluginError(f"failed in {doing}: {raised(error, part)}", where=f"{noun} {name}") from error
+
+
+def raised(error: BaseException, part: object) -> str:
+    """What was raised, cut, and the last line of a plugin's own file that led to it, else the last of all."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = getattr(sys.modules.get(part.__module__), "__file__", None)
+    last = next((frame for frame in reversed(frames) if frame.filename == own), frames[-1])
+    what = " ".join(f"{type(error).__name__}: {error}".split())
+    return f"{what[:300]} ({Path(last.filename).name}, line {last.lineno})"
 
 
 @contextmanager

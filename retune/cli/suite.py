@@ -154,6 +154,8 @@ def suite(
             print_plans(plans, folder, jobs, console())
             _print_left_out(plans, console())
             _print_failures([(f.reason, f.run.name, None) for f in plans.failures], console())
+        if plans.failures:
+            raise typer.Exit(1)
         return
     with bars() as progress:
         outcome = finish(

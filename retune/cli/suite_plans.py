@@ -76,7 +76,7 @@ def _print_grid(grid: Mapping[tuple[str, ...], Mapping[str, list[bool]]], to: Co
             room = to.width - left
         blocks[-1].append(stream)
         room -= wide
-    for streams in blocks:
+    for streams in filter(None, blocks):
         table = plain_table()
         table.add_column("method", overflow="fold", min_width=left, max_width=left)
         for stream in streams:

@@ -13,6 +13,7 @@ from PIL import Image
 from retune.data.dataset import Array, BoolArray, Dataset, ImageSource, IntArray
 from retune.data.findings import FINDINGS
 from retune.data.readers.base import Reader
+from retune.data.reading import read
 from retune.data.shares import Share, with_share
 from retune.errors import BadImage, BadSetting, UnknownName
 
@@ -62,7 +63,7 @@ class SeveralReader:
             if name not in names:
                 raise UnknownName("data set", name, names, where="--root")
         datasets = [
-            with_share(reader.read(roots.get(reader.name)), self.shares.get(reader.name, Share()))
+            with_share(read(reader, roots.get(reader.name)), self.shares.get(reader.name, Share()))
             for reader in self.readers
         ]
         return datasets[0] if len(datasets) == 1 else combine(datasets)

@@ -13,7 +13,7 @@ from retune.data.readers.base import Reader
 from retune.data.several import SeveralReader
 from retune.data.shares import Share
 from retune.errors import BadSetting, MissingFiles, UnknownName
-from retune.plugins import registry
+from retune.plugins import blamed, registry
 from retune.settings import make, settings_of, values_of
 
 
@@ -118,7 +118,8 @@ def _made(cls: type[Reader], given: Mapping[str, Any], name: str) -> tuple[Reade
     beside = {key: value for key, value in given.items() if key in ("share", "draw") and key not in own}
     rest = {key: value for key, value in given.items() if key not in beside}
     owner = f"data set {name}"
-    return make(cls, rest, owner=owner), make(cls.beside, beside, owner=owner)
+    with blamed(cls, "data set", "__init__"):
+        return make(cls, rest, owner=owner), make(cls.beside, beside, owner=owner)
 
 
 def _by_name(classes: Mapping[str, type[Reader]], given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -18,16 +18,7 @@ from retune.metrics.table import DECIDES, DENSE, Metric, in_table
 from retune.report.figures import kept
 from retune.report.heatmap import label_order
 from retune.results import text
-from retune.results.cautions import (
-    batches,
-    breaches,
-    contaminated,
-    hidden,
-    left_out,
-    pictures,
-    undefined,
-    unlearnable,
-)
+from retune.results.cautions import cautions
 from retune.results.compare import Difference, Estimate
 from retune.results.own import NOT_OURS, problems
 from retune.results.verdict import verdict as run_verdict
@@ -320,17 +311,10 @@ def _cautions(results: Iterable[Result]) -> list[str]:
 
     That data are synthetic is not among them: it stands beside the data set's name.
     """
-    lines = [line for result in results for line in _cautions_of(result)]
-    return [text for _, text in sorted(dict.fromkeys(lines), key=lambda line: line[0])]
-
-
-def _cautions_of(result: Result) -> list[tuple[int, str]]:
-    unreadable = len(result.dataset.unreadable_images)
-    lost = [f"{unreadable:,} images could not be read and were left out."] if unreadable else []
-    graded = (
-        [*breaches(result), *contaminated(result)],
-        [*hidden(result), *pictures(result), *batches(result)],
-        [*left_out(result), *lost, *undefined(result), *unlearnable(result)],
-        [*result.dataset.notes, *(f"{line}." for line in problems(result))],
+    runs = list(results)
+    beside = (
+        line
+        for result in runs
+        for line in (*result.dataset.notes, *(f"{line}." for line in problems(result)))
     )
-    return [(grade, line) for grade, lines in enumerate(graded) for line in lines]
+    return list(dict.fromkeys((*cautions(*runs), *beside)))

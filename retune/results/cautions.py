@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from retune.results.result import Result
+
+FEW: Final = 30
+"""Clusters below which a bootstrap over them covers less than it says (Cameron, Gelbach & Miller, 2008)."""
 
 
 def breaches(result: Result) -> list[str]:
@@ -61,26 +66,33 @@ def batches(result: Result) -> list[str]:
     return [f"{what}: a pass over such a one is one step."] if small else []
 
 
+def few(result: Result) -> list[str]:
+    """That the test images are of so few patients that a bootstrap over them says too little."""
+    n = result.dataset.n_test_patients
+    what = f"The test images are of {n} patients: intervals over fewer than {FEW} are too narrow"
+    return [f"{what}, and a difference has to be large to show."] if n < FEW else []
+
+
 def left_out(result: Result) -> list[str]:
     """How many images were left out, for each reason."""
     return [
-        f"{count:,} {'image' if count == 1 else 'images'} left out: {reason}"
+        f"{count:,} {'image' if count == 1 else 'images'} left out: {reason}."
         for reason, count in result.dataset.dropped.items()
         if count
     ]
 
 
 def unlearnable(result: Result) -> list[str]:
-    """Which labels cannot have been learnt; without a full stop."""
+    """Which labels cannot have been learnt."""
     names = ", ".join(result.dataset.unlearnable_labels)
     why = "Not learnt, for no positive or no negative training image is shown"
-    return [f"{why} (left out of average, forgetting and transfer): {names}"] if names else []
+    return [f"{why} (left out of average, forgetting and transfer): {names}."] if names else []
 
 
 def undefined(result: Result) -> list[str]:
-    """Which labels have no AUC; without a full stop."""
+    """Which labels have no AUC."""
     names = ", ".join(result.dataset.undefined_labels)
-    return [f"Left out of every mean, for the test images hold one class only: {names}"] if names else []
+    return [f"Left out of every mean, for the test images hold one class only: {names}."] if names else []
 
 
 def unmeasured(result: Result) -> list[str]:
@@ -90,7 +102,20 @@ def unmeasured(result: Result) -> list[str]:
     return [f"What the new data cost elsewhere is not measured: {why}."] if lost else []
 
 
-def cautions(result: Result) -> list[str]:
-    """All of these, the gravest first."""
-    told = (unmeasured, breaches, hidden, contaminated, pictures, batches, left_out, undefined, unlearnable)
-    return [line for of in told for line in of(result)]
+_GRADED: Final = (
+    (unmeasured, breaches, contaminated, few),
+    (hidden, pictures, batches),
+    (left_out, undefined, unlearnable),
+)
+
+
+def cautions(*results: Result) -> list[str]:
+    """All of these of one run or of several, the gravest first and none twice."""
+    lines = [
+        (grade, line)
+        for result in results
+        for grade, told in enumerate(_GRADED)
+        for of in told
+        for line in of(result)
+    ]
+    return [line for _, line in sorted(dict.fromkeys(lines), key=lambda one: one[0])]

@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from retune.errors import RetuneError, UserError
+from retune.errors import BadSetting, RetuneError, UserError
 from retune.metrics.own.base import OwnMetric
 from retune.metrics.table import BY_KEY
 from retune.plugins import code_of, registry
@@ -37,7 +37,7 @@ def own_metrics(
     Returns:
         By name; of one that breaks, why.
     """
-    return _worked_out(_asked(names), matrix, scores, targets)
+    return _worked_out(asked_for(names), matrix, scores, targets)
 
 
 def with_own(result: Result, folder: Path, names: Sequence[str] = ()) -> Result:
@@ -49,7 +49,7 @@ def with_own(result: Result, folder: Path, names: Sequence[str] = ()) -> Result:
         names: Beside those that are installed.
     """
     held = {(record.asked, record.code) for record in result.own.values()}
-    lacking = [name for name in _asked(names) if (name, _code(name)) not in held]
+    lacking = [name for name in asked_for(names) if (name, _code(name)) not in held]
     if not lacking or not (folder / SCORES_FILE).exists():
         return result
     arrays = read_scores(result, folder)
@@ -82,8 +82,30 @@ def checked_name(cls: type[OwnMetric], asked: str) -> str:
     return name
 
 
-def _asked(names: Sequence[str]) -> list[str]:
-    return list(dict.fromkeys((*registry("metrics").names(), *names)))
+def asked_for(names: Sequence[str]) -> list[str]:
+    """Metrics that are installed and those that are named, as they are asked for.
+
+    Args:
+        names: Names, or Python files.
+
+    Raises:
+        BadSetting: If two have one name: only one of them could stand in a result.
+    """
+    asked = list(dict.fromkeys((*registry("metrics").names(), *names)))
+    called: dict[str, str] = {}
+    for one in asked:
+        try:
+            name = checked_name(registry("metrics").load(one), one)
+        except UserError:  # Of a broken one it is told where its number would stand.
+            continue
+        if name in called:
+            raise BadSetting(
+                f"{called[name]} and {one} are both called '{name}'",
+                where="--metric",
+                fix="rename one, or leave it out",
+            )
+        called[name] = one
+    return asked
 
 
 def _worked_out(asked: Sequence[str], *arrays: npt.NDArray[Any]) -> dict[str, OwnRecord]:

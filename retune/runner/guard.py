@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from retune.errors import RetuneError, StrategyError
+from retune.plugins import raised
 from retune.runner.time_limit import OutOfTime, limited
 
 if TYPE_CHECKING:
@@ -192,15 +191,4 @@ def attributed(strategy: Strategy | type[Strategy], doing: str) -> Iterator[None
     except RetuneError:
         raise
     except (Exception, SystemExit) as error:
-        what = " ".join(f"{type(error).__name__}: {error}".split())
-        raise StrategyError(
-            f"strategy {name} failed in {doing}: {what[:300]} ({_place(error, strategy)})"
-        ) from error
-
-
-def _place(error: BaseException, strategy: Strategy | type[Strategy]) -> str:
-    """The last line of the strategy's own file that led to an error, else the last of all."""
-    frames = traceback.extract_tb(error.__traceback__)
-    own = getattr(sys.modules.get(strategy.__module__), "__file__", None)
-    last = next((frame for frame in reversed(frames) if frame.filename == own), frames[-1])
-    return f"{Path(last.filename).name}, line {last.lineno}"
+        raise StrategyError(f"strategy {name} failed in {doing}: {raised(error, strategy)}") from error

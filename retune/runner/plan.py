@@ -12,7 +12,8 @@ from typing import Any, Final
 import numpy as np
 
 from retune.data.dataset import Dataset, IntArray
-from retune.errors import UserError
+from retune.errors import PluginError, UserError
+from retune.plugins import blamed
 from retune.progress import Progress
 from retune.runner.content import content_of
 from retune.runner.guard import stdout_to_stderr
@@ -160,8 +161,12 @@ def cut(scenario: Scenario, dataset: Dataset, seed: int) -> Stream:
             raise UserError(f"has no {split} images", where=where, fix="check its splits")
     if not (dataset.targets[dataset.rows("train")] == 1).any():
         raise UserError("has no positive training label", where=where)
-    with stdout_to_stderr():
+    with stdout_to_stderr(), blamed(scenario, "scenario", "stream"):
         stream = scenario.stream(dataset, seed)
+    if not isinstance(stream, Stream):
+        raise PluginError(
+            f"stream gave {type(stream).__name__}, not a Stream", where=f"scenario {scenario.name}"
+        )
     if not len(stream.test):
         raise UserError("the stream has no test images", where=f"scenario {scenario.name}")
     for experience in stream.taught:

@@ -14,8 +14,9 @@ from retune.errors import BadSetting, UnknownName, UserError
 from retune.methods.declared import require_declared, require_needs
 from retune.methods.given import Need
 from retune.methods.strategy import Strategy
-from retune.plugins import code_of, code_of_file, is_file, preset_of, registry
+from retune.plugins import blamed, code_of, code_of_file, is_file, preset_of, registry
 from retune.prompts import PromptBank
+from retune.results.own import asked_for
 from retune.runner.candidates import Candidates
 from retune.runner.guard import attributed, stdout_to_stderr
 from retune.runner.shared import Shared
@@ -92,6 +93,7 @@ def resolve(spec: Spec, shared: Shared | None = None) -> Parts:
     shared = shared or Shared()
     for metric in spec.metrics:
         registry("metrics").load(metric)
+    asked_for(spec.metrics)
     groups: dict[str, dict[str, Any]] = {"data": {}, "scenario": {}, "strategy": {}, "transfer": {}}
     for key, value in spec.settings.items():
         group, dot, name = key.partition(".")
@@ -133,9 +135,11 @@ def resolve(spec: Spec, shared: Shared | None = None) -> Parts:
             f"transfer.{key} is set, and nothing is transferred", where="--set", fix="add --transfer"
         )
     source = DataSource.make(data, root, groups["data"], uncertain=spec.uncertain, blank=spec.blank)
+    with blamed(scenario_class, "scenario", "__init__"):
+        scenario: Scenario = make(scenario_class, groups["scenario"], owner=f"scenario {scenario_name}")
     return Parts(
         source=source,
-        scenario=make(scenario_class, groups["scenario"], owner=f"scenario {scenario_name}"),
+        scenario=scenario,
         strategy=strategy,
         origin=origin_of(plain_name),
         backbone=backbone,

@@ -16,7 +16,7 @@ from retune.data.dataset import SPLITS, Dataset, IntArray, Split
 from retune.data.patients import normal_form
 from retune.data.source import DataSource
 from retune.errors import BadSetting, UserError
-from retune.plugins import code_of, registry
+from retune.plugins import blamed, code_of, registry
 from retune.progress import Progress
 from retune.runner.content import content_of
 from retune.settings import make, settings_of, values_of
@@ -101,11 +101,8 @@ def ask(
         # One folder is the stream's, unless that has no files.
         takes = any(reader.takes_root for reader, _, _ in streams)
         place, left = (None, root) if takes else (root, None)
-    if not getattr(cls, "name", ""):
-        raise UserError(
-            f"{cls.__name__} lacks a name", where=f"transfer {name}", fix='write name = "..." in the class'
-        )
-    made = make(cls, settings, owner=f"transfer {name}")
+    with blamed(cls, "transfer", "__init__"):
+        made = make(cls, settings, owner=f"transfer {name}")
     source = DataSource.make(chosen, place, rest)
     return Asked(made, source, chosen, code_of("transfers", name, cls)), left
 

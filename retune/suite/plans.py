@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from retune.errors import RetuneError, StrategyError, UserError
+from retune.errors import PluginError, RetuneError, StrategyError, UserError
 from retune.features.encode import held
 from retune.plugins import BUILT_IN, Kind, is_file, registry
 from retune.results.result import RESULT_FILE
@@ -124,7 +124,7 @@ def plan_suite(
         origin = _origin(run)
         try:
             planned = plan(run.spec, progress, shared=shared)
-        except StrategyError as error:
+        except (StrategyError, PluginError) as error:
             failures.append(Failure(run, str(error)))
         except UserError as error:
             if not _elsewhere(run):

@@ -12,7 +12,7 @@ from pydantic import ConfigDict, Field, SerializerFunctionWrapHandler, Validatio
 
 from retune.errors import UserError, mistake
 from retune.metrics.table import DECIDES
-from retune.results.cautions import batches, breaches, contaminated, hidden, pictures, undefined, unlearnable
+from retune.results.cautions import cautions
 from retune.results.compare import Comparison, Difference, Estimate
 from retune.results.own import NOT_OURS, problems
 from retune.results.result import BOUNDS, Bootstrap, Record, Result
@@ -217,26 +217,6 @@ def _place(run: Finished) -> tuple[str | int, ...]:
     return run.scenario, run.data, run.backbone, number, run.order, run.strategy, run.seed
 
 
-def cautions(results: Sequence[Result]) -> list[str]:
-    """What must stand beside the numbers of runs on one stream, each thing once.
-
-    Args:
-        results: Runs on the same data with the same backbone.
-    """
-    lines: list[str] = []
-    for result in results:
-        lines += [
-            *breaches(result),
-            *hidden(result),
-            *contaminated(result),
-            *pictures(result),
-            *batches(result),
-        ]
-        lines += result.dataset.notes
-        lines += [f"{line}." for line in (*undefined(result), *unlearnable(result))]
-    return list(dict.fromkeys(lines))
-
-
 def _setting(runs: Sequence[Finished], compared: Comparison) -> Setting:
     by_strategy: dict[str, list[Result]] = {}
     for run in runs:
@@ -247,7 +227,8 @@ def _setting(runs: Sequence[Finished], compared: Comparison) -> Setting:
     bounds = [s for s in ordered if sides[s] == "upper bound"]
     continual = [s for s in by_strategy if not sides[s]]
     best = next((s for s in ordered if s in continual and means[s] is not None), None)
-    one = runs[0].result
+    results = [run.result for run in runs]
+    one = results[0]
     return Setting(
         scenario=runs[0].scenario,
         data=runs[0].data,
@@ -259,7 +240,9 @@ def _setting(runs: Sequence[Finished], compared: Comparison) -> Setting:
         synthetic=one.dataset.synthetic,
         contaminated=one.backbone.contaminated,
         prompts=sorted({run.result.prompts.name for run in runs}),
-        cautions=cautions([run.result for run in runs]),
+        cautions=list(
+            dict.fromkeys((*cautions(*results), *(n for one in results for n in one.dataset.notes)))
+        ),
         rows=[_row(s, by_strategy[s], compared, best, bounds) for s in ordered],
         joint_check=_check(compared, bounds, continual),
         transfer=across(by_strategy),

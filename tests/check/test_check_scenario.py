@@ -15,7 +15,7 @@ from retune import Scenario, Stream
 from retune.check.scenario import CHECKS
 from retune.cli.main import main
 from retune.errors import BadSetting, UnknownName
-from retune.suite.summary import cautions
+from retune.results.cautions import cautions
 
 # Whatever cuts by position cuts otherwise where an image is lost.
 SHIFTED = {"lost-images-change-nothing-else": "images are not those that were left"}
@@ -100,7 +100,7 @@ def test_a_run_says_above_its_numbers_that_its_stream_breaks_the_contract(
         assert (len(result.scenario.breaches) == 1) == (name != "Good")
         said = "Scenario good breaks the contract of streams: no-patient-comes-again: patients come again"
         assert (said in told) == (name != "Good")
-        assert (said in " ".join(cautions([result]))) == (name != "Good")
+        assert (said in " ".join(cautions(result))) == (name != "Good")
 
 
 def test_patients_may_come_again_where_that_is_declared() -> None:

@@ -248,6 +248,7 @@ def test_a_run_on_the_file_is_the_run_on_the_backbone(call: Call, tmp_path: Path
         result = json.loads((out / "result.json").read_text())
         assert result["backbone"]["name"] == name
     direct, by_file = scores.values()
+    assert direct.pop("keys").shape[1] == 32  # A file of features knows no pictures.
     assert direct.keys() == by_file.keys()
     assert direct["scores"].shape[0] == 3
     for key in direct:

@@ -58,6 +58,10 @@ def test_it_stands_in_a_run_and_a_broken_one_stops_nothing(
     assert shown["own"]["second"]["value"] == np.nanmax(last)
     assert shown["own"]["our-worst"]["value"] == np.nanmin(last)
     assert Path("run/result.json").read_bytes() == before
+    # Two of one name cannot stand in one result.
+    Path("again.py").write_text(Path("second.py").read_text())
+    assert main([*words, "--metric", "second.py", "--metric", "again.py"]) == 2
+    assert "second.py and again.py are both called 'second'" in capsys.readouterr().err
     assert main([*words, "--metric", "nowhere.py"]) == 2
     assert "there is no file nowhere.py" in capsys.readouterr().err
 

@@ -9,8 +9,7 @@ from PIL import Image
 
 import retune
 from retune.cli.main import main
-from retune.results.cautions import batches
-from retune.suite.summary import cautions
+from retune.results.cautions import batches, cautions
 
 
 def hospital(folder: Path, *, same: bool) -> Path:
@@ -42,6 +41,7 @@ def test_cautions_are_printed_and_recorded(
     assert "not used: Efusion" in told
     assert result.dataset.repeated_images == (12 if same else 0)
     assert ("byte for byte" in told) is same
+    assert "The test images are of 12 patients: intervals over fewer than 30 are too narrow" in told
 
 
 def test_features_that_are_looked_up_are_said_to_be(
@@ -67,7 +67,7 @@ def test_a_batch_larger_than_an_experience_is_said(
     said = {
         "terminal": capsys.readouterr().out,
         "result": "\n".join(result.cautions),
-        "suite": "\n".join(cautions([result])),
+        "suite": "\n".join(cautions(result)),
         "report": (tmp_path / "report" / "report.html").read_text(),
     }
     line = (

@@ -16,9 +16,9 @@ from retune.cli.main import main
 from retune.methods.given import training
 from retune.plugins import registry
 from retune.report.groups import sections
+from retune.results.cautions import cautions
 from retune.settings import make, settings_of, values_of
 from retune.streams.cuts import masked
-from retune.suite.summary import cautions
 
 CLASSES: dict[str, type[Scenario]] = {
     name: registry("scenarios").load(name) for name in registry("scenarios").names()
@@ -162,8 +162,8 @@ def test_a_shared_model_forgets_more_where_hidden_labels_read_as_absent(
         "class-incremental, hidden=absent",
         "class-incremental, hidden=masked",
     ]
-    assert [line for line in cautions([absent, masked_]) if "read as absent" in line]
-    assert not [line for line in cautions([masked_]) if "read as absent" in line]
+    assert [line for line in cautions(absent, masked_) if "read as absent" in line]
+    assert not [line for line in cautions(masked_) if "read as absent" in line]
 
 
 @pytest.mark.parametrize(

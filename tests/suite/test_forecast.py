@@ -48,6 +48,12 @@ def test_a_dry_run_tells_the_grid_and_the_time(
     assert "no image has to be encoded" in out
     assert "cannot be told: there is no earlier run" in out
     assert not Path("suite").exists()
+    # What could not be run at all is no plan to go by.
+    Path("mine.py").write_text("import nothing_of_that_name")
+    assert main(["suite", "--strategy", "mine.py", "--seeds", "1", "--dry-run"]) == 1
+    lines = capsys.readouterr().out.split("\n")
+    assert lines[0] == "0 runs, 0 of them left: 0 methods, 0 streams, 0 seeds."
+    assert "Failed, 3 runs: mine.py, line 1: cannot be imported" in " ".join(lines)
     # Two earlier runs with another backbone, of 30 training images in 3 s and in 6 s; what is broken tells nothing.
     targets, patients = made_targets()
     scores = made_scores(targets, 1.0, 0)

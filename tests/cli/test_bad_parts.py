@@ -1,0 +1,96 @@
+"""A part of one's own that fails is told in one line, whatever it is asked; nothing is written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from retune.cli.main import main
+
+SCENARIO = '''"""Cuts nothing."""
+from dataclasses import dataclass
+from retune import Scenario
+@dataclass
+class Mine(Scenario):
+    name = "mine"
+    def stream(self, dataset, seed):
+        return {}["site"]
+'''
+READER = '''"""Reads nothing."""
+from dataclasses import dataclass
+import numpy as np
+from retune import Dataset, Reader
+class Pictures:
+    def load(self, rows, at_least=None):
+        raise OSError("gone")
+    def keys(self, rows):
+        return {}["key"]
+    def exists(self, rows):
+        return np.ones(len(rows), bool)
+    def describe(self, row):
+        return str(row)
+@dataclass
+class Mine(Reader):
+    name = "mine"
+    needs_root = False
+    source = "me"
+    licence = "mine"
+    labels = ("Edema", "Pneumonia")
+    def read(self, root):
+        names, targets = np.arange(60).astype(str), np.arange(120).reshape(60, 2) // 3 % 2
+        split = np.where(np.arange(60) % 4, "train", "test")
+        return Dataset(self.name, self.labels, names, names, split, targets.astype(np.float32), Pictures())
+'''
+INIT = '    def __post_init__(self):\n        raise ValueError("never")\n'
+
+
+def _with(text: str, old: str, new: str) -> str:
+    assert old in text
+    return text.replace(old, new)
+
+
+@pytest.mark.parametrize(
+    ("verb", "text", "words"),
+    [
+        ("run --scenario", SCENARIO, "scenario mine: failed in stream: KeyError: 'site' (mine.py, line 8)"),
+        (
+            "run --scenario",
+            _with(SCENARIO, '{}["site"]', "3"),
+            "scenario mine: stream gave int, not a Stream",
+        ),
+        (
+            "run --scenario",
+            _with(SCENARIO, "    def stream", INIT + "    def stream"),
+            "scenario mine: failed in __init__: ValueError: never (mine.py, line 8)",
+        ),
+        ("run --scenario", _with(SCENARIO, '    name = "mine"\n', ""), "mine.py: Mine lacks name"),
+        (
+            "run --data",
+            _with(READER, "return Dataset", "return b'\\xff'.decode() or Dataset"),
+            "data set mine: failed in read: UnicodeDecodeError",
+        ),
+        (
+            "data check",
+            _with(READER, "return Dataset", 'return {}["path"] or Dataset'),
+            "failed in read: KeyError",
+        ),
+        (
+            "data check",
+            _with(READER, "return Dataset", "return 3 or Dataset"),
+            "read gave int, not a Dataset",
+        ),
+        ("data check", READER, "failed in load of its images: OSError: gone (mine.py, line 7)"),
+        ("run --steps 2 --data", READER, "failed in keys of its images: KeyError: 'key' (mine.py, line 9)"),
+        ("run --data", _with(READER, '    licence = "mine"\n', ""), "mine.py: Mine lacks licence"),
+    ],
+)
+def test_it_is_one_line(
+    verb: str, text: str, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.py").write_text(text)
+    out = ["--out", tmp_path / "out"] if verb.startswith("run") else []
+    assert main([*verb.split(), str(tmp_path / "mine.py"), *map(str, out)]) == 2
+    (line,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("error: "))
+    assert words in line
+    assert not (tmp_path / "out").exists()
