@@ -39,7 +39,9 @@ def home(tmp_path_factory: pytest.TempPathFactory, plugin_site: Path) -> Path:
     (board / "tracks.toml").write_text(TRACKS)
     small = ["--steps", "2", "--set", "data.images=300", "--set", "data.size=64", "--replicates", "10"]
     with installed(plugin_site):
-        assert main(["run", "--strategy", "positive-mean/cautious", "--seeds", "3", *small, "--out", runs]) == 0
+        assert (
+            main(["run", "--strategy", "positive-mean/cautious", "--seeds", "3", *small, "--out", runs]) == 0
+        )
         assert main(["submit", runs, "--board", str(board), "--author", "Somebody Else"]) == 0
     return folder
 
