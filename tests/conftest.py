@@ -30,9 +30,8 @@ SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 
 
 def pytest_collection_finish() -> None:
-    """Go on as Python does, and leave out what is there by now."""
+    """Go on as Python does."""
     gc.enable()
-    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
