@@ -13,6 +13,7 @@ import types
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal, TypeVar
 
@@ -54,6 +55,7 @@ class Setting:
     doc: str
 
 
+@cache
 def settings_of(cls: type[Any]) -> tuple[Setting, ...]:
     """The settings of a dataclass in order of definition, then those that it says are given beside them."""
     docs: dict[str, str] = {}
@@ -193,6 +195,7 @@ def _fields(cls: type[Any]) -> list[dataclasses.Field[Any]]:
     return [f for f in dataclasses.fields(cls) if f.init and not f.name.startswith("_")]
 
 
+@cache
 def _hints(cls: type[Any]) -> dict[str, Any]:
     return typing.get_type_hints(cls, include_extras=True)
 

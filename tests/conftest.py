@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import functools
+import gc
 import os
+import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,7 +22,16 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# Collecting six thousand tests makes objects that stay: looking through them for garbage takes seconds.
+gc.disable()
+
+PLUGIN = Path(__file__).parent / "check" / "fixture_plugin"
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
+
+
+def pytest_collection_finish() -> None:
+    """Go on as Python does."""
+    gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -32,6 +45,25 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         del os.environ["RETUNE_CACHE"]
     else:
         os.environ["RETUNE_CACHE"] = before
+
+
+@pytest.fixture(scope="session")
+def plugin_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an installed distribution of somebody else's; all workers share it."""
+    from filelock import FileLock
+
+    root = tmp_path_factory.getbasetemp()
+    root = root.parent if "PYTEST_XDIST_WORKER" in os.environ else root
+    site, half = root / "plugin-site", root / "plugin-half"
+    with FileLock(root / "plugin-lock"):
+        if not site.exists():
+            # A copy: building leaves its traces beside the source.
+            source = shutil.copytree(PLUGIN, root / "plugin-source")
+            install = ["install", "--no-deps", "--no-build-isolation", "--no-index", "--quiet", "--target"]
+            words = [sys.executable, "-m", "pip", *install, str(half), str(source)]
+            subprocess.run(words, check=True, timeout=300)
+            half.rename(site)
+    return site
 
 
 @pytest.fixture(scope="session")

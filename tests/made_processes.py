@@ -7,14 +7,20 @@ import os
 import resource
 import sys
 from collections.abc import Mapping, Sequence
+from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 # It only imports: no thread and no lock of a library's is there when it forks.
 _CONTEXT.set_forkserver_preload(
-    ["torch._dynamo", "retune.cli.tables", "retune.runner.loop", "retune.runner.record"]
+    ["torch._dynamo", "distributed", "retune.cli.tables", "retune.runner.loop", "retune.runner.record"]
 )
+
+
+def ready() -> None:
+    """Have the process that they are forked from, so that whoever else forks from it finds these imports."""
+    forkserver.ensure_running()
 
 
 def start(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -118,10 +117,3 @@ def scores(out: Path) -> dict[str, bytes]:
     """The bytes of all scores, by folder."""
     found = sorted(out.glob("runs/*/*/scores.safetensors"))
     return {path.parent.name: load_file(path)["scores"].tobytes() for path in found}
-
-
-def alone(command: str) -> tuple[dict[str, str], list[str]]:
-    """The environment and the words of a command that begins with a setting of the environment."""
-    first, *words = command.split(" ")
-    key, _, value = first.partition("=")
-    return {**os.environ, key: value}, words

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import signal
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -78,9 +79,8 @@ app.add_typer(leaderboard.app, name="leaderboard")
 
 def invoke(arguments: list[str] | None) -> int:
     """Run a command; returns its exit code, and tells in one line what the user can mend."""
-    command = typer.main.get_command(app)
     try:
-        code = command.main(args=arguments, prog_name="retune", standalone_mode=False)
+        code = _command().main(args=arguments, prog_name="retune", standalone_mode=False)
     except RetuneError as error:
         return _complain(str(error), error.exit_code)
     except typer.Abort:
@@ -97,6 +97,12 @@ def invoke(arguments: list[str] | None) -> int:
     if code == 128 + signal.SIGINT:
         raise KeyboardInterrupt
     return code if isinstance(code, int) else 0
+
+
+@functools.cache
+def _command() -> Any:
+    """All commands: a program that runs several puts them together once."""
+    return typer.main.get_command(app)
 
 
 def _complain(message: str, code: int) -> int:

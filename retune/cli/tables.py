@@ -104,7 +104,8 @@ def print_seeds(finished: Sequence[tuple[Result, Path]]) -> None:
 
 
 def _headline(out: Console, result: Result, seeds: int = 0) -> None:
-    data = f"{result.dataset.name} (synthetic)" if result.dataset.synthetic else result.dataset.name
+    kind = result.dataset.synthetic_word
+    data = f"{result.dataset.name} ({kind})" if kind else result.dataset.name
     steps = len(result.scenario.experiences)
     out.print()
     out.print(

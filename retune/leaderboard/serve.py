@@ -8,6 +8,7 @@ from functools import partial
 from http import HTTPStatus
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Event
 from typing import Any, Final
 
 from retune.errors import UserError
@@ -37,8 +38,19 @@ def serving(folder: str | Path, port: int = 8000) -> Iterator[tuple[str, Callabl
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise UserError(f"cannot listen on port {port} ({reason})", fix="give another --port") from None
+    begun = Event()
+
+    def serve() -> None:
+        begun.set()
+        server.serve_forever(poll_interval=0.1)
+
     with server:
-        yield f"http://{HOST}:{server.server_port}/", partial(server.serve_forever, poll_interval=0.1)
+        try:
+            yield f"http://{HOST}:{server.server_port}/", serve
+        finally:
+            # Where another thread serves, it would go round and round on a closed socket.
+            if begun.is_set():
+                server.shutdown()
 
 
 class _Files(SimpleHTTPRequestHandler):

@@ -11,7 +11,7 @@ from retune.results.verdict import verdict
 
 if TYPE_CHECKING:
     from retune.methods.memory import Stored
-    from retune.results.result import MetricRecord, Result
+    from retune.results.result import DatasetRecord, MetricRecord, Result
 
 TASK: Final = "image-classification"
 TAGS: Final = ("chest-x-ray", "radiology", "multi-label", "continual-learning", "research-use-only")
@@ -39,7 +39,7 @@ def card(result: Result, kept: Stored) -> str:
         license="unknown",
         library_name="retune",
         pipeline_tag=TASK,
-        tags=[*TAGS, slug(strategy.name), slug(result.scenario.name), *(["synthetic-data"] if data.synthetic else [])],
+        tags=[*TAGS, slug(strategy.name), slug(result.scenario.name), *_made(data)],
         datasets=names,
         metrics=sorted({_type(metric) for metric, _ in _measured(result)}),
         base_model=backbone.name.removeprefix("hf-hub:") if backbone.name.startswith("hf-hub:") else None,
@@ -97,6 +97,10 @@ def _facts(result: Result) -> dict[str, str]:
         "Prompts": f"{result.prompts.name}, in prompts.jsonl",
         "Run": f"{result.run.id}, {result.run.created}",
     }
+
+
+def _made(data: DatasetRecord) -> list[str]:
+    return ["synthetic-data"] if data.synthetic_word == "synthetic" else []
 
 
 def _warnings(result: Result, kept: Stored) -> list[str]:

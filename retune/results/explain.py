@@ -66,7 +66,8 @@ def _one(run: str | Path) -> Result:
 def _run(result: Result) -> list[str]:
     cut, data, backbone = result.scenario, result.dataset, result.backbone
     steps = len(cut.experiences)
-    data_name = f"{data.name}{' (synthetic pictures)' if data.synthetic else ''}"
+    kind = data.synthetic_word
+    data_name = f"{data.name} ({kind} pictures)" if kind else data.name
     lines = [
         f"{result.strategy.called} learnt {len(result.labels)} labels from {data.n_train:,} images of {data_name} in "
         f"{_counted(steps, 'experience')} of {cut.name}, on top of {backbone.name}; it was judged on {data.n_test:,} "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -51,22 +50,16 @@ class Told:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the distribution is installed and asked."""
+    """Where the installed distribution is asked."""
     return tmp_path_factory.mktemp("plugin")
 
 
 @pytest.fixture(scope="module")
-def told(folder: Path, cache: Path) -> dict[str, Told]:
+def told(folder: Path, plugin_site: Path, cache: Path) -> dict[str, Told]:
     """Every answer of the command line, in one process of its own that sees the installed distribution."""
-    # A copy: building leaves its traces beside the source.
-    source = shutil.copytree(Path(__file__).parent / "fixture_plugin", folder / "source")
-    install = ["install", "--no-deps", "--no-build-isolation", "--no-index", "--quiet", "--target"]
-    subprocess.run(
-        [sys.executable, "-m", "pip", *install, str(folder / "site"), str(source)], check=True, timeout=300
-    )
     done = subprocess.run(
         [sys.executable, "-c", ASK, json.dumps(QUESTIONS)],
-        env={**os.environ, "PYTHONPATH": str(folder / "site"), "RETUNE_CACHE": str(cache)},
+        env={**os.environ, "PYTHONPATH": str(plugin_site), "RETUNE_CACHE": str(cache)},
         cwd=folder,
         capture_output=True,
         text=True,

@@ -30,8 +30,12 @@ from retune.leaderboard.serve import serving
 def server(folder: Path) -> Iterator[int]:
     with serving(folder, 0) as (address, serve):
         assert address.startswith("http://127.0.0.1:")
-        threading.Thread(target=serve, daemon=True).start()
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
         yield int(address.rsplit(":", 1)[1].strip("/"))
+    # On a closed socket it would go round and round, and take the processor from whatever else the process does.
+    thread.join(timeout=10)
+    assert not thread.is_alive()
 
 
 def ask(port: int, path: str, host: str = "127.0.0.1", method: str = "GET") -> tuple[int, Message, bytes]:

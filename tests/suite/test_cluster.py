@@ -6,6 +6,7 @@ import io
 from collections.abc import Iterator
 from pathlib import Path
 
+import made_processes
 import made_suites as made
 import pytest
 from rich.console import Console
@@ -14,14 +15,19 @@ from retune.errors import UserError
 from retune.results.result import Result
 from retune.suite.execute import Outcome, execute
 
+dask = pytest.importorskip("dask")
 distributed = pytest.importorskip("distributed")
 
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
-    """A scheduler on loopback and two workers, each a process."""
+    """A scheduler on loopback and two workers, each a process; how a cluster starts them is its own affair."""
+    made_processes.ready()
     options = {"n_workers": 2, "threads_per_worker": 1, "processes": True, "dashboard_address": None}
-    with distributed.LocalCluster(host="127.0.0.1", silence_logs="CRITICAL", **options) as cluster:
+    with (
+        dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}),
+        distributed.LocalCluster(host="127.0.0.1", silence_logs="CRITICAL", **options) as cluster,
+    ):
         yield cluster.scheduler_address
 
 

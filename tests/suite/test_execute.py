@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import made_suites as made
 import pytest
 
+from retune.backbones.precision import threads
+from retune.cli.main import main
 from retune.results.result import Result
 from retune.suite.execute import Outcome
 from retune.suite.work import work
@@ -57,9 +57,11 @@ def test_the_command_of_a_run_repeats_it_alone_to_the_bit(
     whole: tuple[Path, Outcome], tmp_path: Path
 ) -> None:
     job = made.planned(tmp_path, BOTH).jobs[1]
-    environment, words = made.alone(job.run.command(job.folder))
-    done = subprocess.run([sys.executable, "-m", *words], env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    threads_set, retune, *words = job.run.command(job.folder).split(" ")
+    assert (threads_set, retune) == ("OMP_NUM_THREADS=1", "retune")
+    # A process reads that setting when it begins; this one has begun.
+    with threads(1):
+        assert main(words) == 0
     assert job.done
     assert made.scores(tmp_path).items() <= made.scores(whole[0] / "out").items()
 
@@ -83,10 +85,10 @@ ANSWERS = {
     "shape": ({"score": "images.features[:, :3]"}, "3)"),
     "nan": ({"score": "images.features[:, :14] * float('nan')"}, "NaN"),
     "sleeps": ({"fit": "time.sleep(1000)"}, "time limit of 1.5 s"),
+    "raises": ({"fit": "raise ValueError('boom')"}, "ValueError: boom"),
 }
 """What a process tells of a run, whatever else it has run."""
 ENDS = {
-    "raises": ({"fit": "raise ValueError('boom')"}, "ValueError: boom"),
     "dies": ({"fit": "os.kill(os.getpid(), signal.SIGKILL)"}, "its process died (signal 9"),
     "stuck": ({"fit": "sum(itertools.repeat(1))"}, "did not come back long after its time limit of 1.5 s"),
 }
