@@ -134,8 +134,8 @@ def _forgotten(result: Result) -> list[str]:
     matrix = result.array("auc_matrix")
     mean = result.metric("forgetting")
     lines = [
-        f"At the end a label that was learnt before the last experience is {_with_interval(mean)} below its best, on "
-        "average."
+        f"At the end a label that was learnt before the last experience has lost {_with_interval(mean)} of its best "
+        f"until then, on average{' (below 0: it gained)' if mean.value is not None and mean.value < 0 else ''}."
     ]
     if not (np.nan_to_num(lost) > 0).any():
         return ["No label that was learnt lost anything afterwards.", *lines[1:]]
