@@ -54,11 +54,11 @@ def audit(
     from retune.sealed import open_json, seal_json
 
     tell = progress or (lambda stage, done, total: None)
-    paths = [Path(path) for path in paths]
-    for rules in (path for path in paths if path.suffix == ".toml"):
+    places = list(map(Path, paths))
+    for rules in (place for place in places if place.suffix == ".toml"):
         raise UserError("is no run", where=str(rules), fix=f"rules come with --accept {rules}, beside a run")
     criteria = read_criteria(Path(accept)) if accept is not None else []
-    found = collect(paths, tell)
+    found = collect(places, tell)
     folder = Path(out) if out is not None else None
     if folder is not None and (folder / RECORD_FILE).is_file():
         again = "remove it, or choose another folder with --out"
