@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -20,7 +21,7 @@ from retune.data.readers.base import Reader
 from retune.data.several import combine
 from retune.data.source import DataSource
 from retune.errors import StrategyError, UserError
-from retune.learnt.here import backbone_of, strategy_of
+from retune.learnt.here import backbone_of, handed_over, strategy_of
 from retune.learnt.past import Continued, lost, past
 from retune.learnt.write import finished
 from retune.methods.memory import PREFIX, Stored, metered
@@ -48,7 +49,7 @@ from retune.runner.record import record
 from retune.runner.resolve import Parts, require_capabilities
 from retune.runner.run import claim
 from retune.runner.session import Session, begin
-from retune.runner.spec import Spec
+from retune.runner.spec import Spec, option
 from retune.runner.trained import Trained
 
 ROUNDING: Final = 1e-4
@@ -109,7 +110,7 @@ def further(
         what = f"{earlier.strategy.called} is given everything at once, and cannot go on"
         raise UserError(what, where=where, fix="run it again on all data")
     with stdout_to_stderr():
-        encoder = backbone_of(earlier.backbone, where, backbone, device)
+        encoder = backbone_of(earlier.backbone, where, backbone, device, ours=True)
         method = strategy_of(earlier.strategy, where, strategy)
         require_capabilities(method, method.name, encoder)
     source = DataSource.make(data, root, settings, uncertain=uncertain, blank=blank)
@@ -152,7 +153,18 @@ def further(
     except (UserError, StrategyError):
         _remove(folder)
         raise
-    command = f"retune continue {home.name} --data {data}" + (" --root DIR" if root else "")
+    asked = {
+        "data": data,
+        "root": "DIR" if root else None,
+        "set": {f"data.{key}": value for key, value in settings.items()},
+        "uncertain": uncertain,
+        "blank": blank,
+        "same-labels": same_labels,
+        "skip-bad-images": skip_bad_images,
+    }
+    words = [word for name, value in asked.items() if value for word in option(name, value)]
+    words += handed_over(earlier, strategy, backbone)
+    command = shlex.join(["retune", "continue", str(home), *words])
 
     def amend(document: dict[str, Any]) -> None:
         _amend(document, planned, outcome, earlier, missing)

@@ -309,6 +309,33 @@ def test_a_method_and_prompts_of_ones_own(
     assert "its origin is" in capsys.readouterr().err
 
 
+TOWERS = "pair:timm:local-dir:{0}tf_efficientnet_lite0+local-dir:{0}all-MiniLM-L6-v2"
+
+
+def test_folders_of_both_towers_stay_at_home_and_are_asked_for(
+    runs: Callable[[str], Path], table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, model = Path(shutil.copytree(runs("ridge"), tmp_path / "run")), tmp_path / "model"
+    here = TOWERS.format("/abs/my weights/")
+    change_json(run / "result.json", lambda document: document["backbone"].update(name=here))
+    assert main(["export", str(run), "--out", str(model)]) == 0
+    assert f"IMAGES --backbone '{here}' --out scores.csv" in capsys.readouterr().out
+    for name in ("README.md", "retune.json", ".eval_results/retune.yaml"):
+        assert "/abs" not in (model / name).read_text()
+    assert TOWERS.format("") in (model / "retune.json").read_text()
+    words = ["predict", str(model), str(table / "00.png"), "--out", str(tmp_path / "a.csv")]
+    assert main(words) == 2
+    assert (
+        f"its backbone '{TOWERS.format('')}' lies elsewhere; say where: --backbone" in capsys.readouterr().err
+    )
+    assert main([*words, "--backbone", "local-dir:/nowhere"]) == 2
+    assert "on which it was learnt: --backbone NAME" in capsys.readouterr().err
+    # Nothing of another model is looked for, on the Hub or anywhere.
+    words[1] = str(model_of(runs("ridge")))
+    assert main([*words, "--backbone", "hf-hub:org/none"]) == 2
+    assert "was learnt on phantom-clip, not on hf-hub:org/none" in capsys.readouterr().err
+
+
 def test_files_are_named_once_and_the_output_is_none(tmp_path: Path) -> None:
     for name in ("b.png", "a.png", "out.csv", ".DS_Store"):
         (tmp_path / name).touch()
