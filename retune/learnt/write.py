@@ -62,6 +62,7 @@ def export(run: str | Path, out: str | Path, *, with_samples: bool = False) -> W
     """
     source, folder = Path(run), Path(out)
     result, kept = finished(source)
+    _require_a_model(result, source)
     options, result = handed_over(result), _told(result)
     stored = metered(kept.state)
     if any(key.startswith(PREFIX) for key in kept.state) and not with_samples:
@@ -84,6 +85,22 @@ def export(run: str | Path, out: str | Path, *, with_samples: bool = False) -> W
     if not existed:
         _write(folder, files)
     return Written(folder, about, sum(map(len, files.values())), stored, existed, tuple(options))
+
+
+def _require_a_model(result: Result, source: Path) -> None:
+    """See that what was learnt scores pictures, and is worth it.
+
+    Raises:
+        UserError: If it does not.
+    """
+    strategy = result.strategy
+    if strategy.floor:
+        what = "is a floor, what a method must be above, and no model"
+    elif "table" in strategy.needs:
+        what = "is told age, sex and view, and a picture alone does not tell these"
+    else:
+        return
+    raise UserError(f"{strategy.called} {what}", where=str(source), fix="export a run of another method")
 
 
 def finished(folder: Path) -> tuple[Result, Kept]:
