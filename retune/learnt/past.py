@@ -158,10 +158,11 @@ def joined(old: Dataset, arrived: Dataset) -> Dataset:
         arrived: The data that arrive.
     """
     found = combine([old, with_people(arrived)])
-    people, ids = found.columns[PERSON], found.patient_id.astype(object)
-    of = dict(zip(people[len(old) :].tolist(), ids[len(old) :].tolist(), strict=True))
-    ids[: len(old)] = [of.get(person, name) for person, name in zip(people, ids[: len(old)], strict=False)]
-    return replace(found, patient_id=ids.astype(str))
+    people, ids = found.columns[PERSON].tolist(), found.patient_id.tolist()
+    n, rows = len(old), found.rows("test").tolist()
+    names = {people[row]: ids[row] for row in rows if row >= n}
+    ids[:n] = [names.get(person, name) for person, name in zip(people[:n], ids[:n], strict=True)]
+    return replace(found, patient_id=np.array(ids, dtype=str))
 
 
 def require_apart(stream: Stream, content: Sequence[bytes | None], old: Dataset, where: str) -> None:
