@@ -258,7 +258,7 @@ def test_a_suite_is_a_table_that_continues(tmp_path: Path, backbone: str, ours) 
     table = retune.suite(**asked)
     frame = table.to_frame().set_index("strategy")
     assert frame.n.tolist() == [2, 2, 2, 2]
-    apart = {"ours, scale=-1.0", "ours, scale=2"}
+    apart = {"ours (scale=-1.0)", "ours (scale=2)"}
     assert set(frame.index) == {"ridge", "stiff"} | apart
     assert {len(run.result.scenario.experiences) for run in table.runs} == {3}
     loaded = retune.load(tmp_path / "suite").to_frame()

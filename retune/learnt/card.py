@@ -13,7 +13,7 @@ from retune.results.verdict import verdict
 
 if TYPE_CHECKING:
     from retune.methods.memory import Stored
-    from retune.results.result import MetricRecord, Result
+    from retune.results.result import DatasetRecord, MetricRecord, Result
 
 TASK: Final = "image-classification"
 TAGS: Final = ("chest-x-ray", "radiology", "multi-label", "continual-learning", "research-use-only")
@@ -41,7 +41,7 @@ def card(result: Result, kept: Stored) -> str:
         license="unknown",
         library_name="retune",
         pipeline_tag=TASK,
-        tags=[*TAGS, slug(strategy.name), slug(result.scenario.name), *(["synthetic-data"] if data.synthetic else [])],
+        tags=[*TAGS, slug(strategy.name), slug(result.scenario.name), *_made(data)],
         datasets=names,
         metrics=sorted({_type(metric) for metric, _ in _measured(result)}),
         base_model=backbone.name.removeprefix("hf-hub:") if backbone.name.startswith("hf-hub:") else None,
@@ -106,6 +106,10 @@ def _handed(result: Result) -> str:
     """Options for what is not in the folder, and is not found by its name."""
     strategy = "--strategy FILE.py " if result.strategy.origin.startswith("file ") else ""
     return strategy + ("--backbone NAME " if is_placed(result.backbone.name) else "")
+
+
+def _made(data: DatasetRecord) -> list[str]:
+    return ["synthetic-data"] if data.synthetic_word == "synthetic" else []
 
 
 def _warnings(result: Result, kept: Stored) -> list[str]:

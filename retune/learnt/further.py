@@ -29,14 +29,7 @@ from retune.methods.strategy import State, Strategy
 from retune.metrics import best_f1_threshold, continual_report
 from retune.parts import part
 from retune.progress import Progress, silent
-from retune.results.result import (
-    MODEL_FILE,
-    PROMPTS_FILE,
-    RESULT_FILE,
-    RUN_FILE,
-    SCORES_FILE,
-    Result,
-)
+from retune.results.result import FILES, RESULT_FILE, RUN_FILE, Result
 from retune.results.scores import read_scores
 from retune.runner.guard import Guard, stdout_to_stderr
 from retune.runner.identity import identification
@@ -55,7 +48,6 @@ from retune.sealed import open_json
 
 ROUNDING: Final = 1e-4
 """By how much a score may move when a label is added: products of other sizes round otherwise."""
-FILES: Final = (RESULT_FILE, SCORES_FILE, MODEL_FILE, PROMPTS_FILE, RUN_FILE, ".lock")
 
 
 def further(
@@ -223,7 +215,7 @@ def _follows(folder: Path, earlier: Result) -> bool:
 def _remove(folder: Path) -> None:
     """Remove a run's files, and its folder where nothing else is in it; the mark goes last."""
     clear_partial(folder)
-    for name in FILES:
+    for name in (*FILES, ".lock"):
         (folder / name).unlink(missing_ok=True)
     if not any(folder.iterdir()):
         folder.rmdir()
@@ -395,7 +387,6 @@ def _amend(
     data["n_train"] += earlier.dataset.n_train
     data["name"] = ",".join(_once(*earlier.dataset.name.split(","), *planned.parts.source.name.split(",")))
     data["source"] = "; ".join(_once(*earlier.dataset.source.split("; "), *arrived.source.split("; ")))
-    data["synthetic"] = data["synthetic"] or earlier.dataset.synthetic
     seen = (document["backbone"]["contaminated"], earlier.backbone.contaminated)
     document["backbone"]["contaminated"] = next(word for word in ("yes", "possibly", "no") if word in seen)
     stored = Stored(

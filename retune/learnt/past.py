@@ -121,6 +121,7 @@ def past(earlier: Result, arrays: Arrays, where: str) -> Dataset:
         images=Forgone([row.tobytes() for row in arrays["keys"]]),
         columns=columns,
         synthetic=earlier.dataset.synthetic,
+        partly_synthetic=earlier.dataset.partly_synthetic,
         source=earlier.dataset.source,
     )
     # Without the data set's name no name that arrives is like it: of older runs nobody knows who they are of.

@@ -14,7 +14,7 @@ from retune.errors import RunConflict, StrategyError, UnknownName, UserError
 from retune.files import clear_partial, make_folder, write_whole
 from retune.progress import Progress
 from retune.results.own import with_own
-from retune.results.result import CHECKPOINT_FILE, RESULT_FILE, RUN_FILE, SCORES_FILE, Result
+from retune.results.result import CHECKPOINT_FILE, FILES, RESULT_FILE, RUN_FILE, SCORES_FILE, Result
 from retune.results.scores import read_scores
 from retune.runner.plan import Plan, plan
 from retune.runner.shared import Shared
@@ -173,8 +173,11 @@ def claim(folder: Path, planned: Plan) -> None:
                 fix="choose another --out, or remove that folder",
             )
         return
-    if (folder / RESULT_FILE).exists() and not _made(folder, planned):
-        raise RunConflict("holds a result of another origin", where=str(folder), fix="choose another --out")
+    there = [name for name in FILES if (folder / name).exists()]
+    if there and not _made(folder, planned):
+        raise RunConflict(
+            f"holds a {there[0]} of another origin", where=str(folder), fix="choose another --out"
+        )
     make_folder(folder)
     write_whole(marker, seal_json({"id": planned.id, **planned.parts.identity()}))
 

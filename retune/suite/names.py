@@ -94,11 +94,12 @@ class Names:
         others = [c.settings for c in self._choices[kind] if not c.name and c.asked == choice.asked]
         cls = self.find(kind, choice.asked) if len(others) > 1 and "," not in choice.asked else None
         usual = {} if cls is None else {setting.name: setting.default for setting in settings_of(cls)}
-        return "".join(
-            f", {key}={typed(value)}"
+        apart = ", ".join(
+            f"{key}={typed(value)}"
             for key, value in choice.settings.items()
             if any(other.get(key, usual.get(key)) != value for other in others)
         )
+        return f" ({apart})" if apart else ""
 
     @cached_property
     def _choices(self) -> dict[Kind, Sequence[Choice]]:

@@ -39,8 +39,13 @@ QUICK: dict[str, dict[str, Any]] = {
     "re-tune/paper-steps": {"steps": 3},
 }
 """Steps and projections that no demand depends on."""
-ENOUGH = dict.fromkeys(("l2p", "lora", "m-flag", "floor-pixels"), 600)
+ENOUGH = {
+    **dict.fromkeys(("m-flag", "floor-pixels"), 600),
+    **dict.fromkeys(("adaptor", "cleft", "l2p", "lora"), 400),
+}
 """Images that the slower methods learn from, where that is enough."""
+BOLD: dict[str, dict[str, Any]] = {"adaptor": {"lr": 1e-3}, "cleft": {"lr": 3e-3, "prompt_lr": 0.1}}
+"""Steps with which so few are enough."""
 
 
 def variants() -> Iterator[Any]:
@@ -126,7 +131,7 @@ def test_starts_as_zero_shot(lab: Lab, name: str) -> None:
 def test_learns_unless_it_is_zero_shot(lab: Lab, name: str) -> None:
     from sklearn.metrics import roc_auc_score
 
-    strategy = lab.make(name, quick=False)
+    strategy = lab.make(name, quick=False, **BOLD.get(name, {}))
     everything = tuple(range(len(lab.labels)))
     test, truth = lab.pictures(strategy, 500, 50), lab.truth(500, 50).numpy()
     before = lab.score(strategy, test)

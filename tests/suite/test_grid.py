@@ -201,14 +201,14 @@ def test_choices_of_one_part_are_told_apart_by_their_settings() -> None:
         steps=7,
     ).runs
     assert {run.strategy for run in found} == {
-        "ridge", "ridge, penalty=1.0", "ridge, start=zeros, penalty=2.0",
+        "ridge", "ridge (penalty=1.0)", "ridge (start=zeros, penalty=2.0)",
     }  # fmt: skip
     assert {(run.scenario, run.spec.settings.get("scenario.steps"), run.spec.steps) for run in found} == {
-        ("class-incremental, steps=2", 2, None),
-        ("class-incremental, steps=3", 3, None),
+        ("class-incremental (steps=2)", 2, None),
+        ("class-incremental (steps=3)", 3, None),
         ("mine", None, 7),
     }
-    assert {run.data for run in found} == {"phantom", "phantom, images=300"}
+    assert {run.data for run in found} == {"phantom", "phantom (images=300)"}
 
 
 def test_a_scenario_of_ones_own_is_called_by_its_name(tmp_path: Path) -> None:
