@@ -41,11 +41,12 @@ def backbone_of(
     Raises:
         UserError: If it is not here, or another one.
     """
-    if given is None and is_placed(told.name) and (not ours or is_file(told.name)):
+    looked_into = ours and is_placed(told.name) and not is_file(told.name)
+    if given is None and not (_is_known(told.name) or looked_into):
         raise UserError(
             f"its backbone '{told.name}' lies elsewhere", where=where, fix="say where: --backbone NAME"
         )
-    if isinstance(given, str) and given != told.name and _is_public(given) and _is_public(told.name):
+    if isinstance(given, str) and given != told.name and _is_known(given) and _is_known(told.name):
         # Before gigabytes of the wrong one are fetched.
         raise UserError(f"was learnt on {told.name}, not on {given}", where=where, fix="leave out --backbone")
     precision = read_value(Precision, told.precision, where=f"{where}, precision")
@@ -55,7 +56,7 @@ def backbone_of(
             raise UserError("holds features, no encoder", where=encoder.name, fix=f"give {told.name} itself")
         _ = encoder.fingerprint
     except (MissingFiles, UnknownName) as error:
-        if given is None and _is_public(told.name):
+        if given is None and _is_known(told.name):
             raise
         fix = f"say where {told.name} is, on which it was learnt: --backbone NAME"
         raise UserError(error.what, where=error.where, fix=fix) from None
@@ -69,10 +70,11 @@ def backbone_of(
     return encoder
 
 
-def _is_public(name: str) -> bool:
-    """Whether a name means the same model on every machine."""
-    ours = (entry.name for entry in registry("backbones").entries if entry.origin == BUILT_IN)
-    return not is_placed(name) and (":" in name or name in ours)
+def _is_known(name: str) -> bool:
+    """Whether a name means a model of the Hub or of what is installed, and no file or folder of somebody's."""
+    entries = registry("backbones").entries
+    installed = any(name in (entry.name, f"{entry.origin}/{entry.name}") for entry in entries)
+    return installed or (":" in name and not is_placed(name))
 
 
 def handed_over(result: Result, strategy: object = None, backbone: object = None) -> list[str]:

@@ -221,6 +221,7 @@ HOSTILE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "plugin": (_told(strategy__origin="some-dist"), "'some-dist', which is not installed here"),
     "version": (_told(strategy__version="9"), "its version is '1', of the one that learnt '9'"),
     "setting": (_told(strategy__settings={"penalty": -1}), "setting penalty"),
+    "tower name": (_told(backbone__name="mytower"), "'mytower' lies elsewhere; say where: --backbone NAME"),
     "tower file": (_told(backbone__name="./evil.py"), "--backbone NAME"),
     "tower": (_told(backbone__fingerprint="0" * 64), "is another one"),
     "precision": (_told(backbone__precision="fp1"), "precision"),
