@@ -275,9 +275,9 @@ def _next(result: Result) -> list[tuple[str, str]]:
     words = _without(shlex.split(result.run.command), "--out")
     repeat = [*_without(words, "--seed"), "--seeds", "5"]
     compare = _without(words, "--strategy")
-    # The other method has other settings; those of the scenario and the data set stay.
+    # The other method has other settings; those of the scenario, the data set and the transfer stay.
     for k in range(len(compare) - 2, -1, -1):
-        own = compare[k] == "--set" and not compare[k + 1].startswith(("scenario.", "data."))
+        own = compare[k] == "--set" and not compare[k + 1].startswith(("scenario.", "data.", "transfer."))
         if own or compare[k] == "--search":
             del compare[k : k + 2]
     if not result.backbone.name.startswith("pair:"):

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from retune.cli.main import main
+from retune.data.source import DataSource
+from retune.errors import UserError
 
 SCENARIO = '''"""Cuts nothing."""
 from dataclasses import dataclass
@@ -94,3 +97,26 @@ def test_it_is_one_line(
     (line,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("error: "))
     assert words in line
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("raise OSError('gone')", r"failed in masks of its outlines: OSError: gone \(mine.py, line 10\)"),
+        ("return [np.zeros((9, 9), bool)]", r"masks gave bool of shape \(9, 9\), not bool \(1, H, W\)"),
+    ],
+)
+def test_outlines_are_told_likewise(body: str, words: str, tmp_path: Path) -> None:
+    outlines = (
+        "class Outlines:\n"
+        "    findings = ('Edema',)\n"
+        "    def known(self, rows):\n        return np.ones((len(rows), 1), bool)\n"
+        f"    def masks(self, rows):\n        {body}\n"
+        "    def keys(self, rows):\n        return [b'x' * 32 for row in rows]\n"
+    )
+    text = _with(READER, "class Pictures", outlines + "class Pictures")
+    (tmp_path / "mine.py").write_text(_with(text, "Pictures())", "Pictures(), regions=Outlines())"))
+    table = DataSource.make(str(tmp_path / "mine.py"), None).read()
+    assert table.regions is not None
+    with pytest.raises(UserError, match=f"^data set mine: {words}"):
+        table.regions.masks(np.array([0]))
