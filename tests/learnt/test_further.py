@@ -28,6 +28,7 @@ def here(own_table: Callable[..., Path], tmp_path_factory: pytest.TempPathFactor
     own_table(home / "wider", range(30, 60), (*KNOWN, "Pneumothorax"))
     own_table(home / "mixed", range(30), KNOWN, ("train", "test"))
     own_table(home / "again", range(30), KNOWN)
+    own_table(home / "seen again", range(30, 60), KNOWN, shift=15)
     own_table(home / "same people", range(30, 60), KNOWN, ("train", "test", "train"), 15)
     for name, epochs in (("replay", 1), ("re-tune", 1), ("ridge", None), ("joint", None)):
         retune.run(
@@ -132,6 +133,12 @@ def test_a_label_that_arrives_is_learnt_where_a_method_can(
     assert not (here / "ridge+1").exists()
     assert go_on(here / "ridge", here / "wider", "--same-labels") == 0
     assert retune.Result.read(here / "ridge+1").labels == list(KNOWN)
+
+
+def test_a_patient_of_both_tests_is_one_patient(here: Path, tmp_path: Path) -> None:
+    assert go_on(here / "ridge", here / "seen again", "--out", str(tmp_path / "on")) == 0
+    data = retune.Result.read(tmp_path / "on").dataset
+    assert (data.n_test, data.n_test_patients) == (20, 5)
 
 
 def test_without_features_of_the_earlier_images_it_says_what_is_not_measured(
