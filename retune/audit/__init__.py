@@ -54,6 +54,9 @@ def audit(
     from retune.sealed import open_json, seal_json
 
     tell = progress or (lambda stage, done, total: None)
+    paths = [Path(path) for path in paths]
+    for rules in (path for path in paths if path.suffix == ".toml"):
+        raise UserError("is no run", where=str(rules), fix=f"rules come with --accept {rules}, beside a run")
     criteria = read_criteria(Path(accept)) if accept is not None else []
     found = collect(paths, tell)
     folder = Path(out) if out is not None else None

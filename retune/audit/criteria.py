@@ -381,7 +381,7 @@ NEW: Final = """\
 #             "that it fails": only a shown violation counts
 
 [[criterion]]
-name = "No label's AUC falls by more than .05 with an update"
+name = "No AUC of a label in use falls by more than .05 with an update"
 metric = "auc_fall"
 label = "every"
 update = "each"

@@ -50,7 +50,9 @@ class Audit:
     def title(self) -> str:
         """What it is the audit of."""
         result = self.evidence.result
-        return f"Audit of {result.strategy.called} on {result.dataset.name}, {result.scenario.name}"
+        data = f"{result.dataset.name}{f' ({self.synthetic})' if self.synthetic else ''}"
+        stream = f"{result.scenario.name}, backbone {result.backbone.name}, seed {result.run.seed}"
+        return f"Audit of {result.strategy.called} on {data}, {stream}"
 
     @property
     def synthetic(self) -> str:
@@ -89,18 +91,27 @@ class Audit:
             told.append(
                 f"{lead} the version in use by {many} agreed {'rule' if many == 1 else 'rules'}: {', '.join(counts)}"
             )
-        overall = self.steps[-1]
+        overall, labels = self.steps[-1], self.evidence.labels
         lost, won = (float(x.value[-1]) for x in (overall.flips.negative, overall.flips.positive))
         if lost == lost:
+            both = int(np.count_nonzero(overall.flips.patients[:-1]))
+            of = f" of {both} of {len(labels)} labels, those that both call," if both < len(labels) else ""
             told.append(
-                f"from version {overall.update.before} to {overall.update.after} some right call becomes wrong for "
+                f"from version {overall.update.before} to {overall.update.after} some right call{of} becomes wrong for "
                 f"{lost:.0f} of {PER:,} test patients, some wrong one right for {won:.0f}"
             )
-        harmed = list(dict.fromkeys(f"{by} {group}" for step in self.steps for by, group in step.harmed))
-        if harmed:
-            told.append(f"some update costs {listed(harmed)} more than other groups")
-        elif any(step.groupings for step in self.steps):
-            told.append("no group is shown to lose more than others")
+            worst = max(self.steps, key=lambda step: np.nan_to_num(step.flips.negative.value[-1], nan=-1.0))
+            if worst is not overall:
+                turned = worst.flips.negative.value[-1]
+                told.append(f"update {worst.update.name} alone turns one wrong for {turned:.0f}")
+        harmed = [
+            f"update {step.update.name} costs {listed([f'{by} {group}' for by, group in step.harmed])} "
+            "more than other groups"
+            for step in self.steps
+            if step.harmed
+        ]
+        grouped = any(step.groupings for step in self.steps)
+        told += harmed or ["no group is shown to lose more than others"] * grouped
         text = "; ".join(told)
         return f"{text[:1].upper()}{text[1:]}." if text else "Nothing can be told of calls or groups."
 

@@ -25,7 +25,8 @@ class Row:
         method: Its name.
         seeds: How many.
         final: Mean AUC of the last version over labels that are judged.
-        negative: Patients per 1,000 for whom a right call becomes wrong.
+        negative: Patients per 1,000 for whom a right call becomes wrong, among labels that both versions call.
+        update: The same of the worst single update.
         positive: The reverse.
         retention: Of the last version.
         worst: The group that ends lowest, as ``site remote``.
@@ -39,6 +40,7 @@ class Row:
     seeds: int
     final: float
     negative: float
+    update: float
     positive: float
     retention: float
     worst: str
@@ -126,8 +128,14 @@ def audit_several(
     table.sort(key=lambda row: (np.nan_to_num(row.negative, nan=np.inf), -row.final))
     result = found[0].result
     notes = dict.fromkeys(line for one in found for line in one.missing)
-    title = f"Audit of {len(table)} methods on {result.dataset.name}, {result.scenario.name}"
-    return Methods(table, list(notes), title, result.dataset.synthetic_word)
+    kind = result.dataset.synthetic_word
+    data = f"{result.dataset.name} ({kind})" if kind else result.dataset.name
+    many = max(row.seeds for row in table)
+    title = (
+        f"Audit of {len(table)} methods on {data}, {result.scenario.name}, backbone {result.backbone.name}, "
+        f"{many} {'seed' if many == 1 else 'seeds'}"
+    )
+    return Methods(table, list(notes), title, kind)
 
 
 def _row(name: str, seeds: Sequence[Evidence], criteria: Sequence[Criterion]) -> Row:
@@ -137,6 +145,8 @@ def _row(name: str, seeds: Sequence[Evidence], criteria: Sequence[Criterion]) ->
         matrix = versions(one, slices)
         overall = updates(one.versions)[-1]
         turned = flips(one, overall)
+        single = [flips(one, u).negative.value[-1] for u in updates(one.versions) if not u.last]
+        worst = max((float(x) for x in single if x == x), default=float("nan"))
         for by, of in slices.items():
             judged, labels = comparable(of)
             for group in judged:
@@ -145,12 +155,12 @@ def _row(name: str, seeds: Sequence[Evidence], criteria: Sequence[Criterion]) ->
                 changes[f"{by} {group.name}"].append(auc[overall.after] - auc[overall.before])
         final = one.whole.auc.at(one.versions).mean(one.whole.judged).value
         kept = matrix.measures["retention"].value[-1]
-        numbers.append([final, turned.negative.value[-1], turned.positive.value[-1], kept])
+        numbers.append([final, turned.negative.value[-1], worst, turned.positive.value[-1], kept])
         failed += any(judge(rule, one, slices, matrix).fails for rule in criteria)
-    final, negative, positive, kept = np.mean(numbers, axis=0).tolist()
+    final, negative, update, positive, kept = np.mean(numbers, axis=0).tolist()
     ends_low, rises_least = _lowest(ends), _lowest(changes)
     unmet = failed if criteria else None
-    return Row(name, len(seeds), final, negative, positive, kept, *ends_low, *rises_least, unmet)
+    return Row(name, len(seeds), final, negative, update, positive, kept, *ends_low, *rises_least, unmet)
 
 
 def _lowest(groups: dict[str, list[float]]) -> tuple[str, float]:

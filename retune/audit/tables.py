@@ -69,17 +69,18 @@ def _rules(audit: Audit) -> Table:
             [
                 f.criterion.told,
                 f.verdict + (", fails" if f.fails and f.verdict != "violated" else ""),
+                _of(f.criterion.metric, f.criterion.limit),
                 told,
                 where,
                 needed,
             ]
         )
-    heads = ["rule", "verdict", "value (bound)", "where", "patients needed"]
+    heads = ["rule", "verdict", "limit", "value (bound)", "where", "patients needed"]
     note = (
-        "The value that decides, and how bad it may be at the rule's confidence; how many test patients would decide it "
-        "with 80 % power."
+        "The limit that the rule sets, the value that decides, and how bad it may be at the rule's confidence; how many "
+        "test patients would decide it with 80 % power."
     )
-    return Table("Agreed rules", heads, rows, f"{note} {PLAN}", wordy=(1, 3))
+    return Table("Agreed rules", heads, rows, f"{note} {PLAN}", wordy=(1, 4))
 
 
 def _of(metric: str, value: float) -> str:
@@ -136,7 +137,8 @@ def _labels(audit: Audit) -> Table:
         if step.flips.patients[c]
     ]
     heads = ["label", "patients", "right to wrong", "wrong to right", "net"]
-    return Table(f"Calls that turn, label by label, {_named(step)}", heads, rows, brief=False)
+    note = "Labels that only one of the two versions calls are left out."
+    return Table(f"Calls that turn, label by label, {_named(step)}", heads, rows, note, brief=False)
 
 
 def _turned(audit: Audit, step: Step, c: int) -> list[str]:
@@ -290,7 +292,7 @@ def _methods(rows: list[Row]) -> Table:
     cells = [
         [
             r.method,
-            *_counts(r.negative, r.positive),
+            *_counts(r.negative, r.update, r.positive),
             number(r.retention),
             number(r.final),
             f"{r.worst} {number(r.worst_auc)}".strip(),
@@ -302,6 +304,7 @@ def _methods(rows: list[Row]) -> Table:
     heads = [
         "method",
         "right to wrong",
+        "worst update",
         "wrong to right",
         "retention",
         "final AUC",
@@ -310,16 +313,16 @@ def _methods(rows: list[Row]) -> Table:
         *(["rules"] * judged),
     ]
     note = (
-        f"From the first version to the last. Of {PER:,} patients, for how many some right call becomes wrong, and the "
-        "reverse; retention of the last version; the group that ends lowest; the group whose AUC rose least or fell "
-        "most. Means over seeds."
+        f"From the first version to the last. Of {PER:,} patients, for how many some right call becomes wrong, among "
+        "labels that both call, the same of the worst single update, and the reverse; retention of the last version; the "
+        "group that ends lowest; the group whose AUC rose least or fell most. Means over seeds."
     )
     return Table(
         "Methods, fewest right calls lost first",
         heads,
         cells,
         note + (f" {PLAN}" if judged else ""),
-        wordy=(5, 6, 7),
+        wordy=(6, 7, 8),
     )
 
 

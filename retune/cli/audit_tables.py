@@ -29,6 +29,8 @@ def print_audit(found: Audit | Methods) -> None:
 
     out = console()
     out.print()
+    out.print(Text(found.title, "bold"))
+    out.print()
     for table in tables(found):
         if table.brief:
             _print_table(out, table)

@@ -109,6 +109,6 @@ def bars(prefix: str = "") -> Iterator[Callable[[str, int, int], None]]:
                 tasks[name] = progress.add_task(prefix + name, total=total)
                 if not err.is_terminal:
                     err.print(f"{prefix}{name} ...")
-            progress.update(tasks[name], completed=done, description=prefix + stage)
+            progress.update(tasks[name], completed=done, total=total, description=prefix + stage)
 
         yield tell

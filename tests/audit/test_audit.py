@@ -111,6 +111,11 @@ def test_a_label_counts_once_it_is_in_use(tmp_path: Path) -> None:
         [True, True, False, True],
     ]
     assert found.versions.by == "site" or found.versions.by == "labels"
+    # The first version calls one label: what it says to the last is of that one, and the worst update stands beside.
+    steps = {step.update.name: step.flips.negative.value[-1] for step in found.steps}
+    assert steps["2 → 3"] > steps["1 → 3"]
+    assert "some right call of 1 of 3 labels, those that both call, becomes wrong" in found.verdict
+    assert f"update 2 → 3 alone turns one wrong for {steps['2 → 3']:.0f}" in found.verdict
 
 
 def test_groups_are_measured_as_scikit_learn_does(one: Path) -> None:
@@ -246,6 +251,7 @@ def test_many_runs_are_a_table_of_methods(one: Path, tmp_path: Path, capsys) -> 
     assert rows[1]["loser"] == "sex F"
     whole = audit([one])
     assert rows[1]["negative"] == pytest.approx(whole.steps[-1].flips.negative.value[-1])
+    assert rows[1]["update"] == pytest.approx(max(s.flips.negative.value[-1] for s in whole.steps[1:3]))
     assert rows[1]["retention"] == pytest.approx(whole.versions.measures["retention"].value[-1])
 
 
@@ -284,6 +290,8 @@ def test_a_bad_rule_is_one_line(one: Path, tmp_path: Path, capsys, lines, told) 
 
 
 def test_what_cannot_be_audited_is_one_line(one: Path, tmp_path: Path, capsys) -> None:
+    rules = tmp_path / "rules.toml"
+    assert main(["audit", "--new", str(rules)]) == 0
     no_thresholds = made(tmp_path / "a")
     change_json(no_thresholds / RESULT_FILE, lambda d: d.update(thresholds=[None] * 3))
     other = made(tmp_path / "b", scenario="data-incremental")
@@ -297,6 +305,7 @@ def test_what_cannot_be_audited_is_one_line(one: Path, tmp_path: Path, capsys) -
     change_json(greedy / RESULT_FILE, lambda d: d["bootstrap"].update(replicates=10**9))
     for runs, told in (
         ([no_thresholds], "has no thresholds"),
+        ([rules], "rules come with --accept"),
         ([one, other], "another scenario"),
         ([strange], "of.sex is of other images"),
         ([greedy], "not of its result"),
