@@ -12,7 +12,7 @@ from retune.errors import UserError
 from retune.files import parse_json, read_small
 
 DIGEST: Final = "digest"
-AGAIN: Final = "remove that file and issue the command again"
+AGAIN: Final = "remove that file and issue the run's command again"
 
 
 class Untrusted(UserError):

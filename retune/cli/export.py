@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -44,4 +45,6 @@ def export(
         show.print(Text(f"It holds samples of training patients: {kept}.", "yellow"))
     show.print(f"Written to {done.folder}", soft_wrap=True)
     show.print(NO_DEVICE)
-    show.print(Text(f"Next: retune predict {done.folder} IMAGES --out scores.csv", "dim"), soft_wrap=True)
+    # Bare and unbroken, so that it can be copied whole.
+    asked = shlex.join([str(done.folder), "IMAGES", *done.options, "--out", "scores.csv"])
+    show.print(Text(f"Next: retune predict {asked}", "dim"), soft_wrap=True)

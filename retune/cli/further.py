@@ -53,9 +53,14 @@ def further(
 
     if undo:
         before = remove(run)
-        print_json({"removed": str(run), "before": before}) if json else say(
-            f"Removed {run}; run {before}, from which it went on, is as it was"
-        )
+        stays = run.exists()
+        if json:
+            print_json({"removed": str(run), "before": before, "folder_stays": stays})
+            return
+        what = f"{run}, which was never finished" if not before else str(run)
+        say(f"Removed {what}; the run{f' {before}' * bool(before)} from which it went on is as it was")
+        if stays:
+            say("The folder stays, for it holds files that are none of the run's")
         return
     if data is None:
         raise BadSetting("nothing arrives", fix="name the data set: --data csv --root DIR")
@@ -89,7 +94,13 @@ def further(
         f"{result.strategy.called} went on with {data}: {result.scenario.experiences[-1].n_train:,} training images"
     )
     show.print(table)
-    for line in result.cautions:
+    fresh = [c for c, first in enumerate(result.first) if first == 2]
+    if fresh:
+        ends = zip(result.auc_matrix[1], result.auc_matrix[2], strict=True)
+        told = [f"{number(one)} before, {number(two)} after" for one, two in ends]
+        names = "; ".join(f"{result.labels[c]} (AUC {told[c]})" for c in fresh)
+        show.print(Text(f"Newly learnt: {names}"))
+    for line in (*result.dataset.notes, *result.cautions):
         show.print(Text(line, "yellow"))
     show.print(f"Written to {folder}; {run} is as it was", soft_wrap=True)
     show.print(

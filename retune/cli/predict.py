@@ -32,9 +32,11 @@ def predict(
         str | None, typer.Option(help="Where the backbone is here.", show_default="as the model names it")
     ] = None,
     device: Device = "auto",
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that holds no scores.")] = False,
     json: AsJson = False,
 ) -> None:
     """Score chest radiographs by an exported model. Research use only."""
+    from rich.padding import Padding
     from rich.text import Text
 
     from retune.cli.console import bars, console, print_json
@@ -43,7 +45,14 @@ def predict(
 
     with bars() as progress:
         done = score(
-            model, images, out=out, strategy=strategy, backbone=backbone, device=device, progress=progress
+            model,
+            images,
+            out=out,
+            strategy=strategy,
+            backbone=backbone,
+            device=device,
+            force=force,
+            progress=progress,
         )
     if json:
         print_json({"out": str(out), "scored": int(done.scored.sum()), "refused": done.refused,
@@ -52,7 +61,7 @@ def predict(
     show, n = console(), int(done.scored.sum())
     show.print(f"{n:,} {'image' if n == 1 else 'images'} scored, {len(done.refused):,} refused")
     for name, why in list(done.refused.items())[:SHOWN]:
-        show.print(Text(f"  {name}: {why}", "yellow"), soft_wrap=True)
+        show.print(Padding(Text(f"{name}: {why}", "yellow"), (0, 0, 0, 2), expand=False))
     if len(done.refused) > SHOWN:
         show.print(Text(f"  and {len(done.refused) - SHOWN:,} more, in the column 'refused'", "yellow"))
     for line in done.about.cautions:

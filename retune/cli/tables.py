@@ -18,15 +18,10 @@ from retune.metrics.seeds import mean_and_sd
 from retune.metrics.table import DENSE, Metric, in_table
 from retune.results.cautions import cautions
 from retune.results.own import NOT_OURS, problems
-from retune.results.result import Cost, Result
+from retune.results.result import BOUND_LINES, Cost, Result
 from retune.results.text import number
 from retune.results.verdict import Standing, standings, verdict
 from retune.suite.runs import prompts_words
-
-BOUND_LINES: Final = {
-    "upper bound": "Upper bound: it sees all images and all labels at once, as no continual method may.",
-    "floor": "Floor, no method: reached without the picture, without a backbone, or with labels shuffled.",
-}
 
 MARKS: Final[dict[Standing, str]] = {"below": "<.5", "at": "~.5"}
 """Below the column of a label that is no better than chance."""

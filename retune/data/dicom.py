@@ -38,6 +38,10 @@ NOTE: Final = "retune.note"
 """Where a picture's ``info`` says that its file contradicts itself, and what was made of that."""
 
 
+BEGINNING: Final = 1024
+"""So many bytes tell a DICOM file from others."""
+
+
 def is_dicom(data: bytes) -> bool:
     """Whether a file's bytes begin as a DICOM file does, whatever the file is called."""
     return _start(data) is not None

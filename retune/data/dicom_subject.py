@@ -7,7 +7,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
-from retune.data.dicom import dicom_header, is_dicom
+from retune.data.dicom import BEGINNING, dicom_header, is_dicom
 from retune.data.views import KEPT, view_of
 from retune.errors import BadImage
 
@@ -15,8 +15,6 @@ RADIOGRAPHS: Final = ("CR", "DX", "DR", "RG", "RF", "XR", "OT", "SC")
 """Modalities (0008,0060) of plain radiographs, and of pictures of which no more is said: other, secondary capture."""
 CHEST: Final = re.compile(r"chest|cxr|thora|torax|t\u00f3rax|lung|pulm|rib|stern|heart|card", re.IGNORECASE)
 """What a body part (0018,0015) holds that shows lungs."""
-BEGINNING: Final = 1024
-"""So many bytes tell a DICOM file from others."""
 
 
 def not_wanted(path: Path, views: Collection[str]) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import unicodedata
+import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from io import BytesIO
@@ -17,7 +18,7 @@ from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
 
 from retune.cache import file_digests
 from retune.data.dataset import Array, BoolArray, IntArray
-from retune.data.dicom import decode_dicom, is_dicom
+from retune.data.dicom import BEGINNING, decode_dicom, dicom_size, is_dicom
 from retune.data.exposure import expose
 from retune.data.jpeg import listen
 from retune.data.png import check_sums, plain
@@ -105,6 +106,23 @@ def decode_file(path: Path, at_least: int | None = None) -> Image.Image | BadIma
         return error
     except OSError as error:
         return BadImage(f"cannot be read ({error.strerror})", where=str(path))
+
+
+def size_of(path: Path) -> tuple[int, int] | None:
+    """Height and width of a picture by the beginning of its file; None where that does not tell.
+
+    Args:
+        path: A regular file.
+    """
+    try:
+        with path.open("rb") as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            if is_dicom(file.read(BEGINNING)):
+                return dicom_size(path)
+            with Image.open(file, formats=("PNG", "JPEG")) as image:
+                return image.height, image.width
+    except Exception:  # Whoever decodes it says what is wrong.
+        return None
 
 
 def _jpeg(image: Image.Image, data: bytes) -> Image.Image:

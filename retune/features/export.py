@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 from retune.backbones.base import Backbone
 from retune.backbones.load import load_backbone
 from retune.backbones.lookup.file import to_pieces
+from retune.backbones.names import without_folder
 from retune.backbones.precision import Precision
 from retune.cache import file_digests
 from retune.data.dataset import SPLITS, Dataset, FloatArray, IntArray, Split
@@ -159,7 +159,7 @@ def _about(encoder: Backbone, dataset: Dataset, origins: tuple[str, ...], split:
     card = encoder.card
     side = card.image_size
     return {
-        "backbone": re.sub(r"(local-dir:)[^+]*/", r"\1", encoder.name),
+        "backbone": without_folder(encoder.name),
         "fingerprint": encoder.fingerprint,
         "licence": card.licence,
         "pretraining_data": list(card.pretraining_data),

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import ValidationError
 
+from retune.backbones.names import without_folder
 from retune.errors import RetuneError, UserError, mistake
 from retune.files import PARTIAL, make_folder, storing, write_whole
 from retune.leaderboard.board import DEFAULT, Board
@@ -371,11 +372,3 @@ def _paper_of(name: str, origin: str) -> str | None:
         return None
     found = re.search(r"arXiv[: ](\d{4}\.\d{4,5})", registry("strategies").load(name).paper)
     return f"https://arxiv.org/abs/{found[1]}" if found else None
-
-
-def without_folder(name: str) -> str:
-    """A backbone's name without the folders of who ran it."""
-    scheme, colon, rest = name.partition(":")
-    if scheme == "pair":
-        return "pair:" + "+".join(map(without_folder, rest.split("+")))
-    return f"{scheme}:{Path(rest).name}" if colon and scheme in ("local-dir", "features") else name

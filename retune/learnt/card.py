@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from retune.backbones.names import is_placed
 from retune.learnt.model import NO_DEVICE
 from retune.metrics.table import Metric, in_table
+from retune.results.result import BOUND_LINES
 from retune.results.text import number, piped, plain, slug, stored
 from retune.results.verdict import verdict
 
@@ -76,7 +78,7 @@ def card(result: Result, kept: Stored) -> str:
         "\n".join(piped(("metric", "value", "interval", ""), measured)),
         "\n".join(piped(("label", "AUC before", "AUC", "interval", "threshold"), _labels(result))),
         "## Use",
-        "```sh\nretune predict FOLDER IMAGES --out scores.csv\n```",
+        f"```sh\nretune predict FOLDER IMAGES {_handed(result)}--out scores.csv\n```",
         "IMAGES are PNG, JPEG or DICOM files of frontal chest radiographs, or folders of such.",
         "## Licence",
         "Nobody has said under which licence these weights may be used: that depends on the backbone's "
@@ -86,17 +88,24 @@ def card(result: Result, kept: Stored) -> str:
 
 
 def _facts(result: Result) -> dict[str, str]:
-    data, strategy, backbone, cut = result.dataset, result.strategy, result.backbone, result.scenario
+    data, strategy, backbone = result.dataset, result.strategy, result.backbone
+    how = "one after the other" if result.continued else f"of {result.scenario.name}"
     return {
         "Method": f"{strategy.called}, version {strategy.version}, from {strategy.origin}",
         "Backbone": f"{backbone.name} (not in this folder), fingerprint {backbone.fingerprint}",
-        "Learnt from": f"{data.name}, {data.n_train:,} images in {len(cut.experiences)} experiences of {cut.name}, "
+        "Learnt from": f"{data.name}, {data.n_train:,} images in {result.steps} experiences {how}, "
         f"seed {result.run.seed}",
         "Data": data.source or "not said",
         "Labels": ", ".join(result.labels),
         "Prompts": f"{result.prompts.name}, in prompts.jsonl",
         "Run": f"{result.run.id}, {result.run.created}",
     }
+
+
+def _handed(result: Result) -> str:
+    """Options for what is not in the folder, and is not found by its name."""
+    strategy = "--strategy FILE.py " if result.strategy.origin.startswith("file ") else ""
+    return strategy + ("--backbone NAME " if is_placed(result.backbone.name) else "")
 
 
 def _made(data: DatasetRecord) -> list[str]:
@@ -115,6 +124,7 @@ def _warnings(result: Result, kept: Stored) -> list[str]:
             if samples
             else []
         ),
+        *([BOUND_LINES[result.strategy.bound]] if result.strategy.bound else []),
         *result.cautions,
         "A label is called where its score reaches its threshold, frozen on training images when it was first learnt. "
         "Elsewhere another threshold may be right: choose it on patients of your own.",
@@ -147,6 +157,8 @@ def _measured(result: Result) -> list[tuple[Metric, MetricRecord]]:
 
 
 def _type(metric: Metric) -> str:
+    if metric.low < 0:  # A difference of such, which nobody may rank among them.
+        return metric.key
     return TYPES.get(metric.basis, metric.basis)
 
 

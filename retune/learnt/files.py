@@ -11,11 +11,11 @@ from retune.errors import MissingFiles, UserError
 from retune.files import read_small
 
 LIST: Final = ".txt"
-"""A file of this ending holds the paths of images, a line each."""
+"""A file of this ending holds the paths of images, a line each; a line that begins with ``# `` is a comment."""
 
 
 def listed(given: Sequence[Path], out: Path | None) -> list[Path]:
-    """Every file once, those of a folder by name; hidden ones and the output are none.
+    """Every file once, however it is named; those of a folder by name; hidden ones and the output are none.
 
     Args:
         given: Files, folders, and lists of files.
@@ -24,22 +24,25 @@ def listed(given: Sequence[Path], out: Path | None) -> list[Path]:
     Raises:
         MissingFiles: If something named is not there, or nothing is left.
     """
-    found: dict[Path, None] = {}
+    found: list[Path] = []
     for path in given:
         if path.is_dir():
             inside = sorted(Path(folder, name) for folder, _, names in os.walk(path) for name in names)
-            found.update(dict.fromkeys(p for p in inside if not _hidden(p.relative_to(path))))
+            found += [p for p in inside if not _hidden(p.relative_to(path))]
         elif not path.exists():
             raise MissingFiles("is not there", where=str(path), fix="give files or folders of pictures")
         elif path.suffix == LIST:
-            found.update(dict.fromkeys(_named(path)))
+            found += _named(path)
         else:
-            found[path] = None
+            found.append(path)
     if out is not None and out.exists():
-        found = {path: None for path in found if not (path.exists() and path.samefile(out))}
+        found = [path for path in found if not (path.exists() and path.samefile(out))]
     if not found:
         raise MissingFiles("holds no file", where=", ".join(map(str, given)) or "IMAGES", fix="name pictures")
-    return list(found)
+    once: dict[str, Path] = {}
+    for path in found:
+        once.setdefault(os.path.abspath(path), path)
+    return list(once.values())
 
 
 def _hidden(path: Path) -> bool:
@@ -48,8 +51,11 @@ def _hidden(path: Path) -> bool:
 
 def _named(path: Path) -> list[Path]:
     """The paths that a file names, relative to its folder."""
+    if not path.is_file():
+        raise UserError("is not a file but a pipe or a device", where=str(path))
     try:
         lines = read_small(path).decode().splitlines()
     except (OSError, UnicodeDecodeError):
         raise UserError("is no text", where=str(path), fix="write a path in each line, as UTF-8") from None
-    return [path.parent / line.strip() for line in lines if line.strip()]
+    named = [line.strip() for line in lines if not f"{line} ".startswith("# ")]
+    return [path.parent / name for name in named if name]

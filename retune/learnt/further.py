@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -17,18 +18,18 @@ from retune.backbones.precision import repeatable, threads
 from retune.data.chexpert_labels import Blank, Uncertain
 from retune.data.dataset import Dataset
 from retune.data.readers.base import Reader
-from retune.data.several import combine
 from retune.data.source import DataSource
 from retune.errors import StrategyError, UserError
-from retune.learnt.here import backbone_of, strategy_of
-from retune.learnt.past import Continued, lost, past
+from retune.files import clear_partial
+from retune.learnt.here import backbone_of, handed_over, strategy_of
+from retune.learnt.past import Continued, joined, lost, past, require_apart
 from retune.learnt.write import finished
 from retune.methods.memory import PREFIX, Stored, metered
 from retune.methods.strategy import State, Strategy
 from retune.metrics import best_f1_threshold, continual_report
 from retune.parts import part
 from retune.progress import Progress, silent
-from retune.results.result import FILES, RESULT_FILE, Result
+from retune.results.result import FILES, RESULT_FILE, RUN_FILE, Result
 from retune.results.scores import read_scores
 from retune.runner.guard import Guard, stdout_to_stderr
 from retune.runner.identity import identification
@@ -41,8 +42,9 @@ from retune.runner.record import record
 from retune.runner.resolve import Parts, require_capabilities
 from retune.runner.run import claim
 from retune.runner.session import Session, begin
-from retune.runner.spec import Spec
+from retune.runner.spec import Spec, option
 from retune.runner.trained import Trained
+from retune.sealed import open_json
 
 ROUNDING: Final = 1e-4
 """By how much a score may move when a label is added: products of other sizes round otherwise."""
@@ -101,7 +103,7 @@ def further(
         what = f"{earlier.strategy.called} is given everything at once, and cannot go on"
         raise UserError(what, where=where, fix="run it again on all data")
     with stdout_to_stderr():
-        encoder = backbone_of(earlier.backbone, where, backbone, device)
+        encoder = backbone_of(earlier.backbone, where, backbone, device, ours=True)
         method = strategy_of(earlier.strategy, where, strategy)
         require_capabilities(method, method.name, encoder)
     source = DataSource.make(data, root, settings, uncertain=uncertain, blank=blank)
@@ -114,8 +116,8 @@ def further(
         )
     old = past(earlier, arrays, where)
     missing = lost(old, encoder, method, progress)
-    joined = combine([old.take(np.arange(0 if missing else len(old))), arrived]).with_labels(labels)
-    step = int(earlier.scenario.settings.get("step", len(earlier.scenario.experiences))) + 1
+    judged = joined(old.take(np.arange(0 if missing else len(old))), arrived).with_labels(labels)
+    step = earlier.steps + 1
     learnt = tuple(label for label, first in zip(known, earlier.first, strict=True) if first)
     parts = Parts(
         source,
@@ -134,8 +136,8 @@ def further(
         skip_bad_images=skip_bad_images,
         replicates=earlier.bootstrap.replicates,
     )
-    planned = _plan(earlier, parts, spec, joined, progress)
-    _require_apart(planned, old, where)
+    planned = _plan(earlier, parts, spec, judged, progress)
+    require_apart(planned.stream, planned.content or [], old, where)
     claim(folder, planned)
     if (folder / RESULT_FILE).exists():
         return Result.read(folder), folder
@@ -144,33 +146,75 @@ def further(
     except (UserError, StrategyError):
         _remove(folder)
         raise
-    command = f"retune continue {home.name} --data {data}" + (" --root DIR" if root else "")
+    asked = {
+        "data": data,
+        "root": "DIR" if root else None,
+        "set": {f"data.{key}": value for key, value in settings.items()},
+        "uncertain": uncertain,
+        "blank": blank,
+        "same-labels": same_labels,
+        "skip-bad-images": skip_bad_images,
+    }
+    words = [word for name, value in asked.items() if value for word in option(name, value)]
+    words += handed_over(earlier, strategy, backbone)
+    command = shlex.join(["retune", "continue", str(home), *words])
 
     def amend(document: dict[str, Any]) -> None:
-        _amend(document, planned, outcome, earlier, missing)
+        _amend(document, planned, outcome, earlier, arrived, missing)
 
     return record(planned, outcome, folder, command, progress, amend), folder
 
 
 def undo(folder: str | Path) -> str:
-    """Remove a continued run; the run before it is as it was. Returns that run's id.
+    """Remove a continued run; the run before it is as it was.
+
+    Files in the folder that are none of the run's stay, and the folder with them.
+
+    Returns:
+        The id of the run before it; ``""`` where the continued run was begun and never finished.
 
     Raises:
-        UserError: If it is no continued run.
+        UserError: If it is no continued run, or another one stands on it.
     """
+    home = Path(folder)
+    if _is_begun(home):
+        _remove(home)
+        return ""
     found = Result.read(folder)
     if found.continued is None:
         raise UserError(
             "was not continued from another run",
             where=str(folder),
-            fix=f"give the folder of one, as {_next(Path(folder))}",
+            fix=f"give the folder of one, as {_next(home)}",
         )
-    _remove(Path(folder))
+    following = _next(home)
+    if _follows(following, found):
+        raise UserError(f"{following} stands on it", where=str(folder), fix=f"undo {following} first")
+    _remove(home)
     return found.continued.run
+
+
+def _is_begun(folder: Path) -> bool:
+    """Whether a continued run was begun in a folder and never finished."""
+    try:
+        about = open_json(folder / RUN_FILE)
+    except OSError:
+        return False
+    named = about.get("scenario")
+    continued = isinstance(named, dict) and named.get("name") == Continued.name
+    return continued and not (folder / RESULT_FILE).exists()
+
+
+def _follows(folder: Path, earlier: Result) -> bool:
+    if not (folder / RESULT_FILE).exists():
+        return False
+    found = Result.read(folder).continued
+    return found is not None and found.run == earlier.run.id
 
 
 def _remove(folder: Path) -> None:
     """Remove a run's files, and its folder where nothing else is in it; the mark goes last."""
+    clear_partial(folder)
     for name in (*FILES, ".lock"):
         (folder / name).unlink(missing_ok=True)
     if not any(folder.iterdir()):
@@ -184,9 +228,13 @@ def _next(home: Path) -> Path:
     return home.with_name(f"{number[1]}+{int(number[2]) + 1}" if number else f"{home.name}+1")
 
 
-def _plan(earlier: Result, parts: Parts, spec: Spec, joined: Dataset, progress: Progress) -> Plan:
-    parts.bank.require(joined.labels)
-    found = stream_of(parts, spec, joined, progress)
+def _once(*names: str) -> list[str]:
+    return list(dict.fromkeys(filter(None, names)))
+
+
+def _plan(earlier: Result, parts: Parts, spec: Spec, judged: Dataset, progress: Progress) -> Plan:
+    parts.bank.require(judged.labels)
+    found = stream_of(parts, spec, judged, progress)
     identity = {
         **parts.identity(),
         "continues": [earlier.run.id, earlier.model_digest],
@@ -198,17 +246,6 @@ def _plan(earlier: Result, parts: Parts, spec: Spec, joined: Dataset, progress: 
         "skip_bad_images": spec.skip_bad_images,
     }
     return Plan(spec, parts, found.stream, found.content, run_id(identity), found.repeated)
-
-
-def _require_apart(planned: Plan, old: Dataset, where: str) -> None:
-    """See that nothing is learnt from that the run is judged on."""
-    taught = set((planned.content or [])[: len(planned.stream.joint())])
-    same = sum(key in taught for key in old.images.keys(np.arange(len(old))))
-    if same:
-        raise UserError(
-            f"{same:,} of its test images are training images of the data that arrive", where=where,
-            fix="leave them out of these, or nothing can be said of what it keeps",
-        )  # fmt: skip
 
 
 def _learn(
@@ -313,7 +350,14 @@ def _cannot_add(earlier: Result, fresh: Sequence[str]) -> UserError:
     )
 
 
-def _amend(document: dict[str, Any], planned: Plan, outcome: Outcome, earlier: Result, missing: int) -> None:
+def _amend(
+    document: dict[str, Any],
+    planned: Plan,
+    outcome: Outcome,
+    earlier: Result,
+    arrived: Dataset,
+    missing: int,
+) -> None:
     """Add what the new data alone do not tell: what was learnt before, and how each part of the test images fares."""
     stream, data, cut = outcome.stream, document["dataset"], document["scenario"]
     whose = stream.dataset.columns["dataset"][stream.test]
@@ -341,7 +385,8 @@ def _amend(document: dict[str, Any], planned: Plan, outcome: Outcome, earlier: R
         "holds": {k: dict(v) for k, v in holds.items()},
     }
     data["n_train"] += earlier.dataset.n_train
-    data["name"] = f"{earlier.dataset.name},{planned.parts.source.name}"
+    data["name"] = ",".join(_once(*earlier.dataset.name.split(","), *planned.parts.source.name.split(",")))
+    data["source"] = "; ".join(_once(*earlier.dataset.source.split("; "), *arrived.source.split("; ")))
     seen = (document["backbone"]["contaminated"], earlier.backbone.contaminated)
     document["backbone"]["contaminated"] = next(word for word in ("yes", "possibly", "no") if word in seen)
     stored = Stored(

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import shlex
+from itertools import pairwise
 from pathlib import Path
 
 from retune.avalanche_bridge import names as avalanche
 from retune.backbones.base import Backbone
 from retune.backbones.load import load_backbone
+from retune.backbones.names import is_placed
 from retune.backbones.precision import Precision
-from retune.errors import UnknownName, UserError
+from retune.errors import MissingFiles, UnknownName, UserError
 from retune.methods.strategy import Strategy
 from retune.parts import part
 from retune.plugins import BUILT_IN, is_file, registry
-from retune.results.result import BackboneRecord, StrategyRecord
+from retune.results.result import BackboneRecord, Result, StrategyRecord
 from retune.runner.guard import attributed
 from retune.runner.resolve import code_beside, find_strategy, origin_of
 from retune.settings import make, read_value
 
 
 def backbone_of(
-    told: BackboneRecord, where: str, given: str | type[Backbone] | Backbone | None, device: str
+    told: BackboneRecord,
+    where: str,
+    given: str | type[Backbone] | Backbone | None,
+    device: str,
+    *,
+    ours: bool = False,
 ) -> Backbone:
     """The backbone that something was learnt on.
 
@@ -28,18 +36,30 @@ def backbone_of(
         where: What says so, for messages.
         given: Where it is here, if its name does not tell.
         device: Where to encode.
+        ours: Whether what says so was written on this machine, so that a folder which it names is looked into.
 
     Raises:
         UserError: If it is not here, or another one.
     """
-    if given is None and (is_file(told.name) or told.name.startswith(("features:", "local-dir:"))):
+    looked_into = ours and is_placed(told.name) and not is_file(told.name)
+    if given is None and not (_is_known(told.name) or looked_into):
         raise UserError(
             f"its backbone '{told.name}' lies elsewhere", where=where, fix="say where: --backbone NAME"
         )
+    if isinstance(given, str) and given != told.name and _is_known(given) and _is_known(told.name):
+        # Before gigabytes of the wrong one are fetched.
+        raise UserError(f"was learnt on {told.name}, not on {given}", where=where, fix="leave out --backbone")
     precision = read_value(Precision, told.precision, where=f"{where}, precision")
-    encoder = load_backbone(given or told.name, device=device, precision=precision)
-    if encoder.precomputed:
-        raise UserError("holds features, no encoder", where=encoder.name, fix=f"give {told.name} itself")
+    try:
+        encoder = load_backbone(given or told.name, device=device, precision=precision)
+        if encoder.precomputed:
+            raise UserError("holds features, no encoder", where=encoder.name, fix=f"give {told.name} itself")
+        _ = encoder.fingerprint
+    except (MissingFiles, UnknownName) as error:
+        if given is None and _is_known(told.name):
+            raise
+        fix = f"say where {told.name} is, on which it was learnt: --backbone NAME"
+        raise UserError(error.what, where=error.where, fix=fix) from None
     if encoder.fingerprint != told.fingerprint:
         mine, its = encoder.fingerprint[:12], told.fingerprint[:12]
         raise UserError(
@@ -48,6 +68,34 @@ def backbone_of(
             fix="give the one that it was learnt on: --backbone NAME",
         )
     return encoder
+
+
+def _is_known(name: str) -> bool:
+    """Whether a name means a model of the Hub or of what is installed, and no file or folder of somebody's."""
+    entries = registry("backbones").entries
+    installed = any(name in (entry.name, f"{entry.origin}/{entry.name}") for entry in entries)
+    return installed or (":" in name and not is_placed(name))
+
+
+def handed_over(result: Result, strategy: object = None, backbone: object = None) -> list[str]:
+    """Options that name what of a run lies on this machine: its strategy's file, its backbone's folder or file.
+
+    Args:
+        result: Of the run, with its command.
+        strategy: What was given for it since.
+        backbone: What was given for it since.
+    """
+    try:
+        asked = dict(pairwise(shlex.split(result.run.command)))
+    except ValueError:
+        asked = {}
+    told = result.strategy
+    file = strategy if isinstance(strategy, str) else asked.get("--strategy", "FILE.py")
+    place = backbone if isinstance(backbone, str) else asked.get("--backbone", result.backbone.name)
+    return [
+        *(["--strategy", file.removesuffix(f"/{told.preset}")] if told.origin.startswith("file ") else []),
+        *(["--backbone", place] if is_placed(place) else []),
+    ]
 
 
 def strategy_of(told: StrategyRecord, where: str, given: str | type[Strategy] | None) -> Strategy:

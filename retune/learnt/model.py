@@ -108,6 +108,10 @@ class Taken:
             UserError: If it is not there, not as it was written, or larger than any honest one.
         """
         folder = Path(folder)
+        if folder.is_file():
+            raise UserError(
+                "is a file", where=str(folder), fix=f"give the folder of an exported model: {folder.parent}"
+            )
         path = folder / ABOUT_FILE
         document = parse(_content(path), str(path), most=MOST[ABOUT_FILE])
         if isinstance(document, dict) and document.get("schema") != SCHEMA:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Final
 
 import numpy as np
@@ -11,12 +11,15 @@ from PIL import Image
 
 from retune.backbones.base import Backbone
 from retune.data.dataset import BoolArray, Dataset, IntArray
+from retune.data.several import combine
 from retune.errors import BadImage, UserError
 from retune.learnt.write import ANEW
 from retune.methods.strategy import Strategy
 from retune.progress import Progress
+from retune.results.image_digests import digests
 from retune.results.result import Result
 from retune.results.scores import OF, Arrays, as_text
+from retune.runner.content import PERSON, with_people
 from retune.runner.images import lend
 from retune.streams.cuts import known_labels, masked
 from retune.streams.stream import Experience, Scenario, Stream
@@ -108,7 +111,7 @@ def past(earlier: Result, arrays: Arrays, where: str) -> Dataset:
     }
     if "age" in columns:
         columns["age"] = np.array([float(age) if age else np.nan for age in columns["age"].tolist()])
-    return Dataset(
+    found = Dataset(
         name=EARLIER,
         labels=tuple(earlier.labels),
         image_id=np.array([f"{k}" for k in range(n)], dtype=str),
@@ -121,6 +124,9 @@ def past(earlier: Result, arrays: Arrays, where: str) -> Dataset:
         partly_synthetic=earlier.dataset.partly_synthetic,
         source=earlier.dataset.source,
     )
+    # Without the data set's name no name that arrives is like it: of older runs nobody knows who they are of.
+    unknown = digests(found.patient_id.tolist())
+    return with_people(found, arrays.get("people", unknown))
 
 
 def lost(images: Dataset, encoder: Backbone, method: Strategy, progress: Progress) -> int:
@@ -143,3 +149,56 @@ def lost(images: Dataset, encoder: Backbone, method: Strategy, progress: Progres
         progress=progress,
     )
     return int((lent.place < 0).sum())
+
+
+def joined(old: Dataset, arrived: Dataset) -> Dataset:
+    """Both as one data set, in which who is in the test images of both is one patient.
+
+    Args:
+        old: From :func:`past`.
+        arrived: The data that arrive.
+    """
+    found = combine([old, with_people(arrived)])
+    people, ids = found.columns[PERSON].tolist(), found.patient_id.tolist()
+    n, rows = len(old), found.rows("test").tolist()
+    names = {people[row]: ids[row] for row in rows if row >= n}
+    ids[:n] = [names.get(person, name) for person, name in zip(people[:n], ids[:n], strict=True)]
+    return replace(found, patient_id=np.array(ids, dtype=str))
+
+
+def require_apart(stream: Stream, content: Sequence[bytes | None], old: Dataset, where: str) -> None:
+    """See that nothing is learnt from that the run is judged on, and that no image is judged twice.
+
+    Args:
+        stream: Of both.
+        content: Digests of its images: of those that are learnt from, then of the test images.
+        old: From :func:`past`, with all test images of the run.
+        where: Its folder, for messages.
+
+    Raises:
+        UserError: If images or patients are in both.
+    """
+    n, every = len(stream.joint()), np.arange(len(old), dtype=np.int64)
+    keys = [key for key in old.images.keys(every) if key is not None]
+    of = stream.dataset.columns["dataset"][stream.test]
+    asked = [key for key, name in zip(content[n:], of.tolist(), strict=True) if name != EARLIER]
+    same = len(set(keys) & set(content[:n]))
+    if same:
+        raise UserError(
+            f"{same:,} of its test images are training images of the data that arrive", where=where,
+            fix="leave them out of these, or nothing can be said of what it keeps",
+        )  # fmt: skip
+    twice = len(set(keys) & set(asked))
+    if twice and len(asked) < len(of):
+        raise UserError(
+            f"{twice:,} of its test images are test images of the data that arrive, too", where=where,
+            fix="leave them out of these, or they are counted twice",
+        )  # fmt: skip
+    column = stream.dataset.columns[PERSON]
+    both = set(column[stream.joint().rows].tolist()) & set(old.columns[PERSON].tolist())
+    if both:
+        name = stream.dataset.patient_id[stream.joint().rows[column[stream.joint().rows] == min(both)][0]]
+        raise UserError(
+            f"{len(both):,} of its test patients are in the training images of the data that arrive, as {name}",
+            where=where, fix="leave them out of these; if they are other people, let their ids differ",
+        )  # fmt: skip

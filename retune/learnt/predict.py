@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,7 @@ from retune.backbones.base import Backbone
 from retune.backbones.precision import repeatable, threads
 from retune.data.dataset import Dataset, IntArray
 from retune.data.dicom_subject import not_wanted
-from retune.data.images import FileImages
+from retune.data.images import FileImages, size_of
 from retune.errors import BadImage, BadSetting, StrategyError, UserError
 from retune.files import write_whole
 from retune.learnt.files import listed
@@ -32,6 +32,11 @@ from retune.runner.images import lend
 from retune.runner.record import versions
 from retune.runner.resolve import require_capabilities
 from retune.runner.session import begin, score
+
+HEAD: Final = 2**20
+"""Bytes that the first line of a file of scores has at most."""
+SMALLEST: Final = 32
+"""Pixels that each side of a picture must have."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +92,7 @@ def predict(
     strategy: str | type[Strategy] | None = None,
     backbone: str | type[Backbone] | Backbone | None = None,
     device: str = "auto",
+    force: bool = False,
     progress: Progress = silent,
 ) -> Predicted:
     """Score pictures by an exported model.
@@ -99,13 +105,14 @@ def predict(
             ever imported.
         backbone: Where the backbone is here, if its name does not tell; it must be the same.
         device: Where to encode and score.
+        force: Replace a file that holds no scores.
         progress: Told what is done.
 
     Raises:
         UserError: If the folder, the strategy or the backbone is not what it must be, or no picture can be scored.
         StorageError: If the disk is full.
     """
-    target = _target(out)
+    target = _target(out, force)
     taken = Taken.read(model)
     found = listed([Path(image) for image in images], target)
     with stdout_to_stderr():
@@ -119,16 +126,33 @@ def predict(
     return predicted
 
 
-def _target(out: str | Path | None) -> Path | None:
+def _target(out: str | Path | None, force: bool) -> Path | None:
     if out is None:
         return None
     path = Path(out)
-    if path.suffix != ".csv" or path.is_dir():
+    if path.is_dir():
+        raise BadSetting(f"'{out}' is a folder", where="--out", fix="name a file in it, ending in .csv")
+    if path.suffix != ".csv":
         # A picture named by a slip of the pen is not to be lost.
         raise BadSetting(f"'{out}' is not the name of a .csv file", where="--out", fix="write --out FILE.csv")
     if not path.parent.is_dir():
         raise BadSetting(f"there is no folder '{path.parent}'", where="--out")
+    if path.exists() and not force and not _holds_scores(path):
+        raise UserError(
+            "is there already and holds something else",
+            where=str(path),
+            fix="choose another --out, or replace it with --force",
+        )
     return path
+
+
+def _holds_scores(path: Path) -> bool:
+    """Whether a file is one that :meth:`Predicted.to_csv` gave."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        head = file.readline(HEAD)
+    return head.startswith(b"image,") and head.endswith(b",refused,use\n")
 
 
 def _score(
@@ -168,7 +192,18 @@ def _score(
 
 def _unwanted(found: Sequence[Path], about: Exported) -> dict[str, str]:
     views = about.data.views or ["frontal"]
-    return {str(path): why for path in found if (why := not_wanted(path, views)) is not None}
+    return {str(path): why for path in found if (why := _no_picture(path) or not_wanted(path, views))}
+
+
+def _no_picture(path: Path) -> str | None:
+    """Why nothing can be seen in a file, before it is decoded; None where it does not tell or is not there."""
+    if not path.is_file():
+        # A pipe that nobody writes to would hold up all others.
+        return "it is not a file but a folder, a pipe or a device" if path.exists() else None
+    size = size_of(path)
+    if size is None or min(size) >= SMALLEST:
+        return None
+    return f"it has {size[1]} x {size[0]} pixels, too few for a radiograph"
 
 
 def _unread(pictures: Dataset, rows: IntArray) -> dict[str, str]:

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from retune.backbones.names import without_folder
 from retune.errors import UserError
 from retune.files import PARTIAL, make_folder, storing, write_whole
-from retune.leaderboard.submit import without_folder
 from retune.learnt.card import card, metrics
+from retune.learnt.here import handed_over
 from retune.learnt.model import ABOUT_FILE, Exported
 from retune.methods.memory import PREFIX, Stored, metered
 from retune.results.cautions import cautions
@@ -35,6 +36,7 @@ class Written:
         bytes: Size of all files.
         stored: What it holds of single training images.
         existed: Whether it stood there already.
+        options: What ``retune predict`` must be told on this machine.
     """
 
     folder: Path
@@ -42,6 +44,7 @@ class Written:
     bytes: int
     stored: Stored
     existed: bool
+    options: tuple[str, ...] = ()
 
 
 def export(run: str | Path, out: str | Path, *, with_samples: bool = False) -> Written:
@@ -59,7 +62,8 @@ def export(run: str | Path, out: str | Path, *, with_samples: bool = False) -> W
     """
     source, folder = Path(run), Path(out)
     result, kept = finished(source)
-    result = _told(result)
+    _require_a_model(result, source)
+    options, result = handed_over(result), _told(result)
     stored = metered(kept.state)
     if any(key.startswith(PREFIX) for key in kept.state) and not with_samples:
         raise UserError(
@@ -80,7 +84,23 @@ def export(run: str | Path, out: str | Path, *, with_samples: bool = False) -> W
     existed = _standing(folder, files)
     if not existed:
         _write(folder, files)
-    return Written(folder, about, sum(map(len, files.values())), stored, existed)
+    return Written(folder, about, sum(map(len, files.values())), stored, existed, tuple(options))
+
+
+def _require_a_model(result: Result, source: Path) -> None:
+    """See that what was learnt scores pictures, and is worth it.
+
+    Raises:
+        UserError: If it does not.
+    """
+    strategy = result.strategy
+    if strategy.floor:
+        what = "is a floor, what a method must be above, and no model"
+    elif "table" in strategy.needs:
+        what = "is told age, sex and view, and a picture alone does not tell these"
+    else:
+        return
+    raise UserError(f"{strategy.called} {what}", where=str(source), fix="export a run of another method")
 
 
 def finished(folder: Path) -> tuple[Result, Kept]:

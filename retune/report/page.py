@@ -229,15 +229,20 @@ def _stream(view: StreamView) -> dict[str, Any]:
             for column in (*COLUMNS, *_own_columns(groups))
             if any(_known(column.of(group)) for group in groups)
         ],
-        "joint": "" if any(g.method.upper_bound for g in groups) else _joint(groups[0].runs[0].run.command),
+        "joint": _joint(groups),
         "keeps": {group.method.label: kept(group) for group in groups},
     }
 
 
-def _joint(command: str) -> str:
-    """The command that trains on everything at once what a run's command trains step by step."""
+def _joint(groups: Iterable[MethodGroup]) -> str:
+    """The command that trains on everything at once what a run's command trains step by step; none where that is there
+    already, or no run began with all its data.
+    """
+    begun = [run.run.command for group in groups for run in group.runs if not run.continued]
+    if not begun or any(group.method.upper_bound for group in groups):
+        return ""
     try:
-        words = shlex.split(command)
+        words = shlex.split(begun[0])
     except ValueError:
         words = []
     found, left = [], iter(words)

@@ -56,7 +56,9 @@ def hidden(result: Result) -> list[str]:
 
 def batches(result: Result) -> list[str]:
     """That a step takes whole experiences, where the setting ``batch_size`` asks for more images than they have."""
-    strategy, shown = result.strategy, [e.n_train for e in result.scenario.experiences]
+    # What a continued run had learnt before is no experience of its own.
+    cut = result.scenario.experiences[-1:] if result.continued else result.scenario.experiences
+    strategy, shown = result.strategy, [e.n_train for e in cut]
     size = strategy.settings.get("batch_size")
     if strategy.sees_everything or not isinstance(size, int):
         return []

@@ -13,7 +13,7 @@ from retune.metrics.table import DENSE
 from retune.plugins import registry
 from retune.results.collect import load
 from retune.results.own import NOT_OURS, problems
-from retune.results.result import MetricRecord, Result, TransferRecord
+from retune.results.result import BOUND_LINES, MetricRecord, Result, TransferRecord
 from retune.results.text import listed, number
 from retune.results.text import seconds as in_seconds
 from retune.results.transfers import STILL, sizes, title, without_a_picture, words
@@ -65,20 +65,18 @@ def _one(run: str | Path) -> Result:
 
 def _run(result: Result) -> list[str]:
     cut, data, backbone = result.scenario, result.dataset, result.backbone
-    steps = len(cut.experiences)
+    how = ", the last of data that arrived later" if result.continued else f" of {cut.name}"
     kind = data.synthetic_word
     data_name = f"{data.name} ({kind} pictures)" if kind else data.name
     lines = [
         f"{result.strategy.called} learnt {len(result.labels)} labels from {data.n_train:,} images of {data_name} in "
-        f"{_counted(steps, 'experience')} of {cut.name}, on top of {backbone.name}; it was judged on {data.n_test:,} "
+        f"{_counted(result.steps, 'experience')}{how}, on top of {backbone.name}; it was judged on {data.n_test:,} "
         f"images of {data.n_test_patients:,} other patients.",
     ]
     lines += [f"{cut.name}: {told}" for told in _summary("scenarios", cut.name)]
     lines += [f"{result.strategy.called}: {told}" for told in _summary("strategies", result.strategy.name)]
-    if result.strategy.sees_everything:
-        lines.append(
-            "It is an upper bound: it sees all images and all labels at once, as no continual method may."
-        )
+    if result.strategy.bound:
+        lines.append(BOUND_LINES[result.strategy.bound])
     return lines
 
 
@@ -179,7 +177,8 @@ def _shown(result: Result) -> list[str]:
             f"Least is known of {result.labels[c]}: its final AUC lies between {number(low)} and {number(high)}. A "
             "label with few positive test images has a wide interval."
         )
-    lines.append("One run says nothing of luck: repeat it with --seeds 5.")
+    again = "" if result.continued else ": repeat it with --seeds 5"
+    lines.append(f"One run says nothing of luck{again}.")
     return lines
 
 

@@ -170,6 +170,10 @@ Bound = Literal["", "floor", "upper bound"]
 """Nothing, of a method; of what stands beside methods in a table, whether these are expected above it or below."""
 BOUNDS: Final[tuple[Bound, ...]] = get_args(Bound)
 """In the order in which they stand in a table."""
+BOUND_LINES: Final[dict[Bound, str]] = {
+    "upper bound": "Upper bound: it sees all images and all labels at once, as no continual method may.",
+    "floor": "Floor, no method: reached without the picture, without a backbone, or with labels shuffled.",
+}
 
 
 class SearchRecord(Record):
@@ -193,6 +197,8 @@ class StrategyRecord(Record):
     """Digest of an installed plugin's code; ``origin`` has that of a file."""
     sees_everything: bool
     floor: bool = False
+    needs: list[str] = []
+    """What it is given of an image and its data set; empty where the result was made before it was kept."""
     keeps_samples: bool
     diagnostics: dict[str, Any]
     search: SearchRecord | None = None
@@ -413,6 +419,13 @@ class Result(Record):
         """Names of the columns."""
         return self.dataset.labels
 
+    @property
+    def steps(self) -> int:
+        """How many experiences it learnt from; of a continued run, those before it went on are among them."""
+        return int(
+            self.scenario.settings.get("step", 0) if self.continued else len(self.scenario.experiences)
+        )
+
     def metric(self, key: str) -> MetricRecord:
         """One of ``metrics``; where the result was made before there was such a metric, what its matrices say of it.
 
@@ -545,7 +558,7 @@ class Result(Record):
             raise Untrusted(
                 f"is the result of another run ({found.run.id}, this folder is of {of})",
                 where=str(file),
-                fix="remove that file and issue the command again",
+                fix="remove that file and issue the run's command again",
             )
         return found
 

@@ -81,7 +81,7 @@ def read_scores(result: Result, folder: Path) -> Arrays:
     from safetensors.numpy import load
 
     file = folder / SCORES_FILE
-    again = f"remove {folder} and issue the command again"
+    again = f"remove {folder} and issue the run's command again"
     try:
         data, about = open_tensors(file, fix=again)
     except OSError as error:

@@ -26,6 +26,7 @@ from retune.results.image_digests import digests
 from retune.results.own import own_metrics
 from retune.results.result import CHECKPOINT_FILE, MODEL_FILE, Result
 from retune.results.scores import COLUMNS, OF, REPLICATES, TRANSFER, as_bytes, as_text, write_finished
+from retune.runner.content import people_of
 from retune.runner.kept import keep_prompts, pack
 from retune.runner.loop import Outcome
 from retune.runner.moments import LEVEL
@@ -88,6 +89,7 @@ def record(
         "rows": stream.test,
         "items": items,
         **_keys(plan, stream),
+        "people": people_of(stream.dataset, stream.test),
         # Who an image is of, for an audit by groups: it stays in the run's folder.
         **{OF + name: as_bytes(_told(stream, name)) for name in _columns(stream)},
         # Methods are compared on the same resamples: they are not measured again for it.
@@ -172,6 +174,7 @@ def _document(plan: Plan, outcome: Outcome, report: ContinualReport, command: st
             "settings": values_of(strategy),
             "sees_everything": strategy.sees_everything,
             "floor": strategy.floor,
+            "needs": sorted(parts.needs),
             "keeps_samples": strategy.keeps_samples,
             "diagnostics": outcome.diagnostics,
             "search": asdict(outcome.search) if outcome.search else None,

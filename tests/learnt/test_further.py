@@ -24,8 +24,12 @@ def here(own_table: Callable[..., Path], tmp_path_factory: pytest.TempPathFactor
     home = tmp_path_factory.mktemp("here")
     own_table(home / "first", range(30), KNOWN)
     own_table(home / "more", range(30, 60), KNOWN)
+    own_table(home / "third", range(60, 90), KNOWN)
     own_table(home / "wider", range(30, 60), (*KNOWN, "Pneumothorax"))
     own_table(home / "mixed", range(30), KNOWN, ("train", "test"))
+    own_table(home / "again", range(30), KNOWN)
+    own_table(home / "seen again", range(30, 60), KNOWN, shift=15)
+    own_table(home / "same people", range(30, 60), KNOWN, ("train", "test", "train"), 15)
     for name, epochs in (("replay", 1), ("re-tune", 1), ("ridge", None), ("joint", None)):
         retune.run(
             strategy=name, data="csv", root=home / "first", steps=2, replicates=10, out=home / name,
@@ -79,9 +83,30 @@ def test_it_learns_on_keeps_its_memory_and_is_undone_to_the_bit(
     stamp = digests(on)
     assert go_on(run, here / "more") == 0
     assert digests(on) == stamp
-    assert go_on(on, here / "more", "--out", str(here / "third")) == 0
-    assert retune.Result.read(here / "third").scenario.settings["step"] == 4
+    assert go_on(on, here / "third") == 0
+    last = here / "replay+2"
+    assert retune.Result.read(last).steps == 4
+    assert main(["export", str(last), "--out", str(here / "model"), "--with-samples"]) == 0
+    card = (here / "model" / "README.md").read_text()
+    assert "Learnt from: csv, 60 images in 4 experiences one after the other" in card
+    assert card.count("\n- csv\n") == 1
+    assert "earlier: earlier" not in card
+    assert "--seeds" not in " ".join(line for lines in retune.explain(last).values() for line in lines)
+    assert f"retune continue {on} --data csv --root DIR" == retune.Result.read(last).run.command
+    # What another one stands on stays, and what is not the run's own stays, too.
+    assert main(["continue", str(on), "--undo"]) == 2
+    assert f"{last} stands on it; undo {last} first" in capsys.readouterr().err
+    (last / "notes.txt").touch()
+    assert main(["continue", str(last), "--undo"]) == 0
+    assert "The folder stays" in capsys.readouterr().out
+    assert [path.name for path in last.iterdir()] == ["notes.txt"]
+    # So much is left of one that was killed early.
+    marker = (on / "run.json").read_bytes()
     assert main(["continue", str(on), "--undo"]) == 0
+    on.mkdir()
+    (on / "run.json").write_bytes(marker)
+    assert main(["continue", str(on), "--undo"]) == 0
+    assert "never finished" in capsys.readouterr().out
     assert not on.exists()
     assert digests(run) == before
     assert go_on(run, here / "more") == 0
@@ -96,6 +121,9 @@ def test_a_label_that_arrives_is_learnt_where_a_method_can(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert go_on(here / "re-tune", here / "wider") == 0
+    told = capsys.readouterr().out
+    assert "Newly learnt: Pneumothorax (AUC " in told
+    assert "Chosen csv split: " in told
     result = retune.Result.read(here / "re-tune+1")
     assert (result.labels, result.first) == ([*KNOWN, "Pneumothorax"], [1, 1, 2])
     assert result.thresholds[:2] == retune.Result.read(here / "re-tune").thresholds
@@ -105,6 +133,12 @@ def test_a_label_that_arrives_is_learnt_where_a_method_can(
     assert not (here / "ridge+1").exists()
     assert go_on(here / "ridge", here / "wider", "--same-labels") == 0
     assert retune.Result.read(here / "ridge+1").labels == list(KNOWN)
+
+
+def test_a_patient_of_both_tests_is_one_patient(here: Path, tmp_path: Path) -> None:
+    assert go_on(here / "ridge", here / "seen again", "--out", str(tmp_path / "on")) == 0
+    data = retune.Result.read(tmp_path / "on").dataset
+    assert (data.n_test, data.n_test_patients) == (20, 5)
 
 
 def test_without_features_of_the_earlier_images_it_says_what_is_not_measured(
@@ -128,6 +162,8 @@ def test_what_cannot_go_on_is_told_and_nothing_is_written(
     cases: list[tuple[Callable[[], int], str]] = [
         (lambda: go_on(here / "joint", here / "more", "--out", str(tmp_path / "on")), "cannot go on"),
         (lambda: go_on(here / "ridge", here / "mixed", "--out", str(tmp_path / "on")), "are training images of the data"),
+        (lambda: go_on(here / "ridge", here / "again", "--out", str(tmp_path / "on")), "10 of its test images are test"),
+        (lambda: go_on(here / "ridge", here / "same people", "--out", str(tmp_path / "on")), "5 of its test patients"),
         (lambda: go_on(half, here / "more", "--out", str(tmp_path / "on")), "the run is not finished"),
         (lambda: go_on(tmp_path / "none", here / "more", "--out", str(tmp_path / "on")), "no result here"),
         (lambda: go_on(here / "ridge", here / "nowhere", "--out", str(tmp_path / "on")), "nowhere"),
@@ -144,3 +180,5 @@ def test_what_cannot_go_on_is_told_and_nothing_is_written(
         assert told in error
         assert not (tmp_path / "on").exists()
     assert digests(here / "ridge") == before
+    assert main(["export", str(here / "joint"), "--out", str(tmp_path / "bound")]) == 0
+    assert "Upper bound: it sees all images" in (tmp_path / "bound" / "README.md").read_text()

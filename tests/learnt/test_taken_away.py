@@ -91,6 +91,8 @@ def test_the_card_and_the_metrics_are_what_hugging_face_reads(runs: Callable[[st
     assert "research-use-only" in card.data.tags
     final = next(one for one in card.data.eval_results if one.metric_name == "final AUC")
     assert (final.metric_type, final.metric_value) == ("roc_auc", result.metrics["final_auc"].value)
+    types = {one.metric_name: one.metric_type for one in card.data.eval_results}
+    assert (types["gain"], types["forgetting"]) == ("gain", "forgetting")
     for told in (
         "Research use only",
         "Contamination: no",
@@ -107,7 +109,11 @@ def test_the_card_and_the_metrics_are_what_hugging_face_reads(runs: Callable[[st
 
 
 def test_it_says_which_it_refuses_and_why(
-    runs: Callable[[str], Path], table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    runs: Callable[[str], Path],
+    table: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     dataset = pytest.importorskip("pydicom.dataset")
     folder = tmp_path / "pictures"
@@ -139,8 +145,12 @@ def test_it_says_which_it_refuses_and_why(
     shutil.copy(table / "00.png", folder / "deep" / "=plain.png")
     (folder / "cut.png").write_bytes((table / "00.png").read_bytes()[:300])
     (folder / ".hidden").touch()
-    (tmp_path / "list.txt").write_text("pictures/ap.dcm\n\npictures/gone.png\n")
-    words = ["predict", str(model_of(runs("ridge"))), str(folder), str(tmp_path / "list.txt")]
+    os.mkfifo(folder / "pipe.png")
+    Image.new("L", (200, 31)).save(folder / "small.png")
+    (tmp_path / "list.txt").write_text("# ours\npictures/ap.dcm\n\npictures/gone.png\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+    words = ["predict", str(model_of(runs("ridge"))), str(folder), str(tmp_path / "list.txt"), "pictures"]
     capsys.readouterr()
     assert main([*words, "--out", str(folder / "scores.csv")]) == 0
     told = capsys.readouterr().out
@@ -148,14 +158,14 @@ def test_it_says_which_it_refuses_and_why(
     refused = {name: row["refused"] for name, row in rows.items() if row["refused"]}
     reasons = {
         "ct.dcm": "modality CT", "hand.dcm": "body part HAND", "side.dcm": "view LL", "cut.png": "cannot be decoded",
-        "gone.png": "cannot be read",
+        "gone.png": "cannot be read", "pipe.png": "a pipe or a device", "small.png": "200 x 31 pixels",
     }  # fmt: skip
     assert refused.keys() == reasons.keys()
     for name, why in reasons.items():
         assert why in refused[name]
-        assert why in told
-    assert "4 images scored, 5 refused" not in told
-    assert "3 images scored, 5 refused" in told
+        assert why in " ".join(told.split())
+    assert "3 images scored, 7 refused" in told
+    assert max(map(len, told.partition("Written to")[0].splitlines())) <= 80
     assert "Research use only" in told
     scores = {name: row["Edema"] for name, row in rows.items() if name not in refused}
     assert len(set(scores.values())) == 1, "one picture in three files"
@@ -167,6 +177,24 @@ def test_it_says_which_it_refuses_and_why(
     assert main([*words[:2], str(folder / "ct.dcm"), "--out", str(tmp_path / "none.csv")]) == 2
     assert "modality CT" in capsys.readouterr().err
     assert not (tmp_path / "none.csv").exists()
+    plain, other = str(table / "00.png"), tmp_path / "patients.csv"
+    other.write_text("image,patient\n")
+    (tmp_path / "dir.csv").mkdir()
+    os.mkfifo(tmp_path / "pipe.txt")
+    for more, what in (
+        (
+            [plain, "--out", str(other)],
+            "holds something else; choose another --out, or replace it with --force",
+        ),
+        ([plain, "--out", "dir.csv"], "'dir.csv' is a folder"),
+        (["pipe.txt"], "is not a file but a pipe"),
+    ):
+        assert main([*words[:2], *more]) == 2
+        assert what in capsys.readouterr().err
+    assert other.read_text() == "image,patient\n"
+    assert main([*words[:2], plain, "--out", str(other), "--force"]) == 0
+    assert main(["predict", str(Path(words[1]) / "retune.json"), plain]) == 2
+    assert f"give the folder of an exported model: {words[1]}" in capsys.readouterr().err
 
 
 def _told(**changes: Any) -> Callable[[Path], None]:
@@ -193,6 +221,7 @@ HOSTILE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "plugin": (_told(strategy__origin="some-dist"), "'some-dist', which is not installed here"),
     "version": (_told(strategy__version="9"), "its version is '1', of the one that learnt '9'"),
     "setting": (_told(strategy__settings={"penalty": -1}), "setting penalty"),
+    "tower name": (_told(backbone__name="mytower"), "'mytower' lies elsewhere; say where: --backbone NAME"),
     "tower file": (_told(backbone__name="./evil.py"), "--backbone NAME"),
     "tower": (_told(backbone__fingerprint="0" * 64), "is another one"),
     "precision": (_told(backbone__precision="fp1"), "precision"),
@@ -258,7 +287,15 @@ def test_what_cannot_be_exported_is_told_and_nothing_is_written(
     def of_vectors(document: dict[str, Any]) -> None:
         document["backbone"]["looked_up"] = True
 
+    def floor(document: dict[str, Any]) -> None:
+        document["strategy"]["floor"] = True
+
+    def told_of_people(document: dict[str, Any]) -> None:
+        document["strategy"]["needs"] = ["features", "table"]
+
     cases = {
+        copied("floor", lambda folder: change_json(folder / "result.json", floor)): "is a floor",
+        copied("table", lambda folder: change_json(folder / "result.json", told_of_people)): "is told age, sex and view",
         runs("replay"): "keeps samples of 20 training images",
         tmp_path / "nowhere": "no result here",
         copied("half", lambda folder: (folder / "result.json").unlink()): "the run is not finished",
@@ -300,13 +337,42 @@ def test_a_method_and_prompts_of_ones_own(
     ]
     assert main(["run", *words, "--replicates", "5", "--out", str(run)]) == 0
     bank.unlink()
+    capsys.readouterr()
     assert main(["export", str(run), "--out", str(model)]) == 0
+    assert f"IMAGES --strategy {mine} --out scores.csv" in capsys.readouterr().out
     predict = ["predict", str(model), str(table), "--out", str(tmp_path / "a.csv")]
     assert main(predict) == 2
     assert main([*predict, "--strategy", str(mine)]) == 0
     mine.write_text(mine.read_text() + "\n# changed\n")
     assert main([*predict, "--strategy", str(mine)]) == 2
     assert "its origin is" in capsys.readouterr().err
+
+
+TOWERS = "pair:timm:local-dir:{0}tf_efficientnet_lite0+local-dir:{0}all-MiniLM-L6-v2"
+
+
+def test_folders_of_both_towers_stay_at_home_and_are_asked_for(
+    runs: Callable[[str], Path], table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, model = Path(shutil.copytree(runs("ridge"), tmp_path / "run")), tmp_path / "model"
+    here = TOWERS.format("/abs/my weights/")
+    change_json(run / "result.json", lambda document: document["backbone"].update(name=here))
+    assert main(["export", str(run), "--out", str(model)]) == 0
+    assert f"IMAGES --backbone '{here}' --out scores.csv" in capsys.readouterr().out
+    for name in ("README.md", "retune.json", ".eval_results/retune.yaml"):
+        assert "/abs" not in (model / name).read_text()
+    assert TOWERS.format("") in (model / "retune.json").read_text()
+    words = ["predict", str(model), str(table / "00.png"), "--out", str(tmp_path / "a.csv")]
+    assert main(words) == 2
+    assert (
+        f"its backbone '{TOWERS.format('')}' lies elsewhere; say where: --backbone" in capsys.readouterr().err
+    )
+    assert main([*words, "--backbone", "local-dir:/nowhere"]) == 2
+    assert "on which it was learnt: --backbone NAME" in capsys.readouterr().err
+    # Nothing of another model is looked for, on the Hub or anywhere.
+    words[1] = str(model_of(runs("ridge")))
+    assert main([*words, "--backbone", "hf-hub:org/none"]) == 2
+    assert "was learnt on phantom-clip, not on hf-hub:org/none" in capsys.readouterr().err
 
 
 def test_files_are_named_once_and_the_output_is_none(tmp_path: Path) -> None:

@@ -172,7 +172,9 @@ def test_what_is_nested_deeply_or_of_another_kind_is_refused(
 
 def test_a_file_without_a_digest_is_of_an_earlier_version(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text('{"id": "one"}')
-    with pytest.raises(Untrusted, match=r"earlier version.*remove that file and issue the command again"):
+    with pytest.raises(
+        Untrusted, match=r"earlier version.*remove that file and issue the run.s command again"
+    ):
         open_json(tmp_path / "run.json")
 
 
