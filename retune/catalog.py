@@ -71,7 +71,7 @@ def card(kind: str, name: str, *, dim: int = 128, n_labels: int = 14, paper: boo
         "scenarios": _scenario,
         "strategies": lambda n: _strategy(n, dim, n_labels, paper),
         "transfers": lambda n: _described(registry("transfers").load(n), registry("transfers").origin(n)),
-        "metrics": lambda n: _described(registry("metrics").load(n), registry("metrics").origin(n)),
+        "metrics": _metric,
         "prompts": _bank,
     }
     return {"kind": plural, "name": name, **makers[plural](name)}
@@ -111,6 +111,11 @@ def _strategy(name: str, dim: int, n_labels: int, paper: bool) -> dict[str, Any]
         "trainable_parameters": dict(cls.parameter_counts(dim, n_labels)),
         **figures,
     }
+
+
+def _metric(name: str) -> dict[str, Any]:
+    cls = registry("metrics").load(name)
+    return {**_described(cls, registry("metrics").origin(name)), "better": cls.better}
 
 
 def _scenario(name: str) -> dict[str, Any]:

@@ -127,10 +127,14 @@ class Registry:
             raise UserError(f"two {self.kind} are called '{name}'", fix=f"write {ways}")
         return matches[0]
 
+    def has(self, cls: type[Any]) -> bool:
+        """Whether a class is of this kind."""
+        return issubclass(cls, self._base_class())
+
     def hold(self, cls: type[Any]) -> str:
         """Let a class that is already there be found by a name: its registered one, else ``FILE.py:CLASS``.
 
-        A class of a notebook, which no file holds, is found by this process alone.
+        A class that no file holds, of a notebook or made by ``type()``, is found by this process alone.
 
         Args:
             cls: A plugin's class.
@@ -144,8 +148,11 @@ class Registry:
             home = point.module if isinstance(point, EntryPoint) else f"{self._package}.{point.stem}"
             if cls.__module__ == home and (not isinstance(point, EntryPoint) or point.attr == cls.__name__):
                 return name
-        file = getattr(sys.modules.get(cls.__module__), "__file__", None)
-        name = f"{file}:{cls.__name__}" if file and is_file(file) else f"{NOTEBOOK}{cls.__name__}"
+        module = sys.modules.get(cls.__module__)
+        file, found = getattr(module, "__file__", None), getattr(module, cls.__name__, None)
+        # The file may have been imported again since.
+        there = getattr(found, "__qualname__", "") == cls.__qualname__
+        name = f"{file}:{cls.__name__}" if file and there and is_file(file) else f"{NOTEBOOK}{cls.__name__}"
         self.held[name] = cls
         return name
 
@@ -179,7 +186,7 @@ class Registry:
             UserError: If there is no such name or preset.
         """
         head, slash, preset = name.rpartition("/")
-        of_file = is_file(head) and ".py" not in preset
+        of_file = is_file(head) and not is_file(preset)
         if not of_file and not any(slash and head in (e.name, f"{e.origin}/{e.name}") for e in self.entries):
             return self.load(name), name, {}
         found = self.load(head)
@@ -192,7 +199,7 @@ class Registry:
         return "local file" if is_file(name) else self.find(name).origin
 
     def _load_file(self, name: str) -> type[Any]:
-        path, class_name = _path_of(name), name.partition(".py")[2]
+        path, class_name = path_of(name), _split(name)[1]
         if not path.is_file():
             raise UserError(f"there is no file {path}", where=f"{self.noun} '{name}'")
         where = str(path)
@@ -205,11 +212,10 @@ class Registry:
         sys.modules[module_name] = module
         with _beside(path.resolve().parent):
             _guarded(lambda: loader.exec_module(module), where, path.absolute())
-        if class_name.startswith(":"):
-            wanted = class_name[1:]
-            if not hasattr(module, wanted):
-                raise UserError(f"there is no class {wanted}", where=where)
-            return self._checked(getattr(module, wanted), where)
+        if class_name:
+            if not hasattr(module, class_name):
+                raise UserError(f"there is no class {class_name}", where=where)
+            return self._checked(getattr(module, class_name), where)
         return self._only_class(module, where)
 
     def _only_class(self, module: ModuleType, where: str) -> type[Any]:
@@ -268,9 +274,17 @@ def is_file(name: str) -> bool:
     return name.endswith(".py") or ".py:" in name
 
 
-def _path_of(name: str) -> Path:
+def _split(name: str) -> tuple[str, str]:
+    """The file and the class of ``FILE.py:CLASS``; of ``FILE.py`` no class. A folder may be called ``.pyenv``."""
+    if name.endswith(".py"):
+        return name, ""
+    file, _, wanted = name.rpartition(".py:")
+    return f"{file}.py", wanted
+
+
+def path_of(name: str) -> Path:
     """The file of ``FILE.py`` or ``FILE.py:CLASS``."""
-    return Path(name.partition(".py")[0] + ".py").expanduser()
+    return Path(_split(name)[0]).expanduser()
 
 
 def code_of_file(name: str) -> str:
@@ -279,7 +293,7 @@ def code_of_file(name: str) -> str:
     Args:
         name: ``FILE.py`` or ``FILE.py:CLASS``.
     """
-    path = _path_of(name).resolve()
+    path = path_of(name).resolve()
     return _digest(path, path.parent, path.parent, ())
 
 

@@ -86,7 +86,8 @@ def new(kind: Kind, name: str, out: str | Path | None = None, *, template: str |
     """
     noun = registry(kind).noun
     if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name):
-        raise BadSetting(f"'{name}' is no name of a {noun}", fix="write it like my-method, in lower case")
+        meant = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-0123456789") or TEMPLATES[kind]
+        raise BadSetting(f"'{name}' is no name of a {noun}", fix=f"write it like {meant}, in lower case")
     if name in registry(kind).names():
         raise UserError(f"there is a {noun} called '{name}'", fix="choose another name")
     file = Path(out or f"{_module(name)}.py").expanduser()

@@ -11,7 +11,7 @@ import json
 import re
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from types import MappingProxyType
@@ -55,7 +55,12 @@ class Setting:
     doc: str
 
 
-@cache
+def _once(read: Callable[[type[Any]], T]) -> Callable[[type[Any]], T]:
+    """Remember what was read of a class; ``cache`` by itself wants what mypy may not take a class for, hashable."""
+    return typing.cast("Callable[[type[Any]], T]", cache(read))
+
+
+@_once
 def settings_of(cls: type[Any]) -> tuple[Setting, ...]:
     """The settings of a dataclass in order of definition, then those that it says are given beside them."""
     docs: dict[str, str] = {}
@@ -195,7 +200,7 @@ def _fields(cls: type[Any]) -> list[dataclasses.Field[Any]]:
     return [f for f in dataclasses.fields(cls) if f.init and not f.name.startswith("_")]
 
 
-@cache
+@_once
 def _hints(cls: type[Any]) -> dict[str, Any]:
     return typing.get_type_hints(cls, include_extras=True)
 

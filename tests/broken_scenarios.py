@@ -80,6 +80,13 @@ class DependsOnTheGlobalState(Good):
         return self.first(stream, rows=first.rows[order], targets=first.targets[order])
 
 
+class Unseeded(Good):
+    def changed(self, stream: Stream) -> Stream:
+        first = stream.experiences[0]
+        order = np.random.default_rng().permutation(len(first))
+        return self.first(stream, rows=first.rows[order], targets=first.targets[order])
+
+
 class LosesALabel(Good):
     def changed(self, stream: Stream) -> Stream:
         first = stream.experiences[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import json
 import pydoc
 import re
@@ -128,15 +129,88 @@ def test_a_class_of_no_file_runs_and_says_so(
     exec(OURS.replace("self.scale *", "-self.scale *"), cells)
     with pytest.raises(UserError, match="different run"):
         run(tmp_path / "first", backbone, strategy=cells["Ours"])
-    with pytest.raises(UserError, match="known to this process alone"):
+    with pytest.raises(UserError, match="of this notebook or script alone"):
         retune.suite(strategies=[cells["Ours"]], out=tmp_path / "suite")
 
 
-def test_what_is_no_strategy_is_told(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="is not a subclass"):
-        retune.run(strategy=dict)
-    with pytest.raises(UnknownName, match="did you mean strategy"):
-        retune.run(stratgy="ridge")
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (
+            {"strategy": dict},
+            "option strategy: takes a name.*not this class dict; write one with 'retune new",
+        ),
+        ({"metrics": [len]}, "option metrics: .*not this builtin_function.*'retune new metric NAME'"),
+        ({"backbone": 3}, "option backbone: takes .*not this int$"),
+        ({"data": ["phantom"]}, "option data: takes .*not this list$"),
+        ({"transfer": retune.Strategy}, "option transfer: takes .*not this class Strategy$"),
+        ({"stratgy": "ridge"}, "did you mean strategy"),
+        ({"set": {"k": 7}}, "did you mean settings?"),
+    ],
+)
+def test_what_is_no_part_of_a_run_is_told(options: dict[str, Any], told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        retune.run(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"strategies": [dict]}, "retune.suite, option strategies: takes a name.*not this class dict"),
+        ({"strategies": [{"strategy": 3}]}, "retune.suite, option strategies: takes .*not this int"),
+        ({"scenarios": 3}, "retune.suite, option scenarios: takes .*not this int"),
+        ({"metrics": [len]}, "retune.suite, option metrics: takes"),
+        ({"strategy": ["ridge"]}, "retune.suite: unknown option 'strategy'; did you mean strategies"),
+        ({"strategys": ["ridge"]}, "did you mean strateg"),
+        ({"backbone": "phantom-clip"}, "did you mean backbones"),
+    ],
+)
+def test_what_is_no_part_of_a_suite_is_told(options: dict[str, Any], told: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=told):
+        retune.suite(**options, out=tmp_path)
+
+
+def test_classes_and_instances_stand_for_names(tmp_path: Path) -> None:
+    folder = tmp_path / ".pyenv"  # an earlier .py in the path is no file's end
+    folder.mkdir()
+    towers = module_of(folder / "towers.py", starting_point("towers", "two-towers"))
+    worst = module_of(folder / "worst.py", starting_point("worst", "worst-label"))
+    backbone, metric = towers.Towers(), worst.Worst()
+    backbone.device = "cpu"
+    spec = retune.Spec(
+        backbone=backbone, metrics=[metric], transfer=retune.registry("transfers").load("segmentation")
+    )
+    where = f"{folder / 'towers.py'}:Towers"
+    assert (spec.backbone, spec.device, spec.transfer) == (where, "cpu", "segmentation")
+    assert spec.metrics == (f"{folder / 'worst.py'}:Worst",)
+    assert retune.Spec(backbone=towers.Towers).backbone == where
+    assert type(retune.load_backbone(towers.Towers)) is towers.Towers
+    assert retune.check_metric(metric).passed
+    retune.registry("backbones").held.clear()
+    assert retune.load_backbone(where).name == "towers"
+    hospital = retune.registry("datasets").load("phantom")(images=300)
+    scenario = type("Made", (retune.registry("scenarios").load("class-incremental"),), {"name": "made"})
+    spec = retune.Spec(
+        strategy="ridge", data=hospital, scenario=scenario(steps=2), settings={"data.images": 400}
+    )
+    planned = retune.plan(spec)
+    assert (planned.parts.scenario.name, len(planned.stream.experiences)) == ("made", 2)
+    assert planned.parts.source.settings["images"] == 400
+
+    class Sized(towers.Towers):  # type: ignore[name-defined,misc]
+        def __init__(self, side: int) -> None:
+            self.side = side
+
+    with pytest.raises(UserError, match="Sized takes arguments"):
+        retune.Spec(backbone=Sized(3))
+
+
+def test_help_of_suite_is_of_the_function() -> None:
+    told = pydoc.plain(pydoc.render_doc(retune.suite))
+    assert {"strategies", "seeds", "settings", "root"} <= set(
+        re.findall(r"\w+", told.partition("PACKAGE")[0])
+    )
+    assert "jobs" in inspect.signature(retune.suite).parameters
 
 
 def test_a_result_is_a_table(tmp_path: Path, backbone: str, ours) -> None:
@@ -171,18 +245,25 @@ def test_a_result_is_a_table(tmp_path: Path, backbone: str, ours) -> None:
 def test_a_suite_is_a_table_that_continues(tmp_path: Path, backbone: str, ours) -> None:
     text = starting_point("best-label", "worst-label").replace("nanmin", "nanmax")
     metric = module_of(tmp_path / "best_label.py", text)
+    scenario = retune.registry("scenarios").load("class-incremental")
     asked: dict[str, Any] = {
         "strategies": [
             "ridge", {"strategy": "ridge", "name": "stiff", "set": {"penalty": 1e8}}, ours[0](scale=-1.0),
+            {"strategy": ours[0], "set": {"scale": 2}},
         ],
-        "scenarios": ["class-incremental"], "backbones": [backbone], "seeds": 2, "replicates": 20,
+        "scenarios": [scenario(steps=3)], "backbones": [backbone], "seeds": 2, "replicates": 20,
         "set": {**SETTINGS, "strategy.start": "zeros"}, "out": tmp_path / "suite", "jobs": 1,
-        "metrics": [metric.BestLabel],
+        "metrics": [metric.BestLabel()],
     }  # fmt: skip
     table = retune.suite(**asked)
     frame = table.to_frame().set_index("strategy")
-    assert frame.n.tolist() == [2, 2, 2]
-    assert {run.result.strategy.settings["scale"] for run in table.runs if run.strategy == "ours"} == {-1.0}
+    assert frame.n.tolist() == [2, 2, 2, 2]
+    apart = {"ours (scale=-1.0)", "ours (scale=2)"}
+    assert set(frame.index) == {"ridge", "stiff"} | apart
+    assert {len(run.result.scenario.experiences) for run in table.runs} == {3}
+    loaded = retune.load(tmp_path / "suite").to_frame()
+    assert set(loaded[loaded.strategy == "ours"].settings) == {"scale=-1.0", "scale=2.0"}
+    assert set(loaded[loaded.strategy == "ridge"].settings) == {"penalty=100000000.0", "penalty=none"}
     assert not table.failures
     for name in ("ridge", "stiff"):
         of = [run.result.metrics["final_auc"].value for run in table.runs if run.strategy == name]
@@ -196,11 +277,12 @@ def test_a_suite_is_a_table_that_continues(tmp_path: Path, backbone: str, ours) 
         np.nanmax(np.array(run.result.auc_matrix[-1], float)) for run in table.runs if run.strategy == "ridge"
     ]
     assert frame["own.best-label"].ridge == pytest.approx(np.mean(best))
-    assert {row["method"] for row in rows_of(table.plot()) if "step" in row} == {"ours", "ridge", "stiff"}
+    of_own = table.compare("ridge", "stiff", "best-label").iloc[0]
+    assert of_own.difference == pytest.approx(frame["own.best-label"].ridge - frame["own.best-label"].stiff)
+    assert np.isnan(of_own.low)
+    assert {row["method"] for row in rows_of(table.plot()) if "step" in row} == {"ridge", "stiff"} | apart
     made = [run.result.run.created for run in table.runs]
     again = retune.suite(**asked)
     assert [run.result.run.created for run in again.runs] == made
     with pytest.raises(UnknownName, match="did you mean stiff"):
         table.compare("ridge", "stif")
-    with pytest.raises(UnknownName, match="did you mean strateg"):
-        retune.suite(strategys=["ridge"])

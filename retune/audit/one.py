@@ -53,9 +53,9 @@ class Audit:
         return f"Audit of {result.strategy.called} on {result.dataset.name}, {result.scenario.name}"
 
     @property
-    def synthetic(self) -> bool:
-        """Whether the pictures are of no patient."""
-        return self.evidence.result.dataset.synthetic
+    def synthetic(self) -> str:
+        """``synthetic`` where the pictures are of no patient, ``partly synthetic`` where some are, else nothing."""
+        return self.evidence.result.dataset.synthetic_word
 
     @property
     def fails(self) -> bool:

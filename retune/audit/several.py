@@ -56,13 +56,13 @@ class Methods:
         rows: One for each method, fewest negative flips first.
         notes: What cannot be told, and why.
         title: What it is a table of.
-        synthetic: Whether the pictures are of no patient.
+        synthetic: ``synthetic`` where the pictures are of no patient, ``partly synthetic`` where some are, else nothing.
     """
 
     rows: list[Row]
     notes: list[str]
     title: str
-    synthetic: bool
+    synthetic: str
 
     @property
     def fails(self) -> bool:
@@ -127,7 +127,7 @@ def audit_several(
     result = found[0].result
     notes = dict.fromkeys(line for one in found for line in one.missing)
     title = f"Audit of {len(table)} methods on {result.dataset.name}, {result.scenario.name}"
-    return Methods(table, list(notes), title, result.dataset.synthetic)
+    return Methods(table, list(notes), title, result.dataset.synthetic_word)
 
 
 def _row(name: str, seeds: Sequence[Evidence], criteria: Sequence[Criterion]) -> Row:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, Literal, Protocol
 from PIL import Image
 
 from retune.backbones.precision import Precision, autocast, choose_device
+from retune.errors import UserError
 
 if TYPE_CHECKING:
     import torch
@@ -40,7 +41,8 @@ class BackboneCard:
         source: Where weights and description come from.
         licence: Licence of the weights.
         pretraining_data: Data sets seen in pre-training, by their names in retune where they have one
-            (``"mimic-cxr"``); ``"unknown"`` where nobody says. Needed to flag contamination.
+            (``"mimic-cxr"``); ``("none",)`` where nothing was seen, ``("unknown",)`` where nobody says. Needed to flag
+            contamination.
         image_size: Input side S in pixels.
         dim: Dimension d of an image's vector.
         text_dim: Dimension of a text's vector; None where it is ``dim``.
@@ -60,6 +62,14 @@ class BackboneCard:
     text_token_dim: int | None = None
     may_include: tuple[str, ...] = ()
     synthetic: bool = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.pretraining_data, tuple) or not self.pretraining_data:
+            raise UserError(
+                f"pretraining_data is {self.pretraining_data!r}, not a tuple of names",
+                where="the backbone's card",
+                fix='write ("none",) where nothing was seen in pre-training, ("unknown",) where nobody says',
+            )
 
 
 class TextPath(Protocol):

@@ -10,6 +10,7 @@ from retune.backbones.files import local_folder
 from retune.backbones.precision import Precision
 from retune.backbones.told import in_one_line, told
 from retune.errors import MissingFiles, UserError
+from retune.parts import part
 
 SCHEMES: Final = ("open_clip", "hf-hub", "local-dir", "pair", "features")
 
@@ -17,20 +18,22 @@ _OPEN_CLIP: Final = "open_clip_config.json"
 _TRANSFORMERS: Final = "config.json"
 
 
-def load_backbone(name: str, *, device: str = "auto", precision: Precision = "fp32") -> Backbone:
+def load_backbone(
+    name: str | type[Backbone] | Backbone, *, device: str = "auto", precision: Precision = "fp32"
+) -> Backbone:
     """Make a backbone; nothing is read or imported that its name does not need.
 
     Args:
         name: ``open_clip:NAME/TAG``; ``hf-hub:ORG/REPO`` or ``local-dir:PATH`` in open_clip's or transformers'
             format; ``pair:VISION+TEXT``; ``features:FILE``; otherwise a registered name (``phantom-clip``)
-            or a local file (``./mine.py``).
+            or a local file (``./mine.py``). Or a class, or an instance: another of its name is made.
         device: Where to encode, e.g. ``"cpu"`` or ``"cuda:1"``; ``"auto"`` is a GPU where there is one.
         precision: Of the products: ``fp32`` or ``bf16``.
 
     Raises:
         UserError: If there is no such name, or its plugin cannot be used.
     """
-    backbone = _make(name)
+    backbone = _make(part("backbones", name, "load_backbone").name)
     backbone.device, backbone.precision = device, precision
     return backbone
 

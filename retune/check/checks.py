@@ -14,11 +14,12 @@ from typing import Any, Generic, Literal, TypeVar
 
 from retune.check.world import restored
 from retune.errors import UserError
+from retune.parts import begin, takes
 from retune.plugins import Kind, registry
 from retune.progress import Progress
 from retune.runner.guard import stdout_to_stderr
 from retune.runner.time_limit import OutOfTime, limited
-from retune.settings import make
+from retune.settings import make, values_of
 
 T = TypeVar("T")
 P = TypeVar("P")
@@ -158,10 +159,11 @@ class ContractReport:
 
 def checked(
     kind: Kind,
-    given: str | type[P],
-    subject: Callable[[type[P]], S],
+    given: str | type[P] | P,
+    subject: Callable[..., S],
     checks: Sequence[Check[S]],
     *,
+    settings: Mapping[str, Any] | None,
     limit: float,
     progress: Progress | None = None,
 ) -> ContractReport:
@@ -169,9 +171,10 @@ def checked(
 
     Args:
         kind: Of the plugin.
-        given: Its name, a Python file, or its class.
-        subject: What is checked, of its class.
+        given: Its name, a Python file, its class, or an instance.
+        subject: What is checked, of its class and ``settings``.
         checks: In this order; what fails the first is not tried further.
+        settings: Others than the default ones, or those of the instance.
         limit: Seconds that a check may take.
         progress: Called with what is done, how much of it and how much there is to do.
 
@@ -179,11 +182,28 @@ def checked(
         UserError: If there is no such plugin or setting, or it cannot be imported.
     """
     with stdout_to_stderr():
-        cls: type[P] = registry(kind).load(given) if isinstance(given, str) else given
-        found = subject(cls)
+        asked, settings = taken(kind, given, settings)
+        found = subject(registry(kind).load(asked) if isinstance(asked, str) else asked, settings=settings)
         require_settings(found.made)
         findings = run_checks(checks, found, limit=limit, progress=progress)
-    return ContractReport(registry(kind).noun, given if isinstance(given, str) else given.__name__, findings)
+    return ContractReport(registry(kind).noun, asked if isinstance(asked, str) else asked.__name__, findings)
+
+
+def taken(
+    kind: Kind, given: str | type[P] | P, settings: Mapping[str, Any] | None
+) -> tuple[str | type[P], dict[str, Any]]:
+    """A name or a class, and the settings to check it with: an instance's, where others are not given.
+
+    Raises:
+        UserError: If it is of another kind.
+    """
+    more = dict(settings or {})
+    if isinstance(given, str):
+        return given, more
+    cls: type[P] = given if isinstance(given, type) else type(given)
+    if not registry(kind).has(cls):
+        raise UserError(takes(kind, given), where="check", fix=begin(kind))
+    return cls, more if isinstance(given, type) else {**values_of(given), **more}
 
 
 def run_checks(

@@ -183,7 +183,7 @@ CHECKS: Final = tuple(
 
 
 def check_dataset(
-    dataset: str | type[Reader],
+    dataset: str | type[Reader] | Reader,
     root: str | Path | None = None,
     settings: Mapping[str, Any] | None = None,
     *,
@@ -193,7 +193,7 @@ def check_dataset(
     """See whether a reader keeps the contract on the files that are there.
 
     Args:
-        dataset: Name of a data set, a Python file, or a class.
+        dataset: Name of a data set, a Python file, a class, or an instance.
         root: Folder of its files.
         settings: Others than the default ones; values may be text.
         limit: Seconds that a check may take.
@@ -203,8 +203,15 @@ def check_dataset(
         UserError: If there is no such reader or setting, or it cannot be imported.
     """
     folder = Path(root).expanduser().resolve() if root else None
-    subject = partial(Read, settings=dict(settings or {}), root=folder)
-    return checked("datasets", dataset, subject, CHECKS, limit=limit, progress=progress)
+    return checked(
+        "datasets",
+        dataset,
+        partial(Read, root=folder),
+        CHECKS,
+        settings=settings,
+        limit=limit,
+        progress=progress,
+    )
 
 
 @contextmanager

@@ -6,7 +6,6 @@ import inspect
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -137,7 +136,7 @@ CHECKS: Final = tuple(
 
 
 def check_metric(
-    metric: str | type[OwnMetric],
+    metric: str | type[OwnMetric] | OwnMetric,
     settings: Mapping[str, Any] | None = None,
     *,
     limit: float = LIMIT,
@@ -146,7 +145,7 @@ def check_metric(
     """See whether a metric of one's own keeps the contract, on made-up runs.
 
     Args:
-        metric: Name of a metric, a Python file, or a class.
+        metric: Name of a metric, a Python file, a class, or an instance.
         settings: Others than the default ones; values may be text.
         limit: Seconds that a check may take.
         progress: Called with what is done, how much of it and how much there is to do.
@@ -154,5 +153,4 @@ def check_metric(
     Raises:
         UserError: If there is no such metric or setting, or it cannot be imported.
     """
-    subject = partial(Measure, settings=dict(settings or {}))
-    return checked("metrics", metric, subject, CHECKS, limit=limit, progress=progress)
+    return checked("metrics", metric, Measure, CHECKS, settings=settings, limit=limit, progress=progress)

@@ -6,7 +6,7 @@ import contextlib
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial, wraps
+from functools import wraps
 from typing import Any, Final
 
 import numpy as np
@@ -128,7 +128,7 @@ LIMIT: Final = 20.0
 
 
 def check_scenario(
-    scenario: str | type[Scenario],
+    scenario: str | type[Scenario] | Scenario,
     settings: Mapping[str, Any] | None = None,
     *,
     limit: float = LIMIT,
@@ -137,7 +137,7 @@ def check_scenario(
     """See whether a scenario keeps the contract, in a few seconds on a made-up table.
 
     Args:
-        scenario: Name of a scenario, a Python file, or a class.
+        scenario: Name of a scenario, a Python file, a class, or an instance.
         settings: Others than the default ones; values may be text.
         limit: Seconds that a check may take; all together take three times as long at most.
         progress: Called with what is done, how much of it and how much there is to do.
@@ -145,5 +145,4 @@ def check_scenario(
     Raises:
         UserError: If there is no such scenario or setting, or it cannot be imported.
     """
-    subject = partial(Cut, settings=dict(settings or {}))
-    return checked("scenarios", scenario, subject, CHECKS, limit=limit, progress=progress)
+    return checked("scenarios", scenario, Cut, CHECKS, settings=settings, limit=limit, progress=progress)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from retune.check import answers, conduct, state
-from retune.check.checks import Check, ContractReport, made, require_settings, run_checks
+from retune.check.checks import Check, ContractReport, made, require_settings, run_checks, taken
 from retune.check.subject import Subject
 from retune.errors import UserError
 from retune.methods.declared import require_declared
@@ -48,7 +48,7 @@ TESTED: Final = 500
 
 
 def check_strategy(
-    strategy: str | type[Strategy],
+    strategy: str | type[Strategy] | Strategy,
     settings: Mapping[str, Any] | None = None,
     *,
     limit: float = LIMIT,
@@ -59,7 +59,7 @@ def check_strategy(
     It learns in one epoch of small batches where it has settings ``epochs`` and ``batch_size``.
 
     Args:
-        strategy: Name of a strategy, a Python file, or a class.
+        strategy: Name of a strategy, a Python file, a class, or an instance.
         settings: Others than the default ones; values may be text.
         limit: Seconds that a check may take; all together take three times as long at most.
         progress: Called with what is done, how much of it and how much there is to do.
@@ -68,13 +68,14 @@ def check_strategy(
         UserError: If there is no such strategy or setting, or it cannot be imported.
     """
     with stdout_to_stderr():
-        subject = Subject.of(strategy, dict(settings or {}))
+        asked, settings = taken("strategies", strategy, settings)
+        subject = Subject.of(asked, settings)
         # Of a class that is not in order, a check says what is to be mended: it may lack the very settings.
         if _in_order(subject):
             require_settings(subject.unprepared)
         findings = run_checks(CHECKS, subject, first=2, limit=limit, progress=progress)
         remarks = (_learns(subject, limit),) if all(f.outcome == "passed" for f in findings) else ()
-    name = strategy if isinstance(strategy, str) else strategy.__name__
+    name = asked if isinstance(asked, str) else asked.__name__
     return ContractReport("strategy", name, findings, remarks)
 
 

@@ -104,7 +104,8 @@ def print_seeds(finished: Sequence[tuple[Result, Path]]) -> None:
 
 
 def _headline(out: Console, result: Result, seeds: int = 0) -> None:
-    data = f"{result.dataset.name} (synthetic)" if result.dataset.synthetic else result.dataset.name
+    kind = result.dataset.synthetic_word
+    data = f"{result.dataset.name} ({kind})" if kind else result.dataset.name
     steps = len(result.scenario.experiences)
     out.print()
     out.print(
@@ -284,7 +285,12 @@ def _next(result: Result) -> list[tuple[str, str]]:
         own = compare[k] == "--set" and not compare[k + 1].startswith(("scenario.", "data."))
         if own or compare[k] == "--search":
             del compare[k : k + 2]
-    compare += ["--strategy", "joint" if result.strategy.name != "joint" else "zero-shot"]
+    if not result.backbone.name.startswith("pair:"):
+        compare += ["--strategy", "joint" if result.strategy.name != "joint" else "zero-shot"]
+    elif result.strategy.name != "joint":  # Towers without a joint space know no prompts to begin with.
+        compare += ["--strategy", "joint", "--set", "start=zeros"]
+    else:
+        compare += ["--strategy", "adaptor"]
     commands = {"compare": compare, "repeat": repeat, "see what else there is": ["retune", "list"]}
     return [(why, shlex.join(command)) for why, command in commands.items()]
 

@@ -65,7 +65,8 @@ class Dataset:
         columns: Further columns, each of shape (N,); of old ``view``, ``site``, ``age``, ``sex``, ``report``, and
             ``date``: when the image was taken, ISO text (``2014-09-15``) or only its year or month, ``""`` unknown.
         dropped: How many images each filter removed on reading.
-        synthetic: Whether the pictures were computed rather than taken of people.
+        synthetic: Whether pictures were computed rather than taken of people.
+        partly_synthetic: Whether pictures of people are among them all the same.
         source: Citation or origin, for the result and the card.
         notes: What a user should know of how the table was read, a line each.
         choices: What was chosen on reading because no setting said it, e.g. ``{"split": "official, from ..."}``.
@@ -87,6 +88,7 @@ class Dataset:
     columns: Mapping[str, Array] = field(default_factory=dict)
     dropped: Mapping[str, int] = field(default_factory=dict)
     synthetic: bool = False
+    partly_synthetic: bool = False
     source: str = ""
     notes: tuple[str, ...] = ()
     choices: Mapping[str, str] = field(default_factory=dict)

@@ -159,6 +159,8 @@ def combine(datasets: Sequence[Dataset]) -> Dataset:
         notes=tuple(f"{data.name}: {note}" for data in datasets for note in data.notes),
         choices={f"{d.name} {what}": choice for d in datasets for what, choice in d.choices.items()},
         synthetic=any(dataset.synthetic for dataset in datasets),
+        partly_synthetic=len({dataset.synthetic for dataset in datasets}) > 1
+        or any(dataset.partly_synthetic for dataset in datasets),
         source="; ".join(f"{dataset.name}: {dataset.source}" for dataset in datasets if dataset.source),
         share=min(dataset.share for dataset in datasets),
     )

@@ -11,7 +11,7 @@ from retune.results.verdict import verdict
 
 if TYPE_CHECKING:
     from retune.methods.memory import Stored
-    from retune.results.result import MetricRecord, Result
+    from retune.results.result import DatasetRecord, MetricRecord, Result
 
 TASK: Final = "image-classification"
 TAGS: Final = ("chest-x-ray", "radiology", "multi-label", "continual-learning", "research-use-only")
@@ -39,7 +39,7 @@ def card(result: Result, kept: Stored) -> str:
         license="unknown",
         library_name="retune",
         pipeline_tag=TASK,
-        tags=[*TAGS, slug(strategy.name), slug(result.scenario.name), *(["synthetic-data"] if data.synthetic else [])],
+        tags=[*TAGS, slug(strategy.name), slug(result.scenario.name), *_made(data)],
         datasets=names,
         metrics=sorted({_type(metric) for metric, _ in _measured(result)}),
         base_model=backbone.name.removeprefix("hf-hub:") if backbone.name.startswith("hf-hub:") else None,
@@ -99,13 +99,17 @@ def _facts(result: Result) -> dict[str, str]:
     }
 
 
+def _made(data: DatasetRecord) -> list[str]:
+    return ["synthetic-data"] if data.synthetic_word == "synthetic" else []
+
+
 def _warnings(result: Result, kept: Stored) -> list[str]:
     seen, past = result.backbone.contaminated, ", ".join(result.backbone.pretraining_data) or "not said"
     never = [label for label, limit in zip(result.labels, result.thresholds, strict=True) if limit is None]
     samples = stored(kept.images, kept.features, kept.bytes)
     return [
-        f"Contamination: {seen}. The backbone was pre-trained on {past}; what it saw of the test data then decides what "
-        "the numbers below are worth.",
+        f"Contamination: {seen}. Pre-training data of the backbone: {past}; what it saw of the test data then decides "
+        "what the numbers below are worth.",
         *(
             [f"It holds samples of training patients ({samples}): pass it on no further than their images."]
             if samples

@@ -12,9 +12,11 @@ from typing import Any, Final
 import numpy as np
 import torch
 
+from retune.backbones.base import Backbone
 from retune.backbones.precision import repeatable, threads
 from retune.data.chexpert_labels import Blank, Uncertain
 from retune.data.dataset import Dataset
+from retune.data.readers.base import Reader
 from retune.data.several import combine
 from retune.data.source import DataSource
 from retune.errors import StrategyError, UserError
@@ -22,17 +24,11 @@ from retune.learnt.here import backbone_of, strategy_of
 from retune.learnt.past import Continued, lost, past
 from retune.learnt.write import finished
 from retune.methods.memory import PREFIX, Stored, metered
-from retune.methods.strategy import State
+from retune.methods.strategy import State, Strategy
 from retune.metrics import best_f1_threshold, continual_report
+from retune.parts import part
 from retune.progress import Progress, silent
-from retune.results.result import (
-    MODEL_FILE,
-    PROMPTS_FILE,
-    RESULT_FILE,
-    RUN_FILE,
-    SCORES_FILE,
-    Result,
-)
+from retune.results.result import FILES, RESULT_FILE, Result
 from retune.results.scores import read_scores
 from retune.runner.guard import Guard, stdout_to_stderr
 from retune.runner.identity import identification
@@ -50,20 +46,19 @@ from retune.runner.trained import Trained
 
 ROUNDING: Final = 1e-4
 """By how much a score may move when a label is added: products of other sizes round otherwise."""
-FILES: Final = (RESULT_FILE, SCORES_FILE, MODEL_FILE, PROMPTS_FILE, RUN_FILE, ".lock")
 
 
 def further(
     run: str | Path,
     *,
-    data: str,
+    data: str | type[Reader] | Reader,
     root: str | Path | Mapping[str, str | Path] | None = None,
     settings: Mapping[str, Any] | None = None,
     uncertain: Uncertain | None = None,
     blank: Blank | None = None,
     same_labels: bool = False,
-    strategy: str | None = None,
-    backbone: str | None = None,
+    strategy: str | type[Strategy] | None = None,
+    backbone: str | type[Backbone] | Backbone | None = None,
     device: str = "auto",
     skip_bad_images: bool = False,
     out: str | Path | None = None,
@@ -76,13 +71,13 @@ def further(
 
     Args:
         run: Folder of a finished run.
-        data: Data set that arrives.
+        data: Data set that arrives: its name, class, or an instance with settings.
         root: Folder of its files.
         settings: Of the data set.
         uncertain: What its uncertain labels count as.
         blank: What its labels not mentioned count as.
         same_labels: Leave out labels that the run does not know; else they are learnt, where the method can.
-        strategy: The Python file of the strategy, where it is one's own.
+        strategy: The Python file or the class of the strategy, where it is one's own.
         backbone: Where the backbone is here, if its name does not tell.
         device: Where to encode and learn.
         skip_bad_images: Leave out images that are missing or cannot be decoded.
@@ -96,6 +91,8 @@ def further(
         UserError: If the run or the data cannot be continued with.
         RunConflict: If another run is in the folder.
     """
+    arriving = part("datasets", data, "data")
+    data, settings = arriving.name, {**arriving.settings, **(settings or {})}
     home = Path(run)
     folder = Path(out) if out is not None else _next(home)
     earlier, kept = finished(home)
@@ -174,7 +171,7 @@ def undo(folder: str | Path) -> str:
 
 def _remove(folder: Path) -> None:
     """Remove a run's files, and its folder where nothing else is in it; the mark goes last."""
-    for name in FILES:
+    for name in (*FILES, ".lock"):
         (folder / name).unlink(missing_ok=True)
     if not any(folder.iterdir()):
         folder.rmdir()
@@ -215,7 +212,12 @@ def _require_apart(planned: Plan, old: Dataset, where: str) -> None:
 
 
 def _learn(
-    planned: Plan, earlier: Result, state: State, strategy: str | None, step: int, progress: Progress
+    planned: Plan,
+    earlier: Result,
+    state: State,
+    strategy: str | type[Strategy] | None,
+    step: int,
+    progress: Progress,
 ) -> Outcome:
     parts, encoder = planned.parts, planned.parts.backbone
     with repeatable(encoder.torch_device):
@@ -276,7 +278,12 @@ def _patients(state: State) -> int:
 
 
 def _require_same(
-    found: torch.Tensor, inputs: Inputs, planned: Plan, earlier: Result, state: State, strategy: str | None
+    found: torch.Tensor,
+    inputs: Inputs,
+    planned: Plan,
+    earlier: Result,
+    state: State,
+    strategy: str | type[Strategy] | None,
 ) -> None:
     """See that a method that was told of more labels scores those it knows as before.
 
@@ -335,7 +342,6 @@ def _amend(document: dict[str, Any], planned: Plan, outcome: Outcome, earlier: R
     }
     data["n_train"] += earlier.dataset.n_train
     data["name"] = f"{earlier.dataset.name},{planned.parts.source.name}"
-    data["synthetic"] = data["synthetic"] or earlier.dataset.synthetic
     seen = (document["backbone"]["contaminated"], earlier.backbone.contaminated)
     document["backbone"]["contaminated"] = next(word for word in ("yes", "possibly", "no") if word in seen)
     stored = Stored(

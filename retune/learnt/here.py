@@ -10,6 +10,7 @@ from retune.backbones.load import load_backbone
 from retune.backbones.precision import Precision
 from retune.errors import UnknownName, UserError
 from retune.methods.strategy import Strategy
+from retune.parts import part
 from retune.plugins import BUILT_IN, is_file, registry
 from retune.results.result import BackboneRecord, StrategyRecord
 from retune.runner.guard import attributed
@@ -17,7 +18,9 @@ from retune.runner.resolve import code_beside, find_strategy, origin_of
 from retune.settings import make, read_value
 
 
-def backbone_of(told: BackboneRecord, where: str, given: str | None, device: str) -> Backbone:
+def backbone_of(
+    told: BackboneRecord, where: str, given: str | type[Backbone] | Backbone | None, device: str
+) -> Backbone:
     """The backbone that something was learnt on.
 
     Args:
@@ -47,18 +50,19 @@ def backbone_of(told: BackboneRecord, where: str, given: str | None, device: str
     return encoder
 
 
-def strategy_of(told: StrategyRecord, where: str, given: str | None) -> Strategy:
+def strategy_of(told: StrategyRecord, where: str, given: str | type[Strategy] | None) -> Strategy:
     """The strategy that learnt, as it was set: one that is installed, or a file that the user hands over.
 
     Args:
         told: Which one.
         where: What says so, for messages.
-        given: That file.
+        given: That file, or its class.
 
     Raises:
         UserError: If it is not here, or another one.
     """
-    cls, name, _ = find_strategy(given or _address(told, where))
+    address = _address(told, where) if given is None else part("strategies", given, "strategy").name
+    cls, name, _ = find_strategy(address)
     here = {
         "origin": origin_of(name),
         "version": cls.version,

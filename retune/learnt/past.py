@@ -118,6 +118,7 @@ def past(earlier: Result, arrays: Arrays, where: str) -> Dataset:
         images=Forgone([row.tobytes() for row in arrays["keys"]]),
         columns=columns,
         synthetic=earlier.dataset.synthetic,
+        partly_synthetic=earlier.dataset.partly_synthetic,
         source=earlier.dataset.source,
     )
 

@@ -84,8 +84,8 @@ def predict(
     images: Sequence[str | Path],
     *,
     out: str | Path | None = None,
-    strategy: str | None = None,
-    backbone: str | None = None,
+    strategy: str | type[Strategy] | None = None,
+    backbone: str | type[Backbone] | Backbone | None = None,
     device: str = "auto",
     progress: Progress = silent,
 ) -> Predicted:
@@ -95,7 +95,8 @@ def predict(
         model: Folder that :func:`retune.export` wrote.
         images: PNG, JPEG or DICOM files, folders of such, or ``.txt`` files that name such.
         out: A ``.csv`` file that gets the scores; nothing is written where left out.
-        strategy: The Python file of the strategy, where it is one's own. Nothing in the folder is ever imported.
+        strategy: The Python file or the class of the strategy, where it is one's own. Nothing in the folder is
+            ever imported.
         backbone: Where the backbone is here, if its name does not tell; it must be the same.
         device: Where to encode and score.
         progress: Told what is done.

@@ -117,8 +117,12 @@ def _told(result: Result) -> Result:
     backbone = result.backbone.model_copy(update={"name": without_folder(result.backbone.name)})
     strategy = result.strategy.model_copy(update={"diagnostics": {}, "search": None})
     told = result.model_copy(update={"backbone": backbone, "strategy": strategy})
-    computed = ["Learnt from computed pictures only: on real radiographs its scores mean nothing."]
-    return told.model_copy(update={"cautions": (computed if told.dataset.synthetic else []) + cautions(told)})
+    said = {
+        "synthetic": ["Learnt from computed pictures only: on real radiographs its scores mean nothing."],
+        "partly synthetic": ["Learnt from computed pictures, too."],
+    }
+    computed = said.get(told.dataset.synthetic_word, [])
+    return told.model_copy(update={"cautions": [*computed, *cautions(told)]})
 
 
 def _about(result: Result) -> Exported:

@@ -153,7 +153,7 @@ def render(runs: Runs, views: list[View], audit: str = "") -> str:
         audit=audit,
         results=results,
         synthetic=sorted({r.dataset.name for r in results if r.dataset.synthetic}),
-        all_synthetic=all(r.dataset.synthetic for r in results),
+        all_synthetic=all(r.dataset.synthetic_word == "synthetic" for r in results),
         strategies=len({r.strategy.name for r in results}),
         streams=sum(len(section.streams) for section in runs.sections),
         sections=parts,

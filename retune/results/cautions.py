@@ -29,7 +29,7 @@ def pictures(result: Result) -> list[str]:
     """What the backbone knows of such pictures, whether it looked at them, and whether some come twice."""
     data, backbone = result.dataset, result.backbone
     lines = []
-    if backbone.synthetic and not data.synthetic:
+    if backbone.synthetic and (not data.synthetic or data.partly_synthetic):
         lines.append(
             f"{backbone.name} was trained on synthetic pictures only: on real radiographs its numbers mean nothing."
         )

@@ -19,6 +19,7 @@ from retune.results.own import with_own
 from retune.results.result import RESULT_FILE, RUN_FILE, Result
 from retune.results.text import number
 from retune.results.transfers import misfit
+from retune.settings import typed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,11 +68,13 @@ class Results(list[Result]):
     def to_frame(self) -> pd.DataFrame:
         """A row for each run: ``strategy``, ``scenario``, ``data``, ``backbone``, ``seed``, and metrics by their keys.
 
-        Runs with a transfer have ``dense_final`` and its kin, and ``transfer``: what was measured on which data set;
-        metrics of one's own stand under ``own.NAME``.
+        Where runs of one strategy, scenario or data set are not set alike, ``settings`` holds what tells them apart,
+        as ``--set`` has it: ``k=7``, ``k=15``. Runs with a transfer have ``dense_final`` and its kin, and ``transfer``:
+        what was measured on which data set; metrics of one's own stand under ``own.NAME``.
         """
         import pandas as pd
 
+        told = _settings_apart(self)
         return pd.DataFrame(
             {
                 "strategy": result.strategy.called,
@@ -79,12 +82,13 @@ class Results(list[Result]):
                 "data": result.dataset.name,
                 "backbone": result.backbone.name,
                 "seed": result.run.seed,
+                **({"settings": apart} if any(told) else {}),
                 **{key: one.value for key, one in result.metrics.items()},
                 **{key: one.value for of in result.transfer for key, one in of.metrics.items()},
                 **{f"own.{name}": one.value for name, one in result.own.items()},
                 **({"transfer": _measured(result)} if result.transfer else {}),
             }
-            for result in self
+            for result, apart in zip(self, told, strict=True)
         )
 
     def plot(self) -> Any:
@@ -98,9 +102,38 @@ class Results(list[Result]):
 
     def _repr_html_(self) -> str:
         shown = self.to_frame()
-        heads = [*shown.columns[:5], *(metric.key for metric in in_table("suite") if metric.key in shown)]
+        named = shown.columns[: 6 if "settings" in shown else 5]
+        heads = [*named, *(metric.key for metric in in_table("suite") if metric.key in shown)]
         table: str = shown[heads].to_html(index=False, float_format=number, na_rep="-")
         return table
+
+
+def _settings_apart(results: Sequence[Result]) -> list[str]:
+    """Of each run the settings in which not all runs of its strategy, its scenario or its data set are alike."""
+    every = [
+        {
+            (kind, name): {f"{kind}{key}": typed(value) for key, value in settings.items()}
+            for kind, name, settings in (
+                ("", of.strategy.name, of.strategy.settings),
+                ("scenario.", of.scenario.name, of.scenario.settings),
+                ("data.", of.dataset.name, of.dataset.settings),
+            )
+        }
+        for of in results
+    ]
+    seen: dict[tuple[str, str], list[dict[str, str]]] = defaultdict(list)
+    for parts in every:
+        for part, settings in parts.items():
+            seen[part].append(settings)
+    return [
+        " ".join(
+            f"{key}={value}"
+            for part, settings in parts.items()
+            for key, value in settings.items()
+            if any(other.get(key) != value for other in seen[part])
+        )
+        for parts in every
+    ]
 
 
 def _measured(result: Result) -> str:

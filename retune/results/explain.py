@@ -66,7 +66,8 @@ def _one(run: str | Path) -> Result:
 def _run(result: Result) -> list[str]:
     cut, data, backbone = result.scenario, result.dataset, result.backbone
     steps = len(cut.experiences)
-    data_name = f"{data.name}{' (synthetic pictures)' if data.synthetic else ''}"
+    kind = data.synthetic_word
+    data_name = f"{data.name} ({kind} pictures)" if kind else data.name
     lines = [
         f"{result.strategy.called} learnt {len(result.labels)} labels from {data.n_train:,} images of {data_name} in "
         f"{_counted(steps, 'experience')} of {cut.name}, on top of {backbone.name}; it was judged on {data.n_test:,} "
@@ -133,8 +134,8 @@ def _forgotten(result: Result) -> list[str]:
     matrix = result.array("auc_matrix")
     mean = result.metric("forgetting")
     lines = [
-        f"At the end a label that was learnt before the last experience is {_with_interval(mean)} below its best, on "
-        "average."
+        f"At the end a label that was learnt before the last experience has lost {_with_interval(mean)} of its best "
+        f"until then, on average{' (below 0: it gained)' if mean.value is not None and mean.value < 0 else ''}."
     ]
     if not (np.nan_to_num(lost) > 0).any():
         return ["No label that was learnt lost anything afterwards.", *lines[1:]]

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from retune.errors import BadSetting, RetuneError, UserError
 from retune.metrics.own.base import OwnMetric
 from retune.metrics.table import BY_KEY
-from retune.plugins import code_of, registry
+from retune.plugins import code_of, raised, registry
 from retune.results.result import SCORES_FILE, OwnRecord, Result
 from retune.results.scores import read_scores
 
@@ -137,8 +137,11 @@ def _measured(asked: str, *given: npt.NDArray[Any]) -> OwnRecord:
         if math.isinf(value):
             raise ValueError(f"it gave {value}, not a number")
         told["value"] = value
+    except RetuneError as error:
+        told["problem"] = str(error)
     except (Exception, SystemExit) as error:
-        told["problem"] = str(error) if isinstance(error, RetuneError) else f"{type(error).__name__}: {error}"
+        what = raised(error, cls or OwnMetric)
+        told["problem"] = f"{what}; mend it, and look with: retune check metric {asked}"
     better = getattr(cls, "better", "higher")
     return OwnRecord(
         **told, better="lower" if better == "lower" else "higher", origin=registry("metrics").origin(asked),

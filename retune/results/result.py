@@ -32,6 +32,8 @@ CHECKPOINT_FILE: Final = "checkpoint.safetensors"
 SCORES_FILE: Final = "scores.safetensors"
 MODEL_FILE: Final = "model.safetensors"
 PROMPTS_FILE: Final = "prompts.jsonl"
+FILES: Final = (RESULT_FILE, SCORES_FILE, MODEL_FILE, PROMPTS_FILE, CHECKPOINT_FILE, RUN_FILE)
+"""What a run writes into its folder; its mark last."""
 
 
 def _null_if_nan(value: Any) -> Any:
@@ -101,6 +103,13 @@ class DatasetRecord(Record):
     """Labels without both classes in the training images of the stream: they cannot have been learnt."""
     choices: dict[str, str] = Field(default_factory=dict)
     """What ``split=auto`` and the like became."""
+    partly_synthetic: bool = False
+    """Whether pictures of people are among them all the same."""
+
+    @property
+    def synthetic_word(self) -> str:
+        """``synthetic``, ``partly synthetic`` where pictures of people are among them, or nothing."""
+        return ("partly synthetic" if self.partly_synthetic else "synthetic") if self.synthetic else ""
 
 
 class ExperienceRecord(Record):

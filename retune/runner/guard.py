@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from retune.errors import RetuneError, StrategyError
@@ -161,7 +162,7 @@ class Guard:
             self._fail(f"{what} comes back from JSON as something else: a tuple as a list, the key 1 as '1'")
 
     def _fail(self, what: str) -> NoReturn:
-        raise StrategyError(f"strategy {self.strategy.name}: {what}")
+        raise StrategyError(f"strategy {self.strategy.name}: {what}{_check(self.strategy)}")
 
 
 @contextmanager
@@ -192,3 +193,13 @@ def attributed(strategy: Strategy | type[Strategy], doing: str) -> Iterator[None
         raise
     except (Exception, SystemExit) as error:
         raise StrategyError(f"strategy {name} failed in {doing}: {raised(error, strategy)}") from error
+
+
+def _check(strategy: Strategy) -> str:
+    """How the author of a strategy's file finds out more."""
+    home = type(strategy).__module__
+    file = getattr(sys.modules.get(home), "__file__", None)
+    if file is None or home == "__main__" or home.startswith("retune."):
+        return ""
+    here = Path.cwd() in Path(file).parents
+    return f"; 'retune check {Path(file).relative_to(Path.cwd()) if here else file}' finds such things"

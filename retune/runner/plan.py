@@ -143,8 +143,11 @@ def stream_of(parts: Parts, spec: Spec, dataset: Dataset, progress: Progress | N
         stream.dataset.require_images(rows, content)
     images = hashlib.sha256(b"".join(key or b"\0" for key in content or ())).hexdigest()
     repeated = _repeated(content, len(stream.test))
-    # Ours are held to it by tests.
-    broken = breaches(stream, parts.scenario, dataset) if parts.scenario_code else []
+    broken = []
+    if parts.scenario_code:  # Ours are held to it by tests.
+        broken = breaches(stream, parts.scenario, dataset)
+        if cut(parts.scenario, dataset, spec.seed).fingerprint != stream.fingerprint:
+            broken.append("same-seed-same-stream: two streams of one seed differ, so no run can be repeated")
     return Cut(stream, dataset.fingerprint, stream.fingerprint, content, images, repeated, tuple(broken))
 
 

@@ -124,6 +124,7 @@ def _document(plan: Plan, outcome: Outcome, report: ContinualReport, command: st
             "n_test": len(stream.test),
             "n_test_patients": len(np.unique(stream.patients)),
             "synthetic": dataset.synthetic,
+            "partly_synthetic": dataset.partly_synthetic,
             "source": dataset.source,
             "settings": parts.source.settings,
             "dropped": dict(dataset.dropped),

@@ -212,17 +212,25 @@ def require_capabilities(strategy: Strategy, name: str, backbone: Backbone) -> N
     with attributed(strategy, "requires"):
         needs = strategy.requires()
     require_needs(needs, name)
+    plain = "start" in {setting.name for setting in settings_of(type(strategy))}
+    instead = "begin without prompts (--set start=zeros), or " if plain else ""
     if backbone.precomputed and sorted(needs - backbone.capabilities) == ["joint"]:
         raise UserError(
             f"strategy {name} needs prompts, and the file holds no texts",
             where=backbone.name,
-            fix="make it again with 'retune embed ... --prompts BANK'",
+            fix=f"{instead}make it again with 'retune embed ... --prompts BANK'",
         )
-    require(needs, f"strategy {name}", backbone)
+    require(needs, f"strategy {name}", backbone, instead)
 
 
-def require(needs: frozenset[Need], who: str, backbone: Backbone) -> None:
+def require(needs: frozenset[Need], who: str, backbone: Backbone, instead: str = "") -> None:
     """See that a backbone gives what somebody needs.
+
+    Args:
+        needs: What is needed.
+        who: By whom.
+        backbone: Which one.
+        instead: What to do where images and texts have no joint space.
 
     Raises:
         UserError: Says what is lacking, and which backbones would do.
@@ -234,10 +242,11 @@ def require(needs: frozenset[Need], who: str, backbone: Backbone) -> None:
         return
     known = registry("backbones")
     able = [n for n in known.names() if asked <= known.load(n)().capabilities]
+    other = f"these do: {', '.join(able)}" if able else "no packaged backbone gives that"
     raise UserError(
         f"{who} needs {' and '.join(f'{need} ({MEANINGS[need]})' for need in lacking)}, "
         f"which backbone {backbone.name} does not give",
-        fix=f"these do: {', '.join(able)}" if able else "no packaged backbone gives that",
+        fix=f"{instead}choose another: {other}" if instead and lacking == ["joint"] else other,
     )
 
 

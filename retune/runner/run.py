@@ -3,29 +3,23 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from filelock import FileLock, Timeout
 
 from retune.errors import RunConflict, StrategyError, UnknownName, UserError
 from retune.files import clear_partial, make_folder, write_whole
-from retune.plugins import Kind, registry
 from retune.progress import Progress
 from retune.results.own import with_own
-from retune.results.result import CHECKPOINT_FILE, RESULT_FILE, RUN_FILE, SCORES_FILE, Result
+from retune.results.result import CHECKPOINT_FILE, FILES, RESULT_FILE, RUN_FILE, SCORES_FILE, Result
 from retune.results.scores import read_scores
 from retune.runner.plan import Plan, plan
 from retune.runner.shared import Shared
-from retune.runner.spec import DEFAULTS, Spec
+from retune.runner.spec import DEFAULTS, OPTIONS, Spec
 from retune.sealed import open_json, seal_json
-from retune.settings import values_of
-
-GIVEN: Final[dict[str, Kind]] = {"strategy": "strategies", "scenario": "scenarios", "data": "datasets"}
-"""Options that may be a class or an instance, too."""
 
 
 class RunBusy(RunConflict):
@@ -111,8 +105,8 @@ def run(
         spec: What to run; or give its fields as keyword arguments.
         out: Folder of the run; made under ``runs/`` where left out.
         progress: Called with a stage, what is done of it and what there is to do.
-        **options: Fields of :class:`retune.runner.spec.Spec`; ``strategy``, ``scenario`` and ``data`` may also be a class
-            of one's own, or an instance, whose settings then count, and ``metrics`` may be classes.
+        **options: Fields of :class:`retune.runner.spec.Spec`. Where one names a strategy, scenario, data set, backbone,
+            transfer or metric, a class may stand for it, or an instance, whose settings then count.
 
     Returns:
         The result, as written to ``result.json`` beside ``scores.safetensors``.
@@ -125,28 +119,11 @@ def run(
     known = {field.name for field in fields(Spec)}
     for name in options:
         if name not in known:
-            raise UnknownName("option", name, {*known, "out", "progress"}, where="retune.run")
-    named = _named(options)
-    spec = replace(spec, **named) if spec else Spec(**named)
+            here = [field for field, option in OPTIONS.items() if option == name]
+            known |= {"out", "progress"}
+            raise UnknownName("option", name, known, where="retune.run", elsewhere=here)
+    spec = replace(spec, **options) if spec else Spec(**options)
     return prepare(spec, out, progress=progress).execute(progress=progress)
-
-
-def _named(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options with names in place of classes and instances; an instance's settings are settings of the run."""
-    found, settings = dict(options), dict(options.get("settings") or {})
-    for option, kind in GIVEN.items():
-        given = options.get(option)
-        if given is None or isinstance(given, str):
-            continue
-        cls = given if isinstance(given, type) else type(given)
-        found[option] = registry(kind).hold(cls)
-        if not isinstance(given, type):
-            prefix = "" if option == "strategy" else f"{option}."
-            settings = {f"{prefix}{key}": value for key, value in values_of(given).items()} | settings
-    metrics = options.get("metrics") or ()
-    listed = [metrics] if isinstance(metrics, str | type) else metrics
-    found["metrics"] = tuple(m if isinstance(m, str) else registry("metrics").hold(m) for m in listed)
-    return found | ({"settings": settings} if settings else {})
 
 
 def prepare(
@@ -196,8 +173,11 @@ def claim(folder: Path, planned: Plan) -> None:
                 fix="choose another --out, or remove that folder",
             )
         return
-    if (folder / RESULT_FILE).exists() and not _made(folder, planned):
-        raise RunConflict("holds a result of another origin", where=str(folder), fix="choose another --out")
+    there = [name for name in FILES if (folder / name).exists()]
+    if there and not _made(folder, planned):
+        raise RunConflict(
+            f"holds a {there[0]} of another origin", where=str(folder), fix="choose another --out"
+        )
     make_folder(folder)
     write_whole(marker, seal_json({"id": planned.id, **planned.parts.identity()}))
 

@@ -11,6 +11,8 @@ from typing import Any, Final
 from retune.backbones.precision import Precision
 from retune.data.chexpert_labels import Blank, Uncertain
 from retune.errors import BadSetting
+from retune.parts import part
+from retune.plugins import Kind
 from retune.settings import Positive, read_value, searched, typed
 
 DEFAULTS: Final = {
@@ -24,6 +26,14 @@ BY_DATASET: Final = "data-incremental"
 """The scenario of several data sets where none is named."""
 OPTIONS: Final = {"settings": "set", "metrics": "metric"}
 """Fields that are options of another name."""
+PARTS: Final[dict[str, Kind]] = {
+    "strategy": "strategies",
+    "scenario": "scenarios",
+    "data": "datasets",
+    "transfer": "transfers",
+    "backbone": "backbones",
+}
+"""Fields that name a part of a run."""
 MOST_SEEDS: Final = 10_000
 """More than anyone runs; a slip of the pen would keep a machine for years."""
 
@@ -31,6 +41,9 @@ MOST_SEEDS: Final = 10_000
 @dataclass(frozen=True)
 class Spec:
     """What a user asks for.
+
+    From Python a class or an instance may stand for the name of a strategy, scenario, data set, backbone, transfer or
+    metric: its name then takes its place, and what an instance is set to counts where ``settings`` does not say.
 
     Args:
         scenario: Name of a scenario, or a Python file; None for class-incremental, or data-incremental
@@ -84,6 +97,7 @@ class Spec:
     time_limit: float | None = None
 
     def __post_init__(self) -> None:
+        self._name_parts()
         if self.seed < 0:
             raise BadSetting(f"{self.seed} is below 0", where="--seed", fix="give a whole number from 0")
         if self.replicates < 1:
@@ -97,6 +111,31 @@ class Spec:
             ("time_limit", Positive | None),
         ):
             read_value(kind, getattr(self, option), where=f"--{option.replace('_', '-')}")
+
+    def _name_parts(self) -> None:
+        """Put names in place of classes and instances."""
+
+        def put(option: str, value: Any) -> None:
+            object.__setattr__(self, option, value)
+
+        settings: dict[str, Any] = {}
+        for option, kind in PARTS.items():
+            if (given := getattr(self, option)) is None:
+                continue
+            found = part(kind, given, f"option {option}")
+            put(option, found.name)
+            prefix = "" if option == "strategy" else f"{option}."
+            if kind == "backbones":
+                for key, value in found.settings.items():
+                    if getattr(self, key) == getattr(type(self), key):
+                        put(key, value)
+            else:
+                settings |= {f"{prefix}{key}": value for key, value in found.settings.items()}
+        if settings:
+            put("settings", {**settings, **self.settings})
+        given = () if self.metrics is None else self.metrics
+        listed = given if isinstance(given, list | tuple) else [given]
+        put("metrics", tuple(part("metrics", one, "option metrics").name for one in listed))
 
     def words(self, always: Collection[str] = ("scenario", "strategy", "seed")) -> list[str]:
         """The words of the command that does this run.

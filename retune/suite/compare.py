@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from retune.errors import UserError
 from retune.metrics import patient_weights
 from retune.metrics.table import COMPARED, DENSE
-from retune.results.compare import Comparison, Sample
+from retune.results.compare import Comparison, Difference, Estimate, Sample
 from retune.results.result import SCORES_FILE
 from retune.results.scores import REPLICATES, TRANSFER, Arrays, read_scores
 from retune.results.transfers import same_task
@@ -62,6 +62,21 @@ def compare(
         seeds[run.seed] = _and_transfer(run, arrays, sample, replicates, seed) if transfers else sample
         progress()
     return Comparison(samples, level)
+
+
+def own_difference(runs: Sequence[Finished], strategy: str, other: str, metric: str) -> Difference:
+    """A metric of one's own of one method minus that of another, over the seeds that both have a number of.
+
+    What it is on resampled patients is not kept, so there is no interval.
+    """
+
+    def values(method: str) -> dict[int, float]:
+        own = {run.seed: run.result.own.get(metric) for run in runs if run.strategy == method}
+        return {seed: one.value for seed, one in own.items() if one is not None and one.value is not None}
+
+    mine, theirs = values(strategy), values(other)
+    found = Estimate.of([mine[seed] - theirs[seed] for seed in sorted(mine.keys() & theirs.keys())])
+    return Difference(**vars(found))
 
 
 def _resampled_before(run: Finished, arrays: Arrays, replicates: int, seed: int) -> Sample | None:

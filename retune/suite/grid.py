@@ -14,7 +14,7 @@ from retune.runner.spec import Spec
 from retune.settings import make
 from retune.suite.names import Names
 from retune.suite.runs import Wanted
-from retune.suite.spec import ALL, DataChoice, Root, StrategyChoice, Suite, split, stem
+from retune.suite.spec import ALL, DataChoice, Root, ScenarioChoice, StrategyChoice, Suite, split
 
 
 @dataclass(frozen=True)
@@ -76,10 +76,10 @@ class _Expansion:
         self._require_carried(strategies)
         found: dict[str, Wanted] = {}
         for seed in dict.fromkeys(suite.seeds):
-            for scenario in dict.fromkeys(suite.scenarios):
-                for data in self._data(scenario):
+            for scenario in suite.scenarios:
+                for data in self._data(scenario.scenario):
                     for backbone in dict.fromkeys(suite.backbones):
-                        for order in self._orders(scenario):
+                        for order in self._orders(scenario.scenario):
                             for choice in strategies[backbone]:
                                 run = self._run(choice, scenario, data, backbone, order, seed)
                                 found.setdefault(repr(run), run)
@@ -129,7 +129,9 @@ class _Expansion:
         except StrategyError:  # Likewise.
             return True
         except UserError as error:
-            self.skipped.append(Skipped(f"{self.names.called(choice)} with {backbone}", str(error)))
+            self.skipped.append(
+                Skipped(f"{self.names.called('strategies', choice)} with {backbone}", str(error))
+            )
             return False
         return True
 
@@ -137,7 +139,11 @@ class _Expansion:
         for choice in self.suite.strategies:
             if choice.strategy != ALL and not any(choice in choices for choices in carried.values()):
                 raise UserError(
-                    next(s.reason for s in self.skipped if s.what.startswith(self.names.called(choice)))
+                    next(
+                        s.reason
+                        for s in self.skipped
+                        if s.what.startswith(self.names.called("strategies", choice))
+                    )
                 )
         if not any(carried.values()):
             raise UserError("no strategy can be run with these backbones")
@@ -157,13 +163,14 @@ class _Expansion:
     def _of(self, table: Mapping[str, dict[str, Any]], choice: StrategyChoice) -> dict[str, Any]:
         """What a table of strategies has for one, by how it is asked for or by what it is called."""
         found: dict[str, Any] = {}
-        for name in (choice.strategy, choice.called, self.names.called(choice)):
+        for name in (choice.strategy, choice.called, self.names.called("strategies", choice)):
             found |= table.get(name, {})
         return found
 
     def _data(self, scenario: str) -> Iterator[DataChoice]:
         """The data sets of a scenario, with settings of all that are for them."""
         for choice in self.suite.data or [DataChoice(data=self.names.data_of(scenario))]:
+            called = self.names.called("datasets", choice)
             root = choice.root if choice.root is not None else self._root(choice)
             names = split(choice.data)
             settings = {}
@@ -179,7 +186,7 @@ class _Expansion:
                 if getattr(choice, policy) or any(self.names.has("datasets", n, policy) for n in names)
             }
             yield choice.model_copy(
-                update={"root": root, "settings": {**settings, **choice.settings}, **policies}
+                update={"name": called, "root": root, "settings": {**settings, **choice.settings}, **policies}
             )
 
     def _root(self, choice: DataChoice) -> Root:
@@ -195,17 +202,25 @@ class _Expansion:
         return [str(order) for order in dict.fromkeys(self.suite.orders)] if has else [""]
 
     def _run(
-        self, choice: StrategyChoice, scenario: str, data: DataChoice, backbone: str, order: str, seed: int
+        self,
+        choice: StrategyChoice,
+        cut: ScenarioChoice,
+        data: DataChoice,
+        backbone: str,
+        order: str,
+        seed: int,
     ) -> Wanted:
-        suite = self.suite
+        suite, scenario = self.suite, cut.scenario
         settings = self._settings_of(choice) | {f"data.{k}": v for k, v in data.settings.items()}
         for key, value in suite.settings.items():
             if key.startswith("scenario.") and self.names.has("scenarios", scenario, key[len("scenario.") :]):
                 settings[key] = value
             if key.startswith("transfer."):
                 settings[key] = value
+        settings |= {f"scenario.{key}": value for key, value in cut.settings.items()}
         if order:
             settings[f"scenario.{suite.order_setting}"] = int(order) if order.isdigit() else order
+        steps = "steps" not in cut.settings and self.names.has("scenarios", scenario, "steps")
         spec = Spec(
             scenario=scenario,
             strategy=choice.strategy,
@@ -213,7 +228,7 @@ class _Expansion:
             root=data.root,
             backbone=backbone,
             prompts=suite.prompts,
-            steps=suite.steps if self.names.has("scenarios", scenario, "steps") else None,
+            steps=suite.steps if steps else None,
             seed=seed,
             uncertain=data.uncertain,
             blank=data.blank,
@@ -227,9 +242,8 @@ class _Expansion:
             metrics=suite.metrics,
             time_limit=suite.time_limit,
         )
-        return Wanted(
-            self.names.called(choice), stem(scenario), data.name or data.data, backbone, order, spec
-        )
+        called = self.names.called("strategies", choice), self.names.called("scenarios", cut)
+        return Wanted(*called, data.name or data.data, backbone, order, spec)
 
 
 def _require_told_apart(runs: Iterable[Wanted]) -> None:
@@ -239,5 +253,6 @@ def _require_told_apart(runs: Iterable[Wanted]) -> None:
         if found.setdefault(run.name, run) != run:
             raise BadSetting(
                 f"two different runs are called '{run.name}'",
-                fix='give one of the two a name of its own, in a TOML file: { strategy = ..., name = "...", ... }',
+                fix='give one of the two a name of its own: { strategy = ..., name = "...", ... } in a TOML file, '
+                '{"strategy": ..., "name": "...", ...} from Python',
             )

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
 from retune.data.source import DataSource
 from retune.errors import BadSetting, RetuneError, UnknownName, UserError
-from retune.plugins import BUILT_IN, Kind, is_file, registry
+from retune.plugins import BUILT_IN, Kind, is_file, path_of, registry
 from retune.runner.resolve import dotted, find_strategy
 from retune.runner.spec import DEFAULTS
-from retune.settings import settings_of
-from retune.suite.spec import ALL, StrategyChoice, Suite, split, stem
+from retune.settings import settings_of, typed
+from retune.suite.spec import ALL, Choice, Suite, split, stem
 
 GROUPS: Final[dict[str, Kind]] = {
     "strategy": "strategies",
@@ -45,7 +45,7 @@ class Names:
             if choice.strategy != ALL:
                 self._look("strategies", choice.strategy, self.find)
         for scenario in suite.scenarios:
-            self._look("scenarios", scenario, self.find)
+            self._look("scenarios", scenario.scenario, self.find)
         for data in suite.data or ():
             for name in split(data.data):
                 self._look("datasets", name, self.find)
@@ -78,35 +78,62 @@ class Names:
             self._found[kind, name] = load(name)[0]
         return self._found[kind, name]
 
-    def called(self, choice: StrategyChoice) -> str:
-        """What tables call a strategy: the name it is given here, else its own; with its file where two share it."""
-        if choice.name or self.find("strategies", choice.strategy) is None:
-            return choice.called
-        if choice.strategy not in self._own:
-            return self._own_name(choice.strategy)
-        return self._own[choice.strategy]
+    def called(self, kind: Kind, choice: Choice) -> str:
+        """What tables call a choice: the name it is given here, else its own, and what tells it from others.
+
+        Two plugins that share a name are told apart by their files, two choices of one by their settings.
+        """
+        if choice.name:
+            return choice.name
+        one = [choice.asked] if kind == "strategies" else split(choice.asked)
+        names = [self._own[kind].get(name) or self._own_name(kind, name) for name in one]
+        return ",".join(names) + self._apart(kind, choice)
+
+    def _apart(self, kind: Kind, choice: Choice) -> str:
+        """The settings in which a choice is not like the others of what it is chosen by."""
+        others = [c.settings for c in self._choices[kind] if not c.name and c.asked == choice.asked]
+        cls = self.find(kind, choice.asked) if len(others) > 1 and "," not in choice.asked else None
+        usual = {} if cls is None else {setting.name: setting.default for setting in settings_of(cls)}
+        apart = ", ".join(
+            f"{key}={typed(value)}"
+            for key, value in choice.settings.items()
+            if any(other.get(key, usual.get(key)) != value for other in others)
+        )
+        return f" ({apart})" if apart else ""
 
     @cached_property
-    def _own(self) -> dict[str, str]:
-        """By what a plugin is asked for, the name of its own that no other here has."""
-        asked = dict.fromkeys(c.strategy for c in self.suite.strategies if c.strategy != ALL and not c.name)
-        names = {one: self._own_name(one) for one in asked if self.find("strategies", one) is not None}
+    def _choices(self) -> dict[Kind, Sequence[Choice]]:
+        suite = self.suite
+        return {"strategies": suite.strategies, "scenarios": suite.scenarios, "datasets": suite.data or ()}
+
+    @cached_property
+    def _own(self) -> dict[Kind, dict[str, str]]:
+        """By kind and by what a plugin is asked for, the name of its own that no other here has."""
+        return {kind: self._own_of(kind) for kind in self._choices}
+
+    def _own_of(self, kind: Kind) -> dict[str, str]:
+        asked = dict.fromkeys(
+            name
+            for choice in self._choices[kind]
+            if choice.asked != ALL and not choice.name
+            for name in ([choice.asked] if kind == "strategies" else split(choice.asked))
+        )
+        names = {one: self._own_name(kind, one) for one in asked}
         taken = Counter(names.values())
-        if any(choice.strategy == ALL for choice in self.suite.strategies):
-            taken.update(e.name for e in registry("strategies").entries if e.origin == BUILT_IN)
+        if any(choice.asked == ALL for choice in self._choices[kind]):
+            taken.update(e.name for e in registry(kind).entries if e.origin == BUILT_IN)
         return {
             one: f"{name} ({_home(one, asked)})" if taken[name] > 1 and name != one else name
             for one, name in names.items()
         }
 
-    def _own_name(self, asked: str) -> str:
-        """What a plugin calls itself, and the preset that is asked for."""
-        cls, plain, _ = find_strategy(asked)
-        return (
-            cls.name + asked.removeprefix(plain)
-            if isinstance(getattr(cls, "name", None), str)
-            else stem(asked)
-        )
+    def _own_name(self, kind: Kind, asked: str) -> str:
+        """What a plugin calls itself, and the preset that is asked for; its file's name where it cannot be imported."""
+        if self.find(kind, asked) is None:
+            return stem(asked)
+        cls, plain, _ = find_strategy(asked) if kind == "strategies" else registry(kind).load_preset(asked)
+        own = getattr(cls, "name", None)
+        return own + asked.removeprefix(plain) if isinstance(own, str) else stem(asked)
 
     def has(self, kind: Kind, name: str, setting: str) -> bool:
         """Whether what a name stands for has a setting."""
@@ -120,14 +147,14 @@ class Names:
 
     def require_use(self) -> None:
         """See that every setting, order, folder and table is for something that is there."""
-        suite = self.suite
-        named = [choice.data for choice in suite.data] if suite.data else map(self.data_of, suite.scenarios)
+        suite, scenarios = self.suite, [choice.scenario for choice in self.suite.scenarios]
+        named = [choice.data for choice in suite.data] if suite.data else map(self.data_of, scenarios)
         datasets = list(dict.fromkeys(name for data in named for name in split(data)))
         for setting, given, where in (
             (suite.order_setting, bool(suite.orders), "key orders"),
             ("steps", suite.steps is not None, "--steps"),
         ):
-            if given and not any(self.has("scenarios", name, setting) for name in suite.scenarios):
+            if given and not any(self.has("scenarios", name, setting) for name in scenarios):
                 raise BadSetting(
                     f"no scenario here has the setting {setting}", where=where, fix="leave it out"
                 )
@@ -162,7 +189,7 @@ class Names:
             named += [entry.name for entry in registry("strategies").entries if entry.origin == BUILT_IN]
         owners: dict[Kind, list[str]] = {
             "strategies": named,
-            "scenarios": suite.scenarios,
+            "scenarios": [choice.scenario for choice in suite.scenarios],
             "datasets": datasets,
         }
         for key in suite.settings:
@@ -180,7 +207,7 @@ class Names:
                 settings = {s.name for cls in classes[kind] for s in settings_of(cls)}
                 meant = [] if dot else dotted(setting, classes["scenarios"], classes["datasets"])
                 raise UnknownName("setting", setting, settings, where=f"set, for the {kind}", elsewhere=meant)
-        tables = {*named, *(choice.called for choice in choices), *map(self.called, choices)}
+        tables = {*named, *(c.called for c in choices), *(self.called("strategies", c) for c in choices)}
         for table, given in (("strategy", suite.strategy), ("search", suite.search)):
             for name in given:
                 if name not in tables:
@@ -200,7 +227,7 @@ def _home(asked: str, others: Iterable[str]) -> str:
 def _foreign(kind: Kind, name: str) -> bool:
     """Whether a name stands for a plugin that is there, so that whatever is wrong with it is its own fault."""
     if is_file(name):
-        return Path(name.partition(".py")[0] + ".py").expanduser().is_file()
+        return path_of(name).is_file()
     try:
         return registry(kind).find(name).origin != BUILT_IN
     except UserError:

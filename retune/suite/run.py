@@ -6,16 +6,14 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
-from retune.errors import UnknownName, UserError
+from retune.errors import UnknownName
 from retune.metrics.table import BY_KEY, DECIDES, DENSE, in_table
-from retune.plugins import NOTEBOOK, Kind, registry
 from retune.progress import Progress
 from retune.results.collect import Results
 from retune.results.text import number
-from retune.settings import values_of
-from retune.suite.compare import compare
+from retune.suite.compare import compare, own_difference
 from retune.suite.document import write_suite
 from retune.suite.execute import Outcome, execute
 from retune.suite.grid import expand
@@ -29,10 +27,6 @@ from retune.suite.work import shared
 if TYPE_CHECKING:
     import pandas as pd
     from rich.console import Console
-
-
-PLUGINS: Final[tuple[Kind, ...]] = ("strategies", "scenarios", "metrics")
-"""Options that may hold classes, too."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +92,8 @@ class Table:
         Args:
             strategy: As the table calls it.
             other: Likewise.
-            metric: Key of a metric that methods are compared by.
+            metric: Key of a metric that methods are compared by; or a metric of one's own by its name, whose
+                differences have no interval.
 
         Returns:
             Rows ``stream``, ``difference``, ``low``, ``high`` (95 % over patients), ``detectable`` (the smallest
@@ -113,9 +108,12 @@ class Table:
         for name in (strategy, other):
             if name not in names:
                 raise UnknownName("method", name, names)
-        measured = dict.fromkeys(m for of in self.summary.settings for row in of.rows for m in row.metrics)
-        if metric not in measured:
-            raise UnknownName("metric", metric, measured)
+        metric = metric.removeprefix("own.")
+        rows_of = [row for setting in self.summary.settings for row in setting.rows]
+        own = {name for row in rows_of for name in row.own}
+        measured = {key for row in rows_of for key in row.metrics}
+        if metric not in measured | own:
+            raise UnknownName("metric", metric, measured | own)
         drawn, rows = self.summary.bootstrap, []
         for setting in self.summary.settings:
             there = {row.strategy for row in setting.rows}
@@ -125,10 +123,14 @@ class Table:
                     run for run in self.runs
                     if (run.scenario, run.data, run.backbone, run.order) == of and run.strategy in (strategy, other)
                 ]  # fmt: skip
-                both = compare(runs, replicates=drawn.replicates, level=drawn.level, seed=drawn.seed)
-                found = both.difference(strategy, other, metric)
+                if metric in own:
+                    found = own_difference(runs, strategy, other, metric)
+                else:
+                    both = compare(runs, replicates=drawn.replicates, level=drawn.level, seed=drawn.seed)
+                    found = both.difference(strategy, other, metric)
                 rows.append((setting.name, found.mean, found.low, found.high, found.detectable, found.n))
-        return pd.DataFrame(rows, columns=["stream", "difference", "low", "high", "detectable", "n"])
+        numbers = ["difference", "low", "high", "detectable"]
+        return pd.DataFrame(rows, columns=["stream", *numbers, "n"]).astype(dict.fromkeys(numbers, float))
 
     def plot(self) -> Any:
         """Draw the mean AUC of each method after each experience, by stream; see :func:`retune.plot`."""
@@ -168,8 +170,8 @@ def suite(
         out: Folder of the suite; ``suite``, or the file's name, where left out.
         jobs: How many runs at the same time; one for each core where left out.
         progress: Called with a stage, what is done of it and what there is to do.
-        **options: Keys of a suite's file: ``strategies=["re-tune", "ridge"], seeds=3``; ``settings`` is its ``set``. A
-            strategy or scenario may be a class of an imported file, too, and a strategy an instance with settings.
+        **options: Keys of a suite's file, as ``help(retune.suite)`` tells them: ``strategies=["re-tune", "ridge"],
+            seeds=3``; ``settings`` is its ``set``. Classes and instances of imported files may stand for names.
 
     Returns:
         The table; what could not be run is in its ``failures``.
@@ -184,11 +186,8 @@ def suite(
         if name not in known:
             raise UnknownName("option", name, {*known, "out", "jobs", "progress"}, where="retune.suite")
     given = {("set" if name == "settings" else name): value for name, value in options.items()}
-    for kind in PLUGINS:
-        if isinstance(given.get(kind), list | tuple):
-            given[kind] = [_named(kind, one) for one in given[kind]]
     folder = Path(out) if out else Path(Path(file).stem if file else "suite")
-    read = read_suite(file, given)
+    read = read_suite(file, given, caller="retune.suite")
     plans = plan_suite(expand(read, shared), folder, shared=shared, progress=progress)
     outcome = finish(read, plans, folder, Console(quiet=True), workers=jobs, progress=progress)
     summary = tabulate(outcome, folder, progress)
@@ -196,21 +195,6 @@ def suite(
         summary = summarise([])
     failures = tuple(f"{failure.run.name}: {failure.reason}" for failure in outcome.failures)
     return Table(summary, outcome.finished, failures, folder)
-
-
-def _named(kind: Kind, one: Any) -> Any:
-    """What stands in a suite's file for a class or an instance; runs are made by other processes, which import it."""
-    if isinstance(one, str | dict):
-        return one
-    cls: Any = one if isinstance(one, type) else type(one)
-    name = registry(kind).hold(cls)
-    if name.startswith(NOTEBOOK) or cls.__module__ == "__main__":
-        raise UserError(
-            f"{cls.__name__} is known to this process alone, and a suite's runs have processes of their own",
-            where=f"retune.suite, {kind}",
-            fix=f"write it to a file of its own and say {kind}=['FILE.py']",
-        )
-    return name if isinstance(one, type) else {"strategy": name, "name": cls.name, "set": values_of(one)}
 
 
 def finish(

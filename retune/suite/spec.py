@@ -14,7 +14,8 @@ from retune.backbones.precision import Precision
 from retune.data.chexpert_labels import Blank, Uncertain
 from retune.errors import BadSetting, UnknownName, UserError
 from retune.files import read_small
-from retune.plugins import is_file
+from retune.parts import part
+from retune.plugins import Kind, is_file, path_of
 from retune.runner.spec import MOST_SEEDS
 from retune.streams.arrival import MOST_ORDERS, TaskOrder
 from retune.streams.cuts import LabelOrder
@@ -25,13 +26,43 @@ MOST: Final = 2**20
 DOTS: Final = 1000
 """In a line of it."""
 DEPTH: Final = 32
+OPTIONS: Final[dict[Kind, str]] = {
+    "strategies": "strategies",
+    "scenarios": "scenarios",
+    "datasets": "data",
+    "backbones": "backbones",
+    "metrics": "metrics",
+    "transfers": "transfer",
+}
+"""The keys that hold names of parts."""
 FILES: Final = ("features", "local-dir")
 """Schemes of backbones that name a path."""
 
 
 def _listed(value: Any) -> Any:
     """One for a list of one: ``data = "nih"``."""
-    return [value] if isinstance(value, str | dict) else value
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def _unset(kind: Kind, given: Any) -> Any:
+    """A name for a class, or for an instance that is set to nothing: its settings would have no place."""
+    if given is None:
+        return None
+    found = part(kind, given, OPTIONS[kind], elsewhere=True)
+    if found.settings:
+        told = ", ".join(f"{key}={value!r}" for key, value in found.settings.items())
+        what = f"{found.name} is set to {told}, and a suite sets that for all of its runs"
+        raise UserError(what, where=OPTIONS[kind], fix="give its class, and the settings to the suite")
+    return found.name
+
+
+def _named(kind: Kind) -> BeforeValidator:
+    """Names for classes and instances; what an instance is set to has no place here."""
+
+    def named(value: Any) -> list[str]:
+        return [_unset(kind, one) for one in _listed(value)]
+
+    return BeforeValidator(named)
 
 
 def _flat(value: Any, prefix: str = "") -> Any:
@@ -70,7 +101,6 @@ Seeds = Annotated[
     BeforeValidator(_counted),
     Field(min_length=1, max_length=MOST_SEEDS),
 ]
-Listed = Annotated[list[str], BeforeValidator(_listed), Field(min_length=1)]
 Root = str | dict[str, str] | None
 Values = Annotated[list[Any], Field(min_length=1)]
 
@@ -81,57 +111,95 @@ class Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
 
-class StrategyChoice(Part):
+class Choice(Part):
+    """A part of runs with settings and a name of its own.
+
+    Attributes:
+        name: What tables call it; by default what it calls itself, with the settings that tell it from others of it.
+        settings: Its settings; written ``set``.
+    """
+
+    name: str | None = None
+    settings: Settings = Field(default_factory=dict, alias="set")
+
+    @property
+    def asked(self) -> str:
+        """What it is chosen by."""
+        raise NotImplementedError
+
+
+class StrategyChoice(Choice):
     """A strategy with settings and a name of its own.
 
     Attributes:
         strategy: Its name, ``NAME/PRESET``, ``avalanche:NAME`` or a Python file.
-        name: What tables call it; by default the same.
-        settings: Its settings; written ``set``.
         search: Values to choose from on held-out patients of the first experience.
     """
 
     strategy: str
-    name: str | None = None
-    settings: Settings = Field(default_factory=dict, alias="set")
     search: dict[str, Values] = {}
 
     @property
+    def asked(self) -> str:
+        """What it is chosen by."""
+        return self.strategy
+
+    @property
     def called(self) -> str:
-        """What tables call it."""
+        """What it is addressed by, if not by what it is chosen by."""
         return self.name or stem(self.strategy)
 
 
-class DataChoice(Part):
-    """A data set with its folder and settings of its own.
+class ScenarioChoice(Choice):
+    """A scenario with settings and a name of its own.
+
+    Attributes:
+        scenario: Its name, or a Python file.
+    """
+
+    scenario: str
+
+    @property
+    def asked(self) -> str:
+        """What it is chosen by."""
+        return self.scenario
+
+
+class DataChoice(Choice):
+    """A data set with its folder and settings of its own, these without ``data.``.
 
     Attributes:
         data: Its name, or a preset's as ``phantom/large``, or several with commas between, which are one data set then.
-        name: What tables call it; by default the same.
         root: Folder of its files, or one for each of several.
         uncertain: What labels marked uncertain count as.
         blank: What labels not mentioned count as.
-        settings: Its settings, without ``data.``; written ``set``.
     """
 
     data: str
-    name: str | None = None
     root: Root = None
     uncertain: Uncertain | None = None
     blank: Blank | None = None
-    settings: Settings = Field(default_factory=dict, alias="set")
+
+    @property
+    def asked(self) -> str:
+        """What it is chosen by."""
+        return self.data
 
 
-def _tables(key: str) -> BeforeValidator:
-    """Names for tables of nothing but a name: ``data = ["nih", { data = "phantom" }]``."""
+def _tables(key: str, kind: Kind) -> BeforeValidator:
+    """Tables for names, classes and instances: ``data = ["nih", { data = "phantom" }]``."""
 
-    def tables(value: Any) -> Any:
-        listed = _listed(value)
-        if not isinstance(listed, list):
-            raise ValueError("is not a list")
-        return [{key: one} if isinstance(one, str) else one for one in listed]
+    def table(one: Any) -> Any:
+        if isinstance(one, Part) or (isinstance(one, dict) and key not in one):
+            return one
+        given = one if isinstance(one, dict) else {key: one}
+        found = part(kind, given[key], OPTIONS[kind], elsewhere=True)
+        named = {**given, key: found.name}
+        return (
+            {**named, "set": {**found.settings, **_flat(given.get("set") or {})}} if found.settings else named
+        )
 
-    return BeforeValidator(tables)
+    return BeforeValidator(lambda value: [table(one) for one in _listed(value)])
 
 
 class Suite(Part):
@@ -139,7 +207,7 @@ class Suite(Part):
 
     Attributes:
         strategies: Names, or tables of :class:`StrategyChoice`; ``all`` stands for every built-in one.
-        scenarios: Listed, or Python files.
+        scenarios: Names, or tables of :class:`ScenarioChoice`.
         data: Names, or tables of :class:`DataChoice`; the scenario's own, else phantom, where left out.
         root: Folder of the data sets' files, or one for each by name.
         backbones: Names.
@@ -162,13 +230,15 @@ class Suite(Part):
         skip_bad_images: Leave out images that are missing or cannot be decoded.
     """
 
-    strategies: Annotated[list[StrategyChoice], _tables("strategy"), Field(min_length=1)] = [
+    strategies: Annotated[list[StrategyChoice], _tables("strategy", "strategies"), Field(min_length=1)] = [
         StrategyChoice(strategy=ALL)
     ]
-    scenarios: Listed = ["class-incremental", "label-incremental", "data-incremental"]
-    data: Annotated[list[DataChoice], _tables("data"), Field(min_length=1)] | None = None
+    scenarios: Annotated[list[ScenarioChoice], _tables("scenario", "scenarios"), Field(min_length=1)] = [
+        ScenarioChoice(scenario=f"{shown}-incremental") for shown in ("class", "label", "data")
+    ]
+    data: Annotated[list[DataChoice], _tables("data", "datasets"), Field(min_length=1)] | None = None
     root: Root = None
-    backbones: Listed = ["phantom-clip"]
+    backbones: Annotated[list[str], _named("backbones"), Field(min_length=1)] = ["phantom-clip"]
     prompts: str | None = None
     seeds: Seeds = list(range(5))
     orders: Annotated[list[TaskOrder] | list[LabelOrder], BeforeValidator(_numbered)] = []
@@ -181,8 +251,8 @@ class Suite(Part):
     replicates: Annotated[int, Field(ge=1)] = 1000
     device: str = "auto"
     precision: Precision = "fp32"
-    transfer: str | None = None
-    metrics: Annotated[list[str], BeforeValidator(_listed)] = []
+    transfer: Annotated[str, BeforeValidator(partial(_unset, "transfers"))] | None = None
+    metrics: Annotated[list[str], _named("metrics")] = []
     time_limit: Annotated[float, Field(gt=0)] | None = None
     skip_bad_images: bool = False
 
@@ -204,15 +274,18 @@ def split(data: str) -> list[str]:
 
 def stem(name: str) -> str:
     """A name; of a file, the file's without its folder."""
-    return Path(name.partition(".py")[0]).name if is_file(name) else name
+    return path_of(name).stem if is_file(name) else name
 
 
-def read_suite(file: str | Path | None = None, options: Mapping[str, Any] | None = None) -> Suite:
+def read_suite(
+    file: str | Path | None = None, options: Mapping[str, Any] | None = None, *, caller: str = ""
+) -> Suite:
     """Read a suite.
 
     Args:
         file: A TOML file; paths in it are relative to its folder.
         options: Keys of :class:`Suite` that count in place of the file's.
+        caller: The function that they were given to; else it was the command.
 
     Raises:
         UserError: If the file cannot be read, or a key or a value is wrong.
@@ -225,10 +298,14 @@ def read_suite(file: str | Path | None = None, options: Mapping[str, Any] | None
     merged = {**document, **{k: v for k, v in given.items() if k != "set"}}
     if given.get("set"):
         merged["set"] = {**_flat(document.get("set", {})), **given["set"]}
+    told = str(file) if file is not None else ""
     try:
         return Suite.model_validate(merged)
+    except UserError as error:
+        place = f"{caller}, option {error.where}" if error.where in given else f"{told}, key {error.where}"
+        raise UserError(error.what, where=place, fix=error.fix) from None
     except ValidationError as error:
-        raise _mistake(error, str(file) if file is not None else "", set(given)) from None
+        raise _mistake(error, told, set(given), caller) from None
 
 
 def _toml(path: Path) -> dict[str, Any]:
@@ -252,18 +329,25 @@ def _toml(path: Path) -> dict[str, Any]:
     return document
 
 
-def _mistake(error: ValidationError, file: str, options: set[str]) -> UserError:
+def _mistake(error: ValidationError, file: str, options: set[str], caller: str) -> UserError:
     """The first thing that is wrong, with the key it stands under."""
     first = error.errors()[0]
     # What pydantic calls the branches of a union is no key.
     place = [str(p) for p in first["loc"] if not str(p).startswith(("function-", "constrained-", "list["))]
     key = ".".join(place)
     option = place and place[0] in options
-    where = (
-        f"--{_option(place[0], first['input'])}" if option else ", ".join(filter(None, [file, f"key {key}"]))
-    )
+    where = ", ".join(filter(None, [file, f"key {key}"]))
+    if option:
+        where = f"{caller}, option {key}" if caller else f"--{_option(place[0], first['input'])}"
+    if place == ["strategy"] and first["type"] == "dict_type":
+        kind = "option" if caller else "key"
+        return UnknownName(kind, "strategy", (), where=caller or file, elsewhere=["strategies"])
     if first["type"] == "extra_forbidden":
-        tables: dict[str, type[Part]] = {"strategies": StrategyChoice, "data": DataChoice}
+        tables: dict[str, type[Part]] = {
+            "strategies": StrategyChoice,
+            "scenarios": ScenarioChoice,
+            "data": DataChoice,
+        }
         model = tables.get(place[0], Suite) if len(place) > 1 else Suite
         names = {field.alias or name for name, field in model.model_fields.items()}
         return UnknownName("key", place[-1], names, where=file or None)
@@ -316,7 +400,7 @@ def _placed(document: dict[str, Any], folder: Path) -> dict[str, Any]:
     places: dict[str, Callable[[Any], Any]] = {
         "strategies": partial(choice, key="strategy"),
         "data": partial(choice, key="data"),
-        "scenarios": plugin,
+        "scenarios": partial(choice, key="scenario"),
         "metrics": plugin,
         "backbones": backbone,
     }

@@ -22,7 +22,9 @@ class TwoTowers(Backbone):
     card = BackboneCard(
         source="where weights and description come from",
         licence="of the weights",
-        pretraining_data=("unknown",),  # data sets seen in pre-training, as `retune list datasets` has them
+        pretraining_data=(
+            "unknown",
+        ),  # or ("none",), or what it saw: names as `retune list datasets` has them
         image_size=SIDE,
         dim=DIM,
     )

@@ -6,6 +6,7 @@ import pytest
 
 from retune.backbones.base import BackboneCard
 from retune.backbones.contamination import contamination
+from retune.errors import UserError
 
 
 def card(pretraining: tuple[str, ...], may_include: tuple[str, ...] = ()) -> BackboneCard:
@@ -20,6 +21,7 @@ def card(pretraining: tuple[str, ...], may_include: tuple[str, ...] = ()) -> Bac
         (("mimic-cxr",), (), ("nih", "mimic-cxr"), False, "yes"),
         (("nih",), (), ("chestmnist", "nih"), False, "yes"),
         (("unknown",), (), ("csv",), False, "possibly"),
+        (("none",), (), ("csv",), False, "no"),
         (("unknown",), (), ("phantom",), True, "no"),
         (("PMC-15M",), ("nih",), ("nih",), False, "possibly"),
         (("PMC-15M",), ("nih",), ("padchest",), False, "no"),
@@ -34,3 +36,9 @@ def test_verdict(
     verdict: str,
 ) -> None:
     assert contamination(card(pretraining, may_include), origins, synthetic=synthetic) == verdict
+
+
+@pytest.mark.parametrize("said", [(), "nih", ["nih"]])
+def test_a_card_that_does_not_say_is_refused(said: object) -> None:
+    with pytest.raises(UserError, match=r'write \("none",\) where nothing was seen'):
+        BackboneCard("here", "none", said, 8, 2)  # type: ignore[arg-type]

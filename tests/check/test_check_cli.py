@@ -133,6 +133,7 @@ def test_a_new_strategy_works_as_it_is(
         (["mine", "--out", "no/such/folder/mine.py"], "there is no folder no/such/folder"),
         (["mine", "--out", "mine.txt"], "'mine.txt' is no Python file"),
         (["My Method"], "'My Method' is no name of a strategy"),
+        (["My 2 Ideas!"], "write it like my-2-ideas, in"),
         (["re-tune"], "there is a strategy called 're-tune'"),
     ],
 )

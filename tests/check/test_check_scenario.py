@@ -92,13 +92,18 @@ def test_a_run_says_above_its_numbers_that_its_stream_breaks_the_contract(
         "--replicates",
         "5",
     ]
-    for name in ("Good", "ShowsPatientsAgain"):
+    breach = {
+        "Good": "nothing",
+        "ShowsPatientsAgain": "no-patient-comes-again: patients come again",
+        "Unseeded": "same-seed-same-stream: two streams of one seed differ, so no run can be repeated",
+    }
+    for name, reason in breach.items():
         scenario, out = f"{broken.__file__}:{name}", str(tmp_path / name)
         assert main(["run", "--scenario", scenario, *words, "--out", out]) == 0
         told = " ".join(capsys.readouterr().out.split("AUC on")[0].split())
         result = retune.load(out)
         assert (len(result.scenario.breaches) == 1) == (name != "Good")
-        said = "Scenario good breaks the contract of streams: no-patient-comes-again: patients come again"
+        said = f"Scenario good breaks the contract of streams: {reason}"
         assert (said in told) == (name != "Good")
         assert (said in " ".join(cautions(result))) == (name != "Good")
 

@@ -135,11 +135,14 @@ def test_fingerprint_knows_the_data_and_no_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("first", "second", "together"), [(False, False, False), (True, False, True), (True, True, True)]
+    ("first", "second", "together"),
+    [(False, False, (False, False)), (True, False, (True, True)), (True, True, (True, False))],
 )
-def test_is_synthetic_if_any_part_is(tmp_path: Path, first: bool, second: bool, together: bool) -> None:
+def test_is_synthetic_if_any_part_is(
+    tmp_path: Path, first: bool, second: bool, together: tuple[bool, bool]
+) -> None:
     both = combine([left(tmp_path, synthetic=first), right(tmp_path, synthetic=second)])
-    assert both.synthetic is together
+    assert (both.synthetic, both.partly_synthetic) == together
 
 
 def test_a_part_of_the_rows_can_be_taken(both: Dataset) -> None:

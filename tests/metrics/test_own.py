@@ -44,7 +44,15 @@ def test_it_stands_in_a_run_and_a_broken_one_stops_nothing(
     result = retune.load("run")
     last = np.array(result.auc_matrix[-1], dtype=float)
     assert result.own["our-worst"].value == np.nanmin(last)
-    assert (result.own["broken"].value, "IndexError" in result.own["broken"].problem) == (None, True)
+    assert result.own["broken"].value is None
+    line = 1 + broken.read_text().splitlines().index("        last = matrix['at the end']")
+    told = result.own["broken"].problem
+    assert (f"(broken.py, line {line})" in told, told.endswith(f"retune check metric {broken}")) == (
+        True,
+        True,
+    )
+    assert main(["show", "metric", str(broken), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["better"] == "higher"
     # A long path is folded.
     assert f"metric{broken}givesnonumber:IndexError" in "".join(out.split())
     assert "not part of the benchmark" in out

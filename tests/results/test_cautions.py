@@ -10,6 +10,7 @@ from PIL import Image
 import retune
 from retune.cli.main import main
 from retune.results.cautions import batches, cautions
+from retune.results.explain import explain
 
 
 def hospital(folder: Path, *, same: bool) -> Path:
@@ -39,6 +40,12 @@ def test_cautions_are_printed_and_recorded(
     said = [f"Chosen {what}: {choice}" for what, choice in result.dataset.choices.items()]
     assert result.dataset.notes == [*said, "Columns of labels.csv not used: Efusion"]
     assert "not used: Efusion" in told
+    # Computed pictures among them change nothing of that; computed pictures alone do.
+    for partly, word in ((True, "partly synthetic"), (False, "synthetic")):
+        made = {"synthetic": True, "partly_synthetic": partly}
+        mixed = result.model_copy(update={"dataset": result.dataset.model_copy(update=made)})
+        assert ("mean nothing" in " ".join(cautions(mixed))) is partly
+        assert f" of csv ({word} pictures)" in explain(mixed)["What was run"][0]
     assert result.dataset.repeated_images == (12 if same else 0)
     assert ("byte for byte" in told) is same
     assert "The test images are of 12 patients: intervals over fewer than 30 are too narrow" in told

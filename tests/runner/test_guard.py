@@ -68,7 +68,7 @@ MISTAKES = {
     "whole numbers": (SCORE + "return torch.zeros(len(images), 14, dtype=int)", "returned torch.int64 of shape"),
     "nan": (
         SCORE + "s = torch.zeros(len(images), 14)\n    s[3, 2] = float('nan')\n    return s",
-        "returned NaN or infinity for Cardiomegaly",
+        "returned NaN or infinity for Cardiomegaly; 'retune check ",
     ),
     "too large": (SCORE + "return torch.full((len(images), 14), 1e30).half()", "NaN or infinity for No Fin"),
     "no tensor": (SCORE + "return [1, 2, 3]", "score returned list, not a tensor"),

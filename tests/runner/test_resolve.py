@@ -86,8 +86,14 @@ def test_only_the_backbones_that_would_do_are_offered() -> None:
 
 def test_needs_follow_the_settings(features: str) -> None:
     spec: dict[str, Any] = {"strategy": "linear-probe", "backbone": features, "settings": DATA}
-    with pytest.raises(UserError, match="strategy linear-probe needs prompts, and the file holds no texts"):
+    with pytest.raises(
+        UserError, match="strategy linear-probe needs prompts, and the file holds no texts; begin"
+    ):
         retune.plan(retune.Spec(**spec))
+    with pytest.raises(
+        UserError, match=r"begin without prompts \(--set start=zeros\), or choose another: these do"
+    ):
+        retune.plan(retune.Spec(strategy="ridge", backbone="rad-dino-cxr-bert"))
     planned = retune.plan(retune.Spec(**{**spec, "settings": {**DATA, "start": "zeros"}}))
     assert planned.parts.strategy.requires() == {"features"}
 

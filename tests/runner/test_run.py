@@ -210,6 +210,12 @@ def test_a_local_file_is_recorded_by_its_content(tmp_path: Path) -> None:
     write_strategy(tmp_path, "return -images.features[:, :1].expand(-1, 14)")
     with pytest.raises(RunConflict):
         run(tmp_path / "out", strategy=name)
+    # What an exported model or another's run consists of is not written over.
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "model.safetensors").write_bytes(b"theirs")
+    with pytest.raises(RunConflict, match=r"model: holds a model\.safetensors of another origin"):
+        run(tmp_path / "model", strategy=name)
+    assert [file.name for file in (tmp_path / "model").iterdir()] == ["model.safetensors"]
 
 
 def test_a_result_can_be_read_and_a_broken_one_is_refused(

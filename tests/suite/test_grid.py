@@ -13,6 +13,7 @@ from retune.cli.main import main
 from retune.errors import UserError
 from retune.plugins import registry
 from retune.runner.shared import Shared
+from retune.scaffold import new_scenario
 from retune.suite.grid import Grid, expand
 from retune.suite.spec import DataChoice, StrategyChoice, Suite, read_suite
 
@@ -170,9 +171,9 @@ def test_a_file_that_is_not_there() -> None:
 @pytest.mark.parametrize(
     "rows",
     [
-        {"strategies": ["ridge", {"strategy": "ridge", "set": {"penalty": 1.0}}]},
+        {"strategies": ["ridge", {"strategy": "ridge", "search": {"penalty": [1.0]}}]},
         {"strategies": ["all", {"strategy": "ridge", "set": {"penalty": 1.0}}]},
-        {"data": ["phantom", {"data": "phantom", "set": {"images": 300}}], "strategies": ["ridge"]},
+        {"strategies": ["ridge", {"strategy": "joint", "name": "ridge"}]},
     ],
 )
 def test_two_runs_of_one_name_are_refused_before_anything_runs(rows: dict[str, Any]) -> None:
@@ -180,6 +181,40 @@ def test_two_runs_of_one_name_are_refused_before_anything_runs(rows: dict[str, A
         UserError, match=r"two different runs are called 'ridge on phantom.*; give one of the"
     ):
         expanded(**rows)
+
+
+def test_choices_of_one_part_are_told_apart_by_their_settings() -> None:
+    ridge = registry("strategies").load("ridge")
+    found = expanded(
+        strategies=[
+            "ridge",
+            {"strategy": "ridge", "set": {"penalty": 1.0}},
+            ridge(penalty=2.0, start="zeros"),
+        ],
+        scenarios=[
+            {"scenario": "class-incremental", "set": {"steps": 2}},
+            {"scenario": "class-incremental", "set": {"steps": 3}},
+            {"scenario": "class-incremental", "name": "mine", "set": {"seed": 4}},
+        ],
+        data=["phantom", {"data": "phantom", "set": {"images": 300}}],
+        seeds=1,
+        steps=7,
+    ).runs
+    assert {run.strategy for run in found} == {
+        "ridge", "ridge (penalty=1.0)", "ridge (start=zeros, penalty=2.0)",
+    }  # fmt: skip
+    assert {(run.scenario, run.spec.settings.get("scenario.steps"), run.spec.steps) for run in found} == {
+        ("class-incremental (steps=2)", 2, None),
+        ("class-incremental (steps=3)", 3, None),
+        ("mine", None, 7),
+    }
+    assert {run.data for run in found} == {"phantom", "phantom (images=300)"}
+
+
+def test_a_scenario_of_ones_own_is_called_by_its_name(tmp_path: Path) -> None:
+    file = new_scenario("women-first", tmp_path / "women_first.py")
+    (run,) = expanded(scenarios=[str(file)], strategies=["ridge"], seeds=1).runs
+    assert run.scenario == "women-first"
 
 
 def test_the_same_twice_is_run_once() -> None:

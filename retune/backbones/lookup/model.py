@@ -60,7 +60,7 @@ class Precomputed(Backbone):
         return BackboneCard(
             source=f"features of {maker} in {self.path.name}" if maker else f"features in {self.path.name}",
             licence=self._said("licence", str, "unknown"),
-            pretraining_data=tuple(map(str, self._said("pretraining_data", list, ["unknown"]))),
+            pretraining_data=tuple(map(str, self._said("pretraining_data", list, []))) or ("unknown",),
             image_size=0,
             dim=self._entries["image_features"].values.shape[1],
             may_include=tuple(map(str, self._said("may_include", list, []))),
