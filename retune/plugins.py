@@ -144,9 +144,9 @@ class Registry:
         """
         self._checked(cls, cls.__name__)
         for entry, name in zip(self.entries, self.names(), strict=True):
-            point = entry.target
-            home = point.module if isinstance(point, EntryPoint) else f"{self._package}.{point.stem}"
-            if cls.__module__ == home and (not isinstance(point, EntryPoint) or point.attr == cls.__name__):
+            at = entry.target
+            home = f"{self._package}.{at.stem}" if isinstance(at, Path) else at.module
+            if cls.__module__ == home and (isinstance(at, Path) or at.attr == cls.__name__):
                 return name
         module = sys.modules.get(cls.__module__)
         file, found = getattr(module, "__file__", None), getattr(module, cls.__name__, None)
@@ -168,7 +168,8 @@ class Registry:
             return self._load_file(name)
         entry = self.find(name)
         where = f"{self.noun} '{name}' of {entry.origin}"
-        if isinstance(entry.target, EntryPoint):
+        # Another library's metadata may have entry points of its own class, in place of Python's.
+        if not isinstance(entry.target, Path):
             home = _home(entry.target.module.partition(".")[0])
             return self._checked(_guarded(entry.target.load, where, home), where)
         name_of_module = f"{self._package}.{entry.target.stem}"

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from importlib.metadata import EntryPoint
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -149,6 +150,15 @@ def _point(name: str, value: str, dist: str) -> EntryPoint:
     point = EntryPoint(name, value, "retune.strategies")
     vars(point)["dist"] = _Dist(dist)
     return point
+
+
+def test_an_entry_point_of_another_library_s_class_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What importlib_metadata finds, once it is imported, are entry points of its own."""
+    point = _point("another", "retune.strategies.zero_shot:ZeroShot", "their-package")
+    facts = {name: getattr(point, name) for name in ("name", "value", "module", "attr", "dist", "load")}
+    monkeypatch.setattr("retune.plugins.entry_points", lambda group: [SimpleNamespace(**facts)])
+    known = Registry("strategies")
+    assert known.hold(known.load("another")) == "another"
 
 
 def test_distributions_and_clashes(monkeypatch: pytest.MonkeyPatch) -> None:

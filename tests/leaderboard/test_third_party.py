@@ -23,11 +23,13 @@ VERIFY = ["leaderboard", "verify", "--rerun", "--json", "--board"]
 @contextmanager
 def installed(site: Path) -> Iterator[None]:
     """As if this process had begun where the distribution is installed."""
-    with pytest.MonkeyPatch.context() as path:
-        path.syspath_prepend(site)
+    try:
+        with pytest.MonkeyPatch.context() as path:
+            path.syspath_prepend(site)
+            registry.cache_clear()
+            yield
+    finally:
         registry.cache_clear()
-        yield
-    registry.cache_clear()
 
 
 @pytest.fixture(scope="module")

@@ -34,11 +34,12 @@ SMALL: dict[str, dict[str, Any]] = {
 }
 """Widths that no other demand depends on than that for a small state."""
 QUICK: dict[str, dict[str, Any]] = {
+    "cleft/paper": {"context_length": 6},
     "joint": {"iterations": 5},
     "ranpac": {"projections": 32},
     "re-tune/paper-steps": {"steps": 3},
 }
-"""Steps and projections that no demand depends on."""
+"""Steps, projections and words that no demand depends on."""
 ENOUGH = {
     **dict.fromkeys(("m-flag", "floor-pixels"), 600),
     **dict.fromkeys(("adaptor", "cleft", "l2p", "lora"), 400),
