@@ -45,7 +45,7 @@ class Counting(Backbone):
 
     @property
     def card(self) -> BackboneCard:
-        return BackboneCard("here", "none", (), SIDE, 2, token_dim=SIDE)
+        return BackboneCard("here", "none", ("none",), SIDE, 2, token_dim=SIDE)
 
     @property
     def fingerprint(self) -> str:

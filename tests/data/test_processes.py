@@ -119,7 +119,7 @@ class Means(Backbone):
     name = "means"
     frozen_for = 0.0
     """Seconds that a batch takes."""
-    card = BackboneCard("here", "none", (), SIDE, 2)  # type: ignore[assignment]
+    card = BackboneCard("here", "none", ("none",), SIDE, 2)  # type: ignore[assignment]
     fingerprint = "means"  # type: ignore[assignment]
     parameters = 0  # type: ignore[assignment]
 
