@@ -57,7 +57,11 @@ def drifts(evidence: Evidence) -> list[Drift]:
         present = evidence.targets[known, c] == 1
         scores = evidence.scores[:, known, c]
         sensitivity, specificity = (r.value[[since, last], c] for r in (whole.sensitivity, whole.specificity))
-        limit = restoring(scores[last], present, float(sensitivity[0]))
+        limit = float(evidence.thresholds[c])
+        if (
+            sensitivity[1] != sensitivity[0]
+        ):  # Else any threshold between two scores would do, and it is not off.
+            limit = restoring(scores[last], present, float(sensitivity[0]))
         errors = [calibration_error(scores[v], present) for v in (since, last)]
         found.append(
             Drift(

@@ -111,6 +111,10 @@ def test_a_label_counts_once_it_is_in_use(tmp_path: Path) -> None:
         [True, True, False, True],
     ]
     assert found.versions.by == "site" or found.versions.by == "labels"
+    # A threshold that calls as many as when it was frozen is not off.
+    frozen_last = found.drifts[-1]
+    assert (frozen_last.since, frozen_last.restoring[0]) == (3, THRESHOLDS[2])
+    assert frozen_last.restoring[1] == pytest.approx(frozen_last.specificity[1])
     # The first version calls one label: what it says to the last is of that one, and the worst update stands beside.
     steps = {step.update.name: step.flips.negative.value[-1] for step in found.steps}
     assert steps["2 → 3"] > steps["1 → 3"]
