@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
+from retune.audit.criteria import Finding
 from retune.audit.flips import PER
 from retune.audit.groups import ranged
 from retune.audit.one import Audit, Step, told_range
@@ -68,7 +69,7 @@ def _rules(audit: Audit) -> Table:
         rows.append(
             [
                 f.criterion.told,
-                f.verdict + (", fails" if f.fails and f.verdict != "violated" else ""),
+                _verdict(f),
                 _of(f.criterion.metric, f.criterion.limit),
                 told,
                 where,
@@ -81,6 +82,18 @@ def _rules(audit: Audit) -> Table:
         "test patients would decide it with 80 % power."
     )
     return Table("Agreed rules", heads, rows, f"{note} {PLAN}", wordy=(1, 4))
+
+
+def _verdict(f: Finding) -> str:
+    """What a rule comes to; of one that only a shown violation fails, whether it was shown to hold."""
+    if f.verdict == "met" and f.worst is not None:
+        over = (
+            f.worst.bound < f.criterion.limit
+            if f.criterion.at_least is not None
+            else f.worst.bound > f.criterion.limit
+        )
+        return "met, no violation shown" if over else "met"
+    return f"{f.verdict}, fails" if f.fails and f.verdict != "violated" else f.verdict
 
 
 def _of(metric: str, value: float) -> str:
