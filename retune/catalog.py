@@ -8,8 +8,8 @@ from dataclasses import asdict
 from typing import Any, Final, cast
 
 from retune.avalanche_bridge import names as avalanche
-from retune.errors import UnknownName
-from retune.plugins import Kind, registry
+from retune.errors import PluginError, RetuneError, UnknownName, gist
+from retune.plugins import Kind, is_file, registry
 from retune.settings import settings_of
 
 KINDS: Final = ("datasets", "backbones", "scenarios", "strategies", "transfers", "metrics", "prompts")
@@ -74,7 +74,15 @@ def card(kind: str, name: str, *, dim: int = 128, n_labels: int = 14, paper: boo
         "metrics": _metric,
         "prompts": _bank,
     }
-    return {"kind": plural, "name": name, **makers[plural](name)}
+    try:
+        return {"kind": plural, "name": name, **makers[plural](name)}
+    except RetuneError:
+        raise
+    except Exception as error:
+        if not is_file(name):
+            raise
+        fix = f"retune check {'strategy' if plural == 'strategies' else plural.removesuffix('s')} {name}"
+        raise PluginError(f"cannot be shown ({gist(error)})", where=name, fix=fix) from error
 
 
 def _described(cls: type[Any], origin: str, preset: Mapping[str, Any] | None = None) -> dict[str, Any]:

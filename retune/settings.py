@@ -202,7 +202,11 @@ def _fields(cls: type[Any]) -> list[dataclasses.Field[Any]]:
 
 @_once
 def _hints(cls: type[Any]) -> dict[str, Any]:
-    return typing.get_type_hints(cls, include_extras=True)
+    try:
+        return typing.get_type_hints(cls, include_extras=True)
+    except Exception as error:  # A name that is not there, or whatever else stands for a type.
+        what = f"the types of its settings cannot be read ({type(error).__name__}: {error})"
+        raise BadSetting(what, where=f"class {cls.__name__}") from error
 
 
 def _default(field: dataclasses.Field[Any]) -> Any:

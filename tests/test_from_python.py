@@ -286,3 +286,19 @@ def test_a_suite_is_a_table_that_continues(tmp_path: Path, backbone: str, ours) 
     assert [run.result.run.created for run in again.runs] == made
     with pytest.raises(UnknownName, match="did you mean stiff"):
         table.compare("ridge", "stif")
+
+
+def test_what_cannot_be_an_option_is_told_by_its_name() -> None:
+    for ask, words in (
+        (
+            lambda: retune.run("ridge"),
+            "takes a Spec or options by their names, not str; write strategy='ridge'",
+        ),
+        (lambda: retune.run(strategy="ridge", seed="a"), "--seed: 'a' is not whole number"),
+        (
+            lambda: retune.run(strategy="ridge", settings=["k=3"]),
+            "option settings: is list, not a dictionary",
+        ),
+    ):
+        with pytest.raises(UserError, match=re.escape(words)):
+            ask()

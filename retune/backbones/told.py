@@ -27,6 +27,16 @@ _ASKED: Final = {
     "text_path": _TEXTS,
 }
 """What a backbone is asked; what to say where it fails, and which files to look at."""
+_GIVEN: Final = {
+    "card": "BackboneCard",
+    "capabilities": "frozenset or set",
+    "parameters": "int",
+    "fingerprint": "str",
+    "preprocess": "Tensor",
+    "encode_images": "Tensor",
+    "encode_texts": "Tensor",
+}
+"""Of what class the answers are."""
 
 Made = TypeVar("Made", bound=type[Any])
 
@@ -81,6 +91,9 @@ def in_one_line(backbone: Made, called: str = "") -> Made:
         elif callable(found):
             made = _guarded(found, what, fix, called)
         else:
+            if called and name in backbone.__dict__:
+                with told(what, f"backbone {called}", fix):
+                    _require_kind(name, found)
             continue
         setattr(backbone, name, made)
     backbone.told_in_one_line = True
@@ -92,10 +105,19 @@ def _guarded(method: Any, what: str, fix: str, called: str) -> Callable[..., Any
     def guarded(self: Any, *args: Any, **options: Any) -> Any:
         with told(what, f"backbone {called}" if called else self.source, fix):
             try:
-                return method(self, *args, **options)
+                found = method(self, *args, **options)
             except NotImplementedError as error:
                 lacks = error
+            else:
+                _require_kind(method.__name__, found)
+                return found
         # What a backbone does not declare is the caller's mistake, and no file's.
         raise lacks
 
     return guarded
+
+
+def _require_kind(name: str, found: object) -> None:
+    wanted = _GIVEN.get(name)
+    if wanted and not {cls.__name__ for cls in type(found).__mro__} & set(wanted.split(" or ")):
+        raise TypeError(f"{name} gave {type(found).__name__}, not {wanted}")

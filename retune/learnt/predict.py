@@ -86,7 +86,7 @@ class Predicted:
 
 def predict(
     model: str | Path,
-    images: Sequence[str | Path],
+    images: str | Path | Sequence[str | Path],
     *,
     out: str | Path | None = None,
     strategy: str | type[Strategy] | None = None,
@@ -114,7 +114,8 @@ def predict(
     """
     target = _target(out, force)
     taken = Taken.read(model)
-    found = listed([Path(image) for image in images], target)
+    given = [images] if isinstance(images, str | Path) else images
+    found = listed([Path(image) for image in given], target)
     with stdout_to_stderr():
         encoder = backbone_of(taken.about.backbone, str(taken.folder), backbone, device)
         method = strategy_of(taken.about.strategy, str(taken.folder), strategy)

@@ -170,12 +170,15 @@ def cut(scenario: Scenario, dataset: Dataset, seed: int) -> Stream:
         raise PluginError(
             f"stream gave {type(stream).__name__}, not a Stream", where=f"scenario {scenario.name}"
         )
-    if not len(stream.test):
+    with blamed(scenario, "scenario", "stream, which gave what is no stream"):
+        sizes = {experience.step: len(experience) for experience in stream.taught}
+        some, learnt = len(stream.test), bool(stream.first.any())
+    if not some:
         raise UserError("the stream has no test images", where=f"scenario {scenario.name}")
-    for experience in stream.taught:
-        if not len(experience):
-            raise UserError(f"experience {experience.step} holds no image", where=f"scenario {scenario.name}")
-    if not stream.first.any():
+    for step, size in sizes.items():
+        if not size:
+            raise UserError(f"experience {step} holds no image", where=f"scenario {scenario.name}")
+    if not learnt:
         raise UserError(
             "no label has both a positive and a negative training image, so none can be learnt",
             where=where,

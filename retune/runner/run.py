@@ -116,6 +116,12 @@ def run(
         RunConflict: If ``out`` holds another run.
         StorageError: If the disk is full.
     """
+    if spec is not None and not isinstance(spec, Spec):
+        raise UserError(
+            f"takes a Spec or options by their names, not {type(spec).__name__}",
+            where="retune.run",
+            fix=f"write strategy={spec!r}" if isinstance(spec, str) else "name the option: strategy=...",
+        )
     known = {field.name for field in fields(Spec)}
     for name in options:
         if name not in known:

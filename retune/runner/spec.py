@@ -97,7 +97,15 @@ class Spec:
     time_limit: float | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.settings, Mapping):
+            raise BadSetting(
+                f"is {type(self.settings).__name__}, not a dictionary",
+                where="option settings",
+                fix='write settings={"epochs": 5}',
+            )
         self._name_parts()
+        for option in ("seed", "replicates"):
+            read_value(int, getattr(self, option), where=f"--{option}")
         if self.seed < 0:
             raise BadSetting(f"{self.seed} is below 0", where="--seed", fix="give a whole number from 0")
         if self.replicates < 1:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from retune.errors import UnknownName
+from retune.errors import UnknownName, UserError
 from retune.metrics.table import BY_KEY, DECIDES, DENSE, in_table
 from retune.progress import Progress
 from retune.results.collect import Results
@@ -106,6 +106,12 @@ class Table:
 
         names = dict.fromkeys(run.strategy for run in self.runs)
         for name in (strategy, other):
+            if not isinstance(name, str):
+                raise UserError(
+                    f"takes names of methods, not {type(name).__name__}",
+                    where="compare",
+                    fix=f"write one of {', '.join(names)}",
+                )
             if name not in names:
                 raise UnknownName("method", name, names)
         metric = metric.removeprefix("own.")

@@ -32,7 +32,10 @@ class OurHospital(Reader):
         if not table.is_file():
             raise MissingFiles("labels.csv not found", where=str(folder), fix="put it there or check --root")
         with table.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
+            reader = csv.DictReader(file)
+            rows, has = list(reader), reader.fieldnames or []
+        if lacking := sorted({"file", "patient", *self.labels} - set(has)):
+            raise BadTable(f"has no column {lacking[0]}", where=str(table), fix=f"it has {', '.join(has)}")
         codes = {"1": 1.0, "0": 0.0, "": np.nan}  # NaN: nobody looked for it
         for number, row in enumerate(rows, start=2):
             odd = next((label for label in self.labels if row.get(label) not in codes), None)

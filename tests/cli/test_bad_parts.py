@@ -10,6 +10,7 @@ import pytest
 from retune.cli.main import main
 from retune.data.source import DataSource
 from retune.errors import UserError
+from retune.scaffold import starting_point
 
 SCENARIO = '''"""Cuts nothing."""
 from dataclasses import dataclass
@@ -45,6 +46,17 @@ class Mine(Reader):
         split = np.where(np.arange(60) % 4, "train", "test")
         return Dataset(self.name, self.labels, names, names, split, targets.astype(np.float32), Pictures())
 '''
+BACKBONE = starting_point("mine", "two-towers")
+STRATEGY = """
+from retune import Strategy
+class Mine(Strategy):
+    name = "mine"
+    needs = frozenset({"features"})
+    def fit(self, experience):
+        pass
+    def score(self, images):
+        return images.features[:, :1]
+"""
 INIT = '    def __post_init__(self):\n        raise ValueError("never")\n'
 
 
@@ -68,6 +80,31 @@ def _with(text: str, old: str, new: str) -> str:
             "scenario mine: failed in __init__: ValueError: never (mine.py, line 8)",
         ),
         ("run --scenario", _with(SCENARIO, '    name = "mine"\n', ""), "mine.py: Mine lacks name"),
+        (
+            "run --scenario",
+            _with(SCENARIO, 'return {}["site"]', "import retune; return retune.Stream(dataset, (1, 2), [])"),
+            "scenario mine: failed in stream, which gave what is no stream: AttributeError",
+        ),
+        (
+            "run --backbone",
+            _with(BACKBONE, "capabilities = frozenset", "capabilities = len"),
+            "capabilities gave int",
+        ),
+        (
+            "run --set data.images=120 --set data.size=64 --backbone",
+            _with(
+                BACKBONE,
+                "        with torch.inference_mode():\n            return",
+                "        if True:\n            ",
+            ),
+            "cannot encode pictures (TypeError: encode_images gave NoneType, not Tensor)",
+        ),
+        (
+            "show strategy",
+            STRATEGY.replace("needs = ", "settings: 'Nope' = 3\n    needs = "),
+            "class Mine: the types of its settings cannot be read (NameError: name 'Nope' is not defined)",
+        ),
+        ("show strategy", _with(STRATEGY, 'frozenset({"features"})', "5"), "cannot be shown (TypeError"),
         (
             "run --data",
             _with(READER, "return Dataset", "return b'\\xff'.decode() or Dataset"),
