@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from retune.errors import UserError
-from retune.plugins import NOTEBOOK, Kind, is_file, registry
+from retune.plugins import NOTEBOOK, Kind, is_file, is_ours, registry
 from retune.settings import values_of
 
 NEW: Final[Mapping[Kind, str]] = MappingProxyType(
@@ -57,7 +57,7 @@ def part(kind: Kind, given: object, where: str, *, elsewhere: bool = False) -> P
     if not known.has(cls):
         raise UserError(takes(kind, given), where=where, fix=begin(kind) if callable(given) else None)
     name = known.hold(cls)
-    if is_file(name) and cls.__module__.startswith("retune."):
+    if is_file(name) and is_ours(cls):
         # One of a family, such as open_clip's models or Avalanche's strategies, says by what name it is made.
         name = str(getattr(given, "name", ""))
         if not name:
@@ -88,7 +88,7 @@ def _settings(kind: Kind, given: Any, where: str) -> dict[str, Any]:
     """What an instance is set to, where one like it can be made."""
     cls = type(given)
     if kind == "backbones":
-        if cls.__module__.partition(".")[0] != "retune" and inspect.signature(cls).parameters:
+        if not is_ours(cls) and inspect.signature(cls).parameters:
             raise UserError(
                 f"{cls.__name__} takes arguments, and a run makes its backbone without any",
                 where=where,

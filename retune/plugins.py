@@ -454,10 +454,15 @@ def blamed(part: object, noun: Noun, doing: str) -> Iterator[None]:
     except RetuneError:
         raise
     except (Exception, SystemExit) as error:
-        if part.__module__.startswith("retune."):
+        if is_ours(part):
             raise
         name = getattr(part, "name", None) or getattr(part, "__name__", type(part).__name__)
         raise PluginError(f"failed in {doing}: {raised(error, part)}", where=f"{noun} {name}") from error
+
+
+def is_ours(part: object) -> bool:
+    """Whether a class, or an instance of one, is of retune's own code."""
+    return part.__module__.startswith("retune.")
 
 
 def raised(error: BaseException, part: object) -> str:

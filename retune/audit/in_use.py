@@ -58,9 +58,8 @@ def drifts(evidence: Evidence) -> list[Drift]:
         scores = evidence.scores[:, known, c]
         sensitivity, specificity = (r.value[[since, last], c] for r in (whole.sensitivity, whole.specificity))
         limit = float(evidence.thresholds[c])
-        if (
-            sensitivity[1] != sensitivity[0]
-        ):  # Else any threshold between two scores would do, and it is not off.
+        # Where as many are called, any threshold between two scores would do: it is not off.
+        if sensitivity[1] != sensitivity[0]:
             limit = restoring(scores[last], present, float(sensitivity[0]))
         errors = [calibration_error(scores[v], present) for v in (since, last)]
         found.append(

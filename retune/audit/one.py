@@ -50,9 +50,8 @@ class Audit:
     def title(self) -> str:
         """What it is the audit of."""
         result = self.evidence.result
-        data = f"{result.dataset.name}{f' ({self.synthetic})' if self.synthetic else ''}"
         stream = f"{result.scenario.name}, backbone {result.backbone.name}, seed {result.run.seed}"
-        return f"Audit of {result.strategy.called} on {data}, {stream}"
+        return f"Audit of {result.strategy.called} on {result.dataset.marked}, {stream}"
 
     @property
     def synthetic(self) -> str:

@@ -128,14 +128,12 @@ def audit_several(
     table.sort(key=lambda row: (np.nan_to_num(row.negative, nan=np.inf), -row.final))
     result = found[0].result
     notes = dict.fromkeys(line for one in found for line in one.missing)
-    kind = result.dataset.synthetic_word
-    data = f"{result.dataset.name} ({kind})" if kind else result.dataset.name
     many = max(row.seeds for row in table)
     title = (
-        f"Audit of {len(table)} methods on {data}, {result.scenario.name}, backbone {result.backbone.name}, "
-        f"{many} {'seed' if many == 1 else 'seeds'}"
+        f"Audit of {len(table)} methods on {result.dataset.marked}, {result.scenario.name}, "
+        f"backbone {result.backbone.name}, {many} {'seed' if many == 1 else 'seeds'}"
     )
-    return Methods(table, list(notes), title, kind)
+    return Methods(table, list(notes), title, result.dataset.synthetic_word)
 
 
 def _row(name: str, seeds: Sequence[Evidence], criteria: Sequence[Criterion]) -> Row:
@@ -143,9 +141,9 @@ def _row(name: str, seeds: Sequence[Evidence], criteria: Sequence[Criterion]) ->
     for one in seeds:
         slices = slices_of(one)
         matrix = versions(one, slices)
-        overall = updates(one.versions)[-1]
-        turned = flips(one, overall)
-        single = [flips(one, u).negative.value[-1] for u in updates(one.versions) if not u.last]
+        turning = {update: flips(one, update) for update in updates(one.versions)}
+        overall, turned = list(turning.items())[-1]
+        single = [of.negative.value[-1] for update, of in turning.items() if not update.last]
         worst = max((float(x) for x in single if x == x), default=float("nan"))
         for by, of in slices.items():
             judged, labels = comparable(of)

@@ -28,15 +28,15 @@ _ASKED: Final = {
 }
 """What a backbone is asked; what to say where it fails, and which files to look at."""
 _GIVEN: Final = {
-    "card": "BackboneCard",
-    "capabilities": "frozenset or set",
-    "parameters": "int",
-    "fingerprint": "str",
-    "preprocess": "Tensor",
-    "encode_images": "Tensor",
-    "encode_texts": "Tensor",
+    "card": ("BackboneCard",),
+    "capabilities": ("frozenset", "set"),
+    "parameters": ("int",),
+    "fingerprint": ("str",),
+    "preprocess": ("Tensor",),
+    "encode_images": ("Tensor",),
+    "encode_texts": ("Tensor",),
 }
-"""Of what class the answers are."""
+"""Of what class the answers are, by name: torch is not imported for it."""
 
 Made = TypeVar("Made", bound=type[Any])
 
@@ -118,6 +118,6 @@ def _guarded(method: Any, what: str, fix: str, called: str) -> Callable[..., Any
 
 
 def _require_kind(name: str, found: object) -> None:
-    wanted = _GIVEN.get(name)
-    if wanted and not {cls.__name__ for cls in type(found).__mro__} & set(wanted.split(" or ")):
-        raise TypeError(f"{name} gave {type(found).__name__}, not {wanted}")
+    wanted = _GIVEN.get(name, ())
+    if wanted and not {cls.__name__ for cls in type(found).__mro__}.intersection(wanted):
+        raise TypeError(f"{name} gave {type(found).__name__}, not {' or '.join(wanted)}")

@@ -99,8 +99,7 @@ def print_seeds(finished: Sequence[tuple[Result, Path]]) -> None:
 
 
 def _headline(out: Console, result: Result, seeds: int = 0) -> None:
-    kind = result.dataset.synthetic_word
-    data = f"{result.dataset.name} ({kind})" if kind else result.dataset.name
+    data = result.dataset.marked
     steps = len(result.scenario.experiences)
     out.print()
     out.print(

@@ -14,7 +14,7 @@ from retune.data.dataset import BoolArray, Dataset, ImageSource, IntArray
 from retune.data.readers.base import Reader
 from retune.data.regions import Regions
 from retune.errors import BadImage, PluginError
-from retune.plugins import blamed
+from retune.plugins import blamed, is_ours
 
 T = TypeVar("T")
 
@@ -34,46 +34,47 @@ def read(reader: Reader, root: Path | None) -> Dataset:
     if not isinstance(table, Dataset):
         raise PluginError(f"read gave {type(table).__name__}, not a Dataset", where=f"data set {reader.name}")
     own: dict[str, Any] = {}
-    if not _ours(table.images):
+    if not is_ours(table.images):
         own["images"] = _Images(reader, table.images)
-    if table.regions is not None and not _ours(table.regions):
+    if table.regions is not None and not is_ours(table.regions):
         own["regions"] = _Regions(reader, table.regions)
     return replace(table, **own) if own else table
 
 
-def _ours(part: object) -> bool:
-    return type(part).__module__.startswith("retune.")
+@dataclass(frozen=True)
+class _Asked:
+    """Something of a plugin's reader that is asked later."""
+
+    reader: Reader
+
+    def ask(self, what: str, answer: Callable[[], T]) -> T:
+        with blamed(self.reader, "data set", what):
+            return answer()
 
 
 @dataclass(frozen=True)
-class _Images:
+class _Images(_Asked):
     """Pictures of a plugin's own source; an ``ImageSource``."""
 
-    reader: Reader
     source: ImageSource
 
     def load(self, rows: IntArray, at_least: int | None = None) -> list[Image.Image | BadImage]:
-        return self._ask("load", lambda: self.source.load(rows, at_least))
+        return self.ask("load of its images", lambda: self.source.load(rows, at_least))
 
     def keys(self, rows: IntArray) -> list[bytes | None]:
-        return self._ask("keys", lambda: self.source.keys(rows))
+        return self.ask("keys of its images", lambda: self.source.keys(rows))
 
     def exists(self, rows: IntArray) -> BoolArray:
-        return self._ask("exists", lambda: self.source.exists(rows))
+        return self.ask("exists of its images", lambda: self.source.exists(rows))
 
     def describe(self, row: int) -> str:
-        return self._ask("describe", lambda: self.source.describe(row))
-
-    def _ask(self, what: str, ask: Callable[[], T]) -> T:
-        with blamed(self.reader, "data set", f"{what} of its images"):
-            return ask()
+        return self.ask("describe of its images", lambda: self.source.describe(row))
 
 
 @dataclass(frozen=True)
-class _Regions:
+class _Regions(_Asked):
     """Outlines of a plugin's own; ``Regions``."""
 
-    reader: Reader
     source: Regions
 
     @property
@@ -81,10 +82,11 @@ class _Regions:
         return self.source.findings
 
     def known(self, rows: IntArray) -> BoolArray:
-        return self._ask("known", lambda: self.source.known(rows))
+        return self.ask("known of its outlines", lambda: self.source.known(rows))
 
     def masks(self, rows: IntArray) -> list[BoolArray]:
-        found = [np.asarray(mask) for mask in self._ask("masks", lambda: self.source.masks(rows))]
+        given = self.ask("masks of its outlines", lambda: self.source.masks(rows))
+        found = [np.asarray(mask) for mask in given]
         for mask in found:
             if mask.dtype != np.bool_ or mask.ndim != 3 or len(mask) != len(self.findings):
                 raise PluginError(
@@ -94,8 +96,4 @@ class _Regions:
         return found
 
     def keys(self, rows: IntArray) -> list[bytes]:
-        return self._ask("keys", lambda: self.source.keys(rows))
-
-    def _ask(self, what: str, ask: Callable[[], T]) -> T:
-        with blamed(self.reader, "data set", f"{what} of its outlines"):
-            return ask()
+        return self.ask("keys of its outlines", lambda: self.source.keys(rows))

@@ -111,6 +111,11 @@ class DatasetRecord(Record):
         """``synthetic``, ``partly synthetic`` where pictures of people are among them, or nothing."""
         return ("partly synthetic" if self.partly_synthetic else "synthetic") if self.synthetic else ""
 
+    @property
+    def marked(self) -> str:
+        """Its name, and behind it whether its pictures are synthetic."""
+        return f"{self.name} ({self.synthetic_word})" if self.synthetic else self.name
+
 
 class ExperienceRecord(Record):
     """What one experience showed."""

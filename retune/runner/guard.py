@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from retune.errors import RetuneError, StrategyError
-from retune.plugins import raised
+from retune.plugins import is_ours, raised
 from retune.runner.time_limit import OutOfTime, limited
 
 if TYPE_CHECKING:
@@ -199,7 +199,7 @@ def _check(strategy: Strategy) -> str:
     """How the author of a strategy's file finds out more."""
     home = type(strategy).__module__
     file = getattr(sys.modules.get(home), "__file__", None)
-    if file is None or home == "__main__" or home.startswith("retune."):
+    if file is None or home == "__main__" or is_ours(strategy):
         return ""
     here = Path.cwd() in Path(file).parents
     return f"; 'retune check {Path(file).relative_to(Path.cwd()) if here else file}' finds such things"
